@@ -1,0 +1,1 @@
+"""The SDK: wallet, sealing, submitting, verifying."""

@@ -1,0 +1,1 @@
+"""How nodes agree: a PBFT machine, values in, values out. Pure."""

@@ -1,0 +1,1 @@
+"""What transactions mean: one file per health application. Pure."""

@@ -1,0 +1,91 @@
+"""SHA-256 with domain tags, and Ed25519: the only place on the agreed path that knows PyNaCl.
+
+Every preimage starts with a tag, so that bytes hashed or signed for one purpose mean nothing for another. Signatures
+are made over a 32-byte tagged digest, never over raw input. Only libsodium verifies: verifiers differ on edge cases,
+and a network that mixed two could split.
+
+Sources: FIPS 180-4 (SHA-256), RFC 8032 (Ed25519).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NewType
+
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
+
+Digest = NewType("Digest", bytes)
+"""32 bytes: a tagged SHA-256."""
+
+DIGEST_BYTES: Final = 32
+KEY_BYTES: Final = 32
+SEED_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+TAG_CHARS_MAX: Final = 40
+
+
+class Tag:
+    """A domain: hashing starts from its precomputed prefix, `len(name) || name || 0x00`."""
+
+    __slots__ = ("_state", "name")
+
+    def __init__(self, name: str) -> None:
+        encoded = name.encode("ascii")
+        if not 0 < len(encoded) <= TAG_CHARS_MAX:
+            raise ValueError(f"a tag has 1 to {TAG_CHARS_MAX} ASCII characters: {name!r}")
+        self.name = name
+        self._state = hashlib.sha256(bytes((len(encoded),)) + encoded + b"\x00")
+
+    def digest(self, *parts: bytes) -> Digest:
+        """Hash the parts one after the other. Callers give fixed-width parts, or one self-delimiting part."""
+        state = self._state.copy()
+        for part in parts:
+            state.update(part)
+        return Digest(state.digest())
+
+
+def sign(seed: bytes, digest: Digest) -> bytes:
+    """Sign a 32-byte tagged digest with an Ed25519 seed (32 bytes). Returns 64 bytes."""
+    _, secret = _keypair(seed)
+    return bindings.crypto_sign(digest, secret)[:SIGNATURE_BYTES]
+
+
+def verify(key: bytes, digest: Digest, signature: bytes) -> bool:
+    """Whether libsodium accepts the signature. Frees the GIL while it computes: call it from a thread."""
+    if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        bindings.crypto_sign_open(signature + digest, key)
+    except BadSignatureError:
+        return False
+    return True
+
+
+def public_key(seed: bytes) -> bytes:
+    """The public key (32 bytes) of an Ed25519 seed (32 bytes)."""
+    return _keypair(seed)[0]
+
+
+def _keypair(seed: bytes) -> tuple[bytes, bytes]:
+    if len(seed) != SEED_BYTES:
+        raise ValueError(f"an Ed25519 seed has {SEED_BYTES} bytes, not {len(seed)}")
+    key, secret = bindings.crypto_sign_seed_keypair(seed)
+    return key, secret
+
+
+class SigningKey:
+    """A key pair kept ready: deriving the secret from its seed for each signature would double its cost."""
+
+    __slots__ = ("_secret", "public", "seed")
+
+    def __init__(self, seed: bytes) -> None:
+        self.seed = seed
+        self.public, self._secret = _keypair(seed)
+
+    def sign(self, digest: Digest) -> bytes:
+        """Sign a 32-byte tagged digest. Returns 64 bytes."""
+        return bindings.crypto_sign(digest, self._secret)[:SIGNATURE_BYTES]
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.public.hex()[:16]}…)"

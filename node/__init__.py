@@ -1,0 +1,1 @@
+"""One process: wiring, RPC, CLI."""

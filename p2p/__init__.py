@@ -1,0 +1,1 @@
+"""How nodes talk: frames, mutual TLS, peers, the mesh."""
