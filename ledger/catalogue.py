@@ -21,6 +21,23 @@ def _entry(cause: str, remedy: str) -> CatalogueEntry:
 
 
 CATALOGUE: Final[dict[str, CatalogueEntry]] = {
+    # agreement: blocks, batches, certificates, genesis
+    "batch.malformed": _entry(
+        "The batch is for another chain or version, or its author's signature does not verify.",
+        "Report the author's node id to its institution: an honest node does not send this.",
+    ),
+    "block.malformed": _entry(
+        "The block's parts do not match its header.",
+        "Ask another node for the block; report the node that served this one.",
+    ),
+    "certificate.invalid": _entry(
+        "The commit certificate is not exactly a quorum of valid seals for the block.",
+        "Ask another node; report the node that served this one.",
+    ),
+    "genesis.malformed": _entry(
+        "The genesis file is damaged, was changed, or is not a genesis file.",
+        "Get the genesis file again from the network's founders, and compare the chain id with them.",
+    ),
     # codec: bytes that are no value of the expected type
     "codec.malformed": _entry(
         "The bytes are not a value of the expected type.",
@@ -46,6 +63,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "transaction.expired": _entry(
         "The block time has reached the transaction's valid_until.",
         "Sign it again with a later valid_until.",
+    ),
+    "transaction.no_operations": _entry(
+        "The transaction has no operations.",
+        "Put at least one operation into it.",
     ),
     "transaction.too_far_ahead": _entry(
         "valid_until lies further ahead of block time than VALIDITY_MAX_MS.",

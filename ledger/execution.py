@@ -1,0 +1,217 @@
+"""Executing a block: the same block on the same state gives the same bytes on every node.
+
+Transactions run one after the other on an overlay. A transaction is atomic: if one of its operations is refused, none
+of it takes effect, and its receipt says which and why. Within a block, transactions run in the order of their rank
+(contracts give it): what takes rights away runs before what uses them, so a revocation is never late by its place in
+a block. A transaction has the rank of its latest operation, so that nothing is smuggled forward beside a revocation.
+
+A transaction that is out of its validity window, or whose id was included before, is skipped without a receipt: an id
+has at most one receipt for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Protocol
+
+import msgspec
+
+from consilium.ledger import codec
+from consilium.ledger.crypto import Digest
+from consilium.ledger.errors import Refused
+from consilium.ledger.genesis import FOUNDER, Genesis
+from consilium.ledger.merkle import merkle_root
+from consilium.ledger.state import Change, Overlay, StateReader
+from consilium.ledger.transaction import OPERATIONS_MAX, Operation, Transaction, Verified, check_time
+from consilium.ledger.validators import ValidatorSet
+
+OK: Final = "ok"
+RESULT_BYTES_MAX: Final = 16 * 1024
+EVENT_SUBJECTS_MAX: Final = 8
+EVENT_BYTES_MAX: Final = 16 * 1024
+LEAF_BYTES_MAX: Final = 8 * 1024 * 1024
+
+ResultData = Annotated[bytes, msgspec.Meta(max_length=RESULT_BYTES_MAX)]
+
+
+class ReceiptLeaf(codec.Wire, frozen=True):
+    """What became of a transaction: a leaf of the receipts root.
+
+    `code` is "ok", or the catalogue code of the refusal, and then `failed` is the index of the refused operation.
+    `results` has the contract's answer to each operation, in order; it is empty where the transaction was refused.
+    """
+
+    transaction: codec.Bytes32
+    code: Annotated[str, msgspec.Meta(max_length=64)]
+    failed: Annotated[int, msgspec.Meta(ge=0, lt=OPERATIONS_MAX)] | None
+    results: Annotated[list[ResultData], msgspec.Meta(max_length=OPERATIONS_MAX)]
+
+
+class Event(codec.Wire, frozen=True):
+    """What applications are told. `subjects` are the 16-byte ids (patient, reader, …) that an index finds it by.
+
+    `transaction` and `operation` say what caused it. Its place in the chain (height, index) is its cursor.
+    """
+
+    kind: Annotated[str, msgspec.Meta(max_length=64)]
+    subjects: Annotated[list[codec.Bytes16], msgspec.Meta(max_length=EVENT_SUBJECTS_MAX)]
+    transaction: codec.Bytes32
+    operation: codec.Uint
+    time_ms: codec.Uint
+    data: Annotated[bytes, msgspec.Meta(max_length=EVENT_BYTES_MAX)]
+
+
+@dataclass(slots=True)
+class OperationContext:
+    """What a contract may know: who speaks, when (block time), and state on an overlay of this transaction."""
+
+    state: Overlay
+    height: int
+    time_ms: int
+    chain_id: bytes
+    sender: bytes
+    key: bytes
+    transaction: bytes
+    operation: int = 0
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def is_genesis(self) -> bool:
+        """Whether the operation is one of the genesis document."""
+        return self.height == 0
+
+    def emit(self, kind: str, subjects: Sequence[bytes], data: bytes) -> None:
+        """Tell applications. Events of a refused transaction are dropped with it."""
+        event = Event(kind, list(subjects), self.transaction, self.operation, self.time_ms, data)
+        self.events.append(event)
+
+
+class Contracts(Protocol):
+    """What execution asks of the contracts: `contracts.registry.Registry` is the one that answers."""
+
+    def authorise(self, context: OperationContext) -> None:
+        """Whether the context's key may speak for its sender now. Raises Refused."""
+        ...
+
+    def rank(self, operation: Operation) -> int:
+        """The place of such operations in a block: lower runs earlier."""
+        ...
+
+    def run(self, operation: Operation, context: OperationContext) -> bytes:
+        """Carry out one operation on the context's state. Returns its result. Raises Refused."""
+        ...
+
+    def next_validators(self, state: StateReader, current: ValidatorSet) -> ValidatorSet:
+        """The validator set that state asks for from the height after next."""
+        ...
+
+
+class SeenTransactions(Protocol):
+    """The ids that the chain included within the validity window."""
+
+    def __contains__(self, transaction_id: object) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of executing one block. `leaves` are encoded ReceiptLeaf values in order of execution."""
+
+    height: int
+    leaves: tuple[bytes, ...]
+    transactions: tuple[Verified[Transaction], ...]
+    skipped: tuple[tuple[Digest, str], ...]
+    receipts_root: Digest
+    changes: list[Change]
+    events: tuple[Event, ...]
+    next_validators: ValidatorSet
+
+
+def execute(
+    *,
+    chain_id: bytes,
+    height: int,
+    time_ms: int,
+    transactions: Sequence[Verified[Transaction]],
+    state: StateReader,
+    seen: SeenTransactions,
+    contracts: Contracts,
+    validators: ValidatorSet,
+) -> Outcome:
+    """Execute a block's transactions, in the order of its batches, on committed state."""
+    block_state = Overlay(state)
+    leaves: list[bytes] = []
+    executed: list[Verified[Transaction]] = []
+    skipped: list[tuple[Digest, str]] = []
+    events: list[Event] = []
+    in_block: set[bytes] = set()
+    for transaction in sorted(transactions, key=lambda t: max(contracts.rank(o) for o in t.value.operations)):
+        try:
+            check_time(transaction.value, time_ms)
+        except Refused as refusal:
+            skipped.append((transaction.id, refusal.code))
+            continue
+        if transaction.id in in_block or transaction.id in seen:
+            skipped.append((transaction.id, "transaction.duplicate"))
+            continue
+        in_block.add(transaction.id)
+        value = transaction.value
+        context = OperationContext(
+            Overlay(block_state), height, time_ms, chain_id, value.sender, value.key, transaction.id
+        )
+        leaf = _run(value.operations, context, contracts, authorised=False)
+        if leaf.code == OK:
+            context.state.merge_into(block_state)
+            events.extend(context.events)
+        leaves.append(codec.encode(leaf))
+        executed.append(transaction)
+    return Outcome(
+        height=height,
+        leaves=tuple(leaves),
+        transactions=tuple(executed),
+        skipped=tuple(skipped),
+        receipts_root=merkle_root(leaves),
+        changes=block_state.changes(),
+        events=tuple(events),
+        next_validators=contracts.next_validators(block_state, validators),
+    )
+
+
+def execute_genesis(genesis: Genesis, state: StateReader, contracts: Contracts) -> Outcome:
+    """Execute the genesis operations, as one transaction of the founder whose id is the chain id.
+
+    Raises Refused where one of them is refused: such a document founds nothing.
+    """
+    block_state = Overlay(state)
+    chain_id = genesis.chain_id
+    context = OperationContext(block_state, 0, genesis.time_ms, chain_id, FOUNDER, bytes(32), chain_id)
+    leaf = _run(genesis.operations, context, contracts, authorised=True)
+    if leaf.code != OK:
+        raise Refused("genesis.malformed", f"its operation {leaf.failed} is refused: {leaf.code}")
+    leaves = (codec.encode(leaf),)
+    return Outcome(
+        height=0,
+        leaves=leaves,
+        transactions=(),
+        skipped=(),
+        receipts_root=merkle_root(leaves),
+        changes=block_state.changes(),
+        events=tuple(context.events),
+        next_validators=genesis.validator_set,
+    )
+
+
+def _run(
+    operations: Sequence[Operation], context: OperationContext, contracts: Contracts, *, authorised: bool
+) -> ReceiptLeaf:
+    results: list[bytes] = []
+    index = 0
+    try:
+        if not authorised:
+            contracts.authorise(context)
+        for index, operation in enumerate(operations):
+            context.operation = index
+            results.append(contracts.run(operation, context))
+    except Refused as refusal:
+        return ReceiptLeaf(Digest(context.transaction), refusal.code, index, [])
+    return ReceiptLeaf(Digest(context.transaction), OK, None, results)
