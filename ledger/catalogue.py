@@ -51,6 +51,23 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The bytes are longer than the named limit of their type.",
         "Split the value into smaller ones; the message names the limit.",
     ),
+    # receipts
+    "receipt.invalid": _entry(
+        "The receipt does not prove what it states: it was changed, or it was never genuine.",
+        "Ask for the receipt again, from any node; do not rely on this file.",
+    ),
+    "receipt.not_certified": _entry(
+        "The next block, which certifies this height's execution, is not committed yet.",
+        "Ask again in a moment.",
+    ),
+    "receipt.wrong_chain": _entry(
+        "The receipt is of another network than the genesis file.",
+        "Verify it with the genesis file of the network that issued it.",
+    ),
+    "receipt.wrong_version": _entry(
+        "The receipt's format version is not known here.",
+        "Verify it with a newer version of this program.",
+    ),
     # transaction: refused before it enters the mempool, or at execution
     "transaction.bad_signature": _entry(
         "The signature does not match the transaction and its key.",
@@ -92,5 +109,108 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "identity.unknown": _entry(
         "No such identity is registered on this network.",
         "Register the identity first, and check the id.",
+    ),
+    # did: identifiers of keys
+    "did.malformed": _entry(
+        "The text is no did:key of an Ed25519 or X25519 public key.",
+        "Copy the identifier again, whole: it starts with did:key:z6Mk or did:key:z6LS.",
+    ),
+    # sealing: envelopes, wrapped keys, shares and partials
+    "sealing.bad_partial": _entry(
+        "Custodians answered with partials that are not theirs, and too few sound ones are left.",
+        "Ask further custodians, and report those that the message names: their answers prove themselves false.",
+    ),
+    "sealing.bad_point": _entry(
+        "A public value is no point of the prime-order group of Ed25519.",
+        "Fetch the compartment's key or the record from another node, and report the sender.",
+    ),
+    "sealing.bad_proof": _entry(
+        "The wrapped key was not made for this record: its author's proof does not hold in this context.",
+        "Check record, compartment, epoch and author; if they are right, the wrap was copied: report its author.",
+    ),
+    "sealing.bad_recipient": _entry(
+        "The recipient's X25519 key shares no secret with anybody.",
+        "Ask the recipient for its encryption key again.",
+    ),
+    "sealing.bad_share": _entry(
+        "The share is not the one that the compartment's public commitments promise to this custodian.",
+        "Ask whoever made the compartment for the share again; until then this custodian cannot help to open it.",
+    ),
+    "sealing.bad_signature": _entry(
+        "The author's signature is not over this header in this context.",
+        "Fetch the envelope from another custodian; if it stays so, report the record's author.",
+    ),
+    "sealing.damaged": _entry(
+        "The envelope is truncated or changed, or the key is another's.",
+        "Fetch the envelope from another custodian, and check that it is the one that the chain anchors.",
+    ),
+    "sealing.too_few_partials": _entry(
+        "Fewer custodians have answered than are needed to open the record.",
+        "Wait for further custodians, or ask those that have not answered.",
+    ),
+    "sealing.too_large": _entry(
+        "The payload or envelope is larger than the named limit.",
+        "Seal it as a stream, or split the document.",
+    ),
+    "sealing.wrong_anchor": _entry(
+        "The envelope is not the one that the chain anchors for this record.",
+        "Fetch the envelope from another custodian, and report who sent this one.",
+    ),
+    "sealing.wrong_compartment": _entry(
+        "The key or share belongs to another compartment, epoch or network than the record.",
+        "Look the record's compartment and epoch up on the chain, and use their key.",
+    ),
+    "sealing.wrong_key": _entry(
+        "What was sealed is not for this key, or was damaged on its way.",
+        "Use the wallet whose encryption key the sender was given, or ask for it again.",
+    ),
+    "sealing.wrong_request": _entry(
+        "The custodian's answer belongs to another request.",
+        "Ask again with the id of the request that was decided.",
+    ),
+    "sealing.wrong_version": _entry(
+        "The format's version is not known here.",
+        "Use a program of the same version as the one that sealed it.",
+    ),
+    # wallet: the file that keeps keys
+    "wallet.damaged": _entry(
+        "The file is no wallet, or its bytes were changed.",
+        "Restore the wallet from its backup; nothing in this file was used.",
+    ),
+    "wallet.exists": _entry(
+        "There is already a file where the new wallet would be written.",
+        "Choose another path, or move the old wallet away: it is never overwritten.",
+    ),
+    "wallet.full": _entry(
+        "The wallet holds as many compartment secrets as it may.",
+        "Hand secrets over to custodians and remove them, or use a second wallet.",
+    ),
+    "wallet.missing": _entry(
+        "The wallet's file cannot be read.",
+        "Check the path, and that this user may read the file.",
+    ),
+    "wallet.too_costly": _entry(
+        "The file asks for more memory or passes to derive its key than this program allows.",
+        "Do not open it: no program of this project writes such a file.",
+    ),
+    "wallet.too_large": _entry(
+        "The file is larger than any wallet.",
+        "Check the path: this is not a wallet.",
+    ),
+    "wallet.unwritable": _entry(
+        "The wallet could not be written; an older file, if there was one, is untouched.",
+        "Check the folder, its permissions and the free space, and try again.",
+    ),
+    "wallet.weak_passphrase": _entry(
+        "The passphrase is too short, or too long.",
+        "Use at least eight characters; a sentence of several words is best.",
+    ),
+    "wallet.wrong_passphrase": _entry(
+        "The passphrase does not open this wallet.",
+        "Type it again; without it nobody can open the wallet.",
+    ),
+    "wallet.wrong_version": _entry(
+        "The wallet was written by a newer program.",
+        "Update this program, then open the wallet again.",
     ),
 }
