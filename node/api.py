@@ -1,0 +1,164 @@
+"""What a running node answers: the port between the RPC (and any other face) and the node itself.
+
+`node/rpc.py` turns JSON into these calls and their answers into JSON; `node/service.py` implements them. Every method
+raises Refused with a catalogue code where it cannot answer. Values are bytes and Wire structs here; their JSON form
+(hexadecimal ids, base64 blobs) is the RPC's business alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from consilium.ledger.block import Block, CommitCertificate
+from consilium.ledger.execution import Event, ReceiptLeaf
+from consilium.ledger.genesis import Genesis
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """An event's place in the chain; an event is after a cursor when its own is greater. Text form: `height.index`.
+
+    `Cursor(height, -1)` is before every event of that height; `Cursor(-1, -1)` before everything.
+    """
+
+    height: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.height}.{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to one submitted transaction: its id (None where the bytes were no transaction), or why it was refused."""
+
+    id: bytes | None
+    code: str | None
+    detail: str
+    retry_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Where a transaction is in the chain and what became of it.
+
+    `certified` says that the next header, which certifies the roots of this height's execution, is committed too.
+    """
+
+    id: bytes
+    height: int
+    index: int
+    time_ms: int
+    leaf: ReceiptLeaf
+    certified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block with its certificate (None for genesis) and the ids of what it executed, in order."""
+
+    block: Block
+    certificate: CommitCertificate | None
+    transactions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventAt:
+    """An event with its cursor."""
+
+    cursor: Cursor
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a custodian hands out on a committed decision: partials sealed to the request's ephemeral key, and the
+    envelopes (ciphertext) that they open, in the decision's order of records."""
+
+    sealed_partials: bytes
+    envelopes: tuple[bytes, ...]
+
+
+class NodeApi(Protocol):
+    """The node, as its faces see it."""
+
+    @property
+    def genesis(self) -> Genesis:
+        """The network's genesis document."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """A snapshot for people and monitors, of JSON values only: `node_id`, `institution`, `network`, `chain_id`,
+        `version`, `role`, `height`, `tip_hash`, `tip_time_ms`, `certified_height`, `view`, `primary`, `validators`,
+        `peers`, `mempool`, `vault`, `custodian`, `uptime_s`, `healthy`."""
+        ...
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether the node serves and follows the chain, and a reason where not."""
+        ...
+
+    async def submit(self, transactions: Sequence[bytes]) -> list[Submission]:
+        """Admit raw transactions to the mempool. One refusal does not affect the others."""
+        ...
+
+    async def wait(self, transaction: bytes, timeout_s: float, certified: bool) -> Committed:
+        """Wait until a transaction is committed (and, if asked, certified by the next header).
+
+        Raises Refused `rpc.timeout`, or `transaction.expired` once it can no longer be included."""
+        ...
+
+    async def transaction(self, transaction: bytes) -> Committed:
+        """A committed transaction. Raises Refused `transaction.unknown`."""
+        ...
+
+    async def block(self, height: int) -> StoredBlock:
+        """Raises Refused `block.unknown`."""
+        ...
+
+    async def state(self, key: bytes) -> tuple[bytes | None, int]:
+        """The value under a state key at the newest certified height, and that height."""
+        ...
+
+    async def state_receipt(self, key: bytes, height: int | None) -> bytes:
+        """A receipt (encoded) that a key held its value, or none, as of `height` (default: the newest certified)."""
+        ...
+
+    async def verdict_receipt(self, transaction: bytes) -> bytes:
+        """A receipt of what became of a transaction. Raises Refused `transaction.unknown`, `receipt.not_certified`."""
+        ...
+
+    async def transaction_receipt(self, transaction: bytes) -> bytes:
+        """A receipt that a transaction is in a block."""
+        ...
+
+    async def events(
+        self, after: Cursor, limit: int, kinds: frozenset[str] | None, subject: bytes | None
+    ) -> list[EventAt]:
+        """Events of committed blocks after the cursor, in order, at most `limit`."""
+        ...
+
+    def subscribe(
+        self, after: Cursor, kinds: frozenset[str] | None, subject: bytes | None
+    ) -> AsyncIterator[EventAt]:
+        """All events after the cursor, those of the past first, then new ones as they are committed: none missed, none
+        twice. The iterator pulls from the store, so a slow reader holds no memory here."""
+        ...
+
+    async def put_envelopes(self, envelopes: Sequence[bytes]) -> list[bytes]:
+        """Store envelopes durably; returns their digests. For the node's own institution only."""
+        ...
+
+    async def get_envelope(self, digest: bytes) -> bytes:
+        """An envelope by digest, for the node's own institution only. Raises Refused `vault.unknown`."""
+        ...
+
+    async def deposit_share(self, parcel: bytes) -> None:
+        """Take over a custodian's share of a compartment's secret, sealed to this institution's encryption key."""
+        ...
+
+    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
+        """Obey a committed *allow*. `signature` is the reader's, over the decision, with the key that signed the
+        request. Raises Refused with the reason where the decision does not stand (any more)."""
+        ...
