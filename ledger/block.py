@@ -22,6 +22,9 @@ from consilium.ledger.validators import VALIDATORS_MAX, ValidatorSet
 
 BLOCK_VERSION: Final = 1
 BLOCK_BATCHES_MAX: Final = 64
+BLOCK_PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024
+BLOCK_TRANSACTIONS_MAX: Final = 4_096
+"""A block whose batches pass one of these two together is never prepared by an honest replica."""
 HEADER_BYTES_MAX: Final = 1_024
 BLOCK_BYTES_MAX: Final = HEADER_BYTES_MAX + BLOCK_BATCHES_MAX * 40
 CERTIFICATE_BYTES_MAX: Final = 128 + VALIDATORS_MAX * 80

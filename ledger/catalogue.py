@@ -51,6 +51,15 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The bytes are longer than the named limit of their type.",
         "Split the value into smaller ones; the message names the limit.",
     ),
+    # mempool
+    "mempool.author_full": _entry(
+        "Too many undecided batches of this author are waiting.",
+        "Nothing to do: the author's node sends them again once blocks are decided.",
+    ),
+    "mempool.full": _entry(
+        "The node holds as many waiting transactions as it may.",
+        "Send the transaction again after the time that the answer names, or to another node.",
+    ),
     # receipts
     "receipt.invalid": _entry(
         "The receipt does not prove what it states: it was changed, or it was never genuine.",
