@@ -11,7 +11,7 @@ Source: the MessagePack specification, github.com/msgpack/msgpack/blob/master/sp
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 
@@ -54,7 +54,7 @@ def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
     if len(raw) > bytes_max:
         raise Refused("codec.oversized", f"{kind.__name__} has {len(raw)} bytes; the limit is {bytes_max}")
     try:
-        value: _T = _decoder(kind).decode(raw)
+        value = cast(_T, _decoder(cast(Any, kind)).decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused("codec.malformed", f"no {kind.__name__}: {error}") from None
     if _encoder.encode(value) != raw:

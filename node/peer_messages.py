@@ -1,0 +1,90 @@
+"""What nodes say to each other besides votes: batches, blocks for those who lag, and how far they are.
+
+Each kind has its number, its lane and its bound in one table; the mesh refuses anything else before it is decoded.
+Votes have a lane of their own, so that they never wait behind megabytes of batches.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from consilium.consensus.messages import MESSAGE_BYTES_MAX
+from consilium.ledger import codec
+from consilium.ledger.batch import BATCH_BYTES_MAX
+from consilium.ledger.block import (
+    BLOCK_BATCHES_MAX,
+    BLOCK_BYTES_MAX,
+    BLOCK_PAYLOAD_BYTES_MAX,
+    CERTIFICATE_BYTES_MAX,
+    Block,
+    CommitCertificate,
+)
+
+BLOCKS_PER_RESPONSE_MAX: Final = 64
+BLOCKS_RESPONSE_BYTES: Final = 1024 * 1024
+"""A response stops growing when it has passed this; a single large block may take it to BLOCKS_BYTES_MAX."""
+BLOCKS_BYTES_MAX: Final = (
+    BLOCKS_RESPONSE_BYTES + BLOCK_PAYLOAD_BYTES_MAX + BLOCK_BYTES_MAX + CERTIFICATE_BYTES_MAX + 4_096
+)
+
+
+class Kind(IntEnum):
+    """The first byte of every message between nodes."""
+
+    CONSENSUS = 1
+    TIP = 2
+    BATCH = 3
+    BATCH_REQUEST = 4
+    BLOCKS_REQUEST = 5
+    BLOCKS = 6
+
+
+class Tip(codec.Wire, frozen=True):
+    """The sender's newest committed block."""
+
+    height: codec.Uint
+    hash: codec.Bytes32
+
+
+class BatchRequest(codec.Wire, frozen=True):
+    """Send me these batches, each in a BATCH message."""
+
+    digests: Annotated[list[codec.Bytes32], msgspec.Meta(min_length=1, max_length=BLOCK_BATCHES_MAX)]
+
+
+class BlocksRequest(codec.Wire, frozen=True):
+    """Send me decided blocks from height `first` on, at most `count`."""
+
+    first: codec.Uint
+    count: Annotated[int, msgspec.Meta(ge=1, le=BLOCKS_PER_RESPONSE_MAX)]
+
+
+class DecidedBlock(codec.Wire, frozen=True):
+    """A block with its certificate and the raw bytes of its batches, in order."""
+
+    block: Block
+    certificate: CommitCertificate
+    batches: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=BATCH_BYTES_MAX)]],
+        msgspec.Meta(max_length=BLOCK_BATCHES_MAX),
+    ]
+
+
+class Blocks(codec.Wire, frozen=True):
+    """The answer to a BlocksRequest, or one block that a peer shows to be missing. Consecutive heights."""
+
+    blocks: Annotated[list[DecidedBlock], msgspec.Meta(max_length=BLOCKS_PER_RESPONSE_MAX)]
+
+
+LIMITS: Final[dict[int, int]] = {
+    Kind.CONSENSUS: MESSAGE_BYTES_MAX,
+    Kind.TIP: 64,
+    Kind.BATCH: BATCH_BYTES_MAX,
+    Kind.BATCH_REQUEST: 16 + BLOCK_BATCHES_MAX * 34,
+    Kind.BLOCKS_REQUEST: 32,
+    Kind.BLOCKS: BLOCKS_BYTES_MAX,
+}
+"""Bytes at most of each kind; a kind without an entry is refused."""
