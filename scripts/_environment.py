@@ -97,8 +97,9 @@ def _is_usable(python: Path) -> bool:
 
 def _pip(python: Path, *arguments: str) -> None:
     settings = {name: value for name, value in os.environ.items() if name not in REDIRECTING_SETTINGS}
-    command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run([*command, *arguments], env=settings, stdout=sys.stderr, check=False)
+    command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--no-input", *arguments]
+    settings["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    done = subprocess.run(command, env=settings, stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise CannotBuild(
             "pip could not install what the lock names (its message stands above). It needs a package index: "

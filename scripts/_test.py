@@ -17,7 +17,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS_COLLECTED = 5
-ONE_RUN_ARGUMENTS = ("-m", "--markers", "--fixtures", "--collect-only", "--co", "--help", "-h", "--version", "-V", "--pdb")
+ONE_RUN_ARGUMENTS = {
+    "-m",
+    "-h",
+    "-V",
+    "--help",
+    "--version",
+    "--markers",
+    "--fixtures",
+    "--collect-only",
+    "--co",
+    "--pdb",
+}
 """With these the caller has said what to run, or wants no tests at all: one pytest, untouched."""
 
 
