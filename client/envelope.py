@@ -83,7 +83,7 @@ class HeaderFields(codec.Wire, frozen=True):
 
 
 class SignedHeader(codec.Wire, frozen=True):
-    """The fields, the payload's length, the author's signature. Whether `key` speaks for the author is for the state."""
+    """The fields, the payload's length, the author's signature. Whether `key` may speak is the state's to say."""
 
     fields: HeaderFields
     payload_bytes: Uint

@@ -11,8 +11,8 @@ Secret Sharing", FOCS 1987.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -59,8 +59,8 @@ class Share(codec.Wire, frozen=True):
     def __repr__(self) -> str:
         return f"Share(index={self.index})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, int]]:
-        yield "index", self.index
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("index", self.index)]
 
 
 class CompartmentSecret(codec.Wire, frozen=True):
@@ -98,8 +98,8 @@ class CompartmentSecret(codec.Wire, frozen=True):
     def __repr__(self) -> str:
         return f"CompartmentSecret({len(self.coefficients)} of {self.custodians})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, int]]:
-        yield "custodians", self.custodians
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("custodians", self.custodians)]
 
 
 class ShareParcel(codec.Wire, frozen=True):
@@ -200,8 +200,8 @@ def seal_parcels(
 def open_parcel(sealed: bytes, recipient: boxes.BoxKey, key: CompartmentKey, index: int) -> ShareParcel:
     """The custodian's share of `key`; key and index come from committed state, never from the sender.
 
-    Raises Refused: `sealing.wrong_key` when it is sealed to another, `sealing.bad_share` when it is a share of something
-    else, of another version, or not on the committed polynomial, and the codec's codes.
+    Raises Refused: `sealing.wrong_key` when it is sealed to another, `sealing.bad_share` when it is a share of
+    something else, of another version, or not on the committed polynomial, and the codec's codes.
     """
     if len(sealed) > PARCEL_BYTES_MAX + boxes.BOX_OVERHEAD_BYTES:
         raise Refused("codec.oversized", f"a parcel has at most {PARCEL_BYTES_MAX} bytes")

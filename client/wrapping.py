@@ -1,8 +1,8 @@
 """The data key, wrapped to a point of the group: ECIES, with the author's proof of knowledge.
 
-For a recipient `P = p · G` the author picks a secret `e` and sends `E = e · G`; the data key is encrypted under a hash of
-`e · P`, which the recipient computes as `p · E`: the institution with its own secret, k custodians together without ever
-joining theirs. The proof shows that whoever made the wrap knows `e`, for this record, recipient and envelope header.
+For a recipient `P = p · G` the author picks a secret `e` and sends `E = e · G`; the data key is encrypted under a hash
+of `e · P`, which the recipient computes as `p · E`: the institution with its own secret, k custodians together without
+ever joining theirs. The proof shows that whoever made the wrap knows `e`, for this record, recipient and header.
 Without it an insider could copy a stranger's `E` into a record of their own, be allowed to read *that*, and receive
 the `p · E` which opens the stranger's.
 
