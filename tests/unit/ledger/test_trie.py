@@ -1,0 +1,274 @@
+"""The trie against a dumb recursive twin, its proofs against every change, and versions against history."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.ledger import codec, trie, trie_proof
+from consilium.ledger.crypto import Tag
+from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.ledger.trie import NodeRef, TrieUpdate
+from consilium.ledger.trie_proof import BUCKET_KEYS_MAX, BranchStep, TrieProof, verify_state_hashes
+
+Pairs = dict[bytes, bytes]
+
+
+class Nodes:
+    """A node store that keeps everything, and knows what is stale."""
+
+    def __init__(self) -> None:
+        self.stored: dict[bytes, bytes] = {}
+        self.stale: set[bytes] = set()
+
+    def node(self, key: bytes) -> bytes:
+        if key not in self.stored:
+            raise InvariantBroken(f"no node {key.hex()}")
+        return self.stored[key]
+
+    def take(self, update: TrieUpdate) -> None:
+        assert not self.stored.keys() & dict(update.nodes).keys()
+        assert len(update.nodes) == len(dict(update.nodes))
+        assert len(update.stale) == len(set(update.stale))
+        assert self.stored.keys() >= set(update.stale)
+        assert not self.stale & set(update.stale)
+        self.stored.update(update.nodes)
+        self.stale.update(update.stale)
+
+    def live(self) -> dict[bytes, bytes]:
+        return {key: node for key, node in self.stored.items() if key not in self.stale}
+
+
+def twin_root(pairs: Pairs) -> bytes:
+    """docs/state.md in a few lines: from all pairs at once, with hexadecimal strings for paths."""
+    if not pairs:
+        return Tag("consilium/state-empty/1").digest()
+
+    def subtree(below: dict[str, bytes], depth: int) -> bytes:
+        if len(below) <= BUCKET_KEYS_MAX:
+            flat = b"".join(bytes.fromhex(path) + value for path, value in sorted(below.items()))
+            return Tag("consilium/state-bucket/1").digest(flat)
+        bitmap, hashes = 0, b""
+        for slot, nibble in enumerate("0123456789abcdef"):
+            inside = {path: value for path, value in below.items() if path[depth] == nibble}
+            if inside:
+                bitmap |= 1 << slot
+                hashes += subtree(inside, depth + 1)
+        return Tag("consilium/state-branch/1").digest(bitmap.to_bytes(2, "big") + hashes)
+
+    return subtree({key.hex(): value for key, value in pairs.items()}, 0)
+
+
+def crowded_path(number: int) -> bytes:
+    """Key hashes of which many share long prefixes: what SHA-256 would need astronomical luck for."""
+    draw = random.Random(number)
+    shared = bytes.fromhex("a" * 64)[: draw.choice([0, 0, 1, 2, 5, 31])]
+    rest = hashlib.sha256(b"%d" % number).digest()
+    return (shared + rest)[:32]
+
+
+def value_of(number: int) -> bytes:
+    return hashlib.sha256(b"value %d" % number).digest()
+
+
+def apply_all(pairs: Pairs, nodes: Nodes, root: NodeRef | None = None, version: int = 0) -> TrieUpdate:
+    update = trie.apply_hashes(nodes, root, version, list(pairs.items()))
+    nodes.take(update)
+    return update
+
+
+paths = st.integers(0, 400).map(crowded_path)
+changes = st.dictionaries(paths, st.one_of(st.none(), st.integers(0, 3).map(value_of)), max_size=120)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(changes, min_size=1, max_size=6))
+def test_every_version_equals_the_twin(blocks: list[dict[bytes, bytes | None]]) -> None:
+    nodes, root, pairs = Nodes(), None, dict[bytes, bytes]()
+    history: list[tuple[NodeRef | None, Pairs]] = []
+    for version, block in enumerate(blocks):
+        before = dict(pairs)
+        for path, value in block.items():
+            if value is None:
+                pairs.pop(path, None)
+            else:
+                pairs[path] = value
+        update = trie.apply_hashes(nodes, root, version, list(block.items()))
+        nodes.take(update)
+        assert update.root_hash == trie.root_hash_of(update.root) == twin_root(pairs)
+        if before == pairs:
+            assert update == TrieUpdate(root, update.root_hash, [], [])
+        root = update.root
+        history.append((root, dict(pairs)))
+    # What is not stale is exactly the last tree, rebuilt from nothing (versions aside).
+    fresh = Nodes()
+    apply_all(pairs, fresh)
+    assert {key[8:] for key in nodes.live()} == {key[8:] for key in fresh.stored}
+    # Every earlier version still proves what it held.
+    for old_root, old_pairs in history:
+        for path in [*old_pairs, *(crowded_path(number) for number in range(0, 400, 37))]:
+            proof = trie.prove_hash(nodes, old_root, path)
+            assert verify_state_hashes(trie.root_hash_of(old_root), path, old_pairs.get(path), proof)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(paths, st.integers(0, 3).map(value_of), max_size=120), st.randoms(use_true_random=False)
+)
+def test_the_root_does_not_depend_on_the_order(pairs: Pairs, draw: random.Random) -> None:
+    nodes, root = Nodes(), None
+    extra = [crowded_path(number) for number in range(1000, 1040)]
+    steps: list[tuple[bytes, bytes | None]] = [*pairs.items(), *((path, value_of(0)) for path in extra)]
+    draw.shuffle(steps)
+    gone: list[tuple[bytes, bytes | None]] = [(path, None) for path in extra]
+    draw.shuffle(gone)
+    for version, start in enumerate(range(0, len(steps), 7)):
+        update = trie.apply_hashes(nodes, root, version, steps[start : start + 7])
+        nodes.take(update)
+        root = update.root
+    for version, change in enumerate(gone, start=1000):
+        update = trie.apply_hashes(nodes, root, version, [change])
+        nodes.take(update)
+        root = update.root
+    assert trie.root_hash_of(root) == twin_root(pairs)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, BUCKET_KEYS_MAX, BUCKET_KEYS_MAX + 1, 400])
+@pytest.mark.parametrize(
+    "path_of", [crowded_path, lambda number: value_of(number)], ids=["crowded", "spread"]
+)
+def test_proofs_of_presence_and_absence(count: int, path_of: Callable[[int], bytes]) -> None:
+    pairs = {path_of(number): value_of(number) for number in range(count)}
+    nodes = Nodes()
+    root = apply_all(pairs, nodes).root
+    root_hash = trie.root_hash_of(root)
+    for number in range(count + 40):
+        path = path_of(number)
+        proof = trie.prove_hash(nodes, root, path)
+        raw = codec.encode(proof)
+        assert codec.decode(raw, TrieProof, trie_proof.TRIE_PROOF_BYTES_MAX) == proof
+        held = pairs.get(path)
+        assert verify_state_hashes(root_hash, path, held, proof)
+        assert not verify_state_hashes(root_hash, path, value_of(10**6), proof)
+        assert not verify_state_hashes(value_of(1), path, held, proof)
+        if held is not None:
+            assert not verify_state_hashes(root_hash, path, None, proof)
+
+
+def test_a_proof_with_any_byte_changed_fails() -> None:
+    pairs = {crowded_path(number): value_of(number) for number in range(300)}
+    nodes = Nodes()
+    update = apply_all(pairs, nodes)
+    for path in [crowded_path(7), crowded_path(311), bytes(32), b"\xaa" * 31 + b"\x00"]:
+        raw = codec.encode(trie.prove_hash(nodes, update.root, path))
+        value = pairs.get(path)
+        for at in range(len(raw)):
+            changed = bytearray(raw)
+            changed[at] ^= 1 << (at % 8)
+            try:
+                proof = codec.decode(bytes(changed), TrieProof, trie_proof.TRIE_PROOF_BYTES_MAX)
+            except Refused:
+                continue
+            assert not verify_state_hashes(update.root_hash, path, value, proof)
+
+
+def test_proofs_of_the_wrong_shape_fail() -> None:
+    pairs = {value_of(number): value_of(number + 1) for number in range(300)}
+    nodes = Nodes()
+    update = apply_all(pairs, nodes)
+    present, absent = value_of(0), value_of(9999)
+    proof = trie.prove_hash(nodes, update.root, present)
+
+    def holds(path: bytes, value: bytes | None, steps: tuple[BranchStep, ...], bucket: bytes) -> bool:
+        return verify_state_hashes(update.root_hash, path, value, TrieProof(steps, bucket))
+
+    assert holds(present, pairs[present], proof.steps, proof.bucket)
+    # A bucket that is left out, cut, doubled, or out of order, and another key's bucket as a proof of
+    # absence.
+    assert not holds(present, None, proof.steps, b"")
+    assert not holds(present, None, proof.steps, proof.bucket.replace(present + pairs[present], b""))
+    assert not holds(present, pairs[present], proof.steps, proof.bucket[:-1])
+    assert not holds(present, pairs[present], proof.steps, proof.bucket + proof.bucket[-64:])
+    assert not holds(present, pairs[present], proof.steps, proof.bucket[64:] + proof.bucket[:64])
+    assert not holds(absent, None, proof.steps, proof.bucket)
+    assert not holds(present, pairs[present], proof.steps[1:], proof.bucket)
+    assert not holds(present, pairs[present], (), proof.bucket)
+    assert not holds(present, None, (), b"")
+    assert not holds(present[:31], pairs[present], proof.steps, proof.bucket)
+    # A branch is no bucket, a bucket no branch: the domains differ.
+    assert not holds(present, None, proof.steps[:1], b"")
+
+
+def test_an_empty_state_has_the_empty_root_and_proves_absence() -> None:
+    nodes = Nodes()
+    update = trie.apply(nodes, None, 0, [(b"absent", None)])
+    assert update == TrieUpdate(None, trie_proof.EMPTY_STATE_ROOT, [], [])
+    proof = trie.prove(nodes, None, b"key")
+    assert proof == TrieProof((), b"")
+    assert trie_proof.verify_state(update.root_hash, b"key", None, proof)
+    assert not trie_proof.verify_state(update.root_hash, b"key", b"", proof)
+
+
+def test_keys_and_values_are_hashed_in_their_own_domains() -> None:
+    nodes = Nodes()
+    update = trie.apply(nodes, None, 3, [(b"k", b"v"), (b"empty", b"")])
+    nodes.take(update)
+    assert update.root is not None
+    assert update.root.version == 3
+    assert trie_proof.verify_state(update.root_hash, b"k", b"v", trie.prove(nodes, update.root, b"k"))
+    assert trie_proof.verify_state(update.root_hash, b"empty", b"", trie.prove(nodes, update.root, b"empty"))
+    assert not trie_proof.verify_state(
+        update.root_hash, b"empty", None, trie.prove(nodes, update.root, b"empty")
+    )
+    assert update.root_hash == twin_root(
+        {
+            Tag("consilium/state-key/1").digest(key): Tag("consilium/state-value/1").digest(value)
+            for key, value in {b"k": b"v", b"empty": b""}.items()
+        }
+    )
+
+
+def test_deleting_everything_leaves_no_node() -> None:
+    pairs = {crowded_path(number): value_of(number) for number in range(200)}
+    nodes = Nodes()
+    root = apply_all(pairs, nodes).root
+    update = trie.apply_hashes(nodes, root, 1, [(path, None) for path in pairs])
+    nodes.take(update)
+    assert update.root is None
+    assert update.nodes == []
+    assert nodes.live() == {}
+
+
+def test_the_caller_is_told_of_its_faults() -> None:
+    nodes = Nodes()
+    update = trie.apply(nodes, None, 5, [(b"k", b"v")])
+    nodes.take(update)
+    with pytest.raises(ValueError, match="twice"):
+        trie.apply(nodes, update.root, 6, [(b"a", b"1"), (b"a", b"2")])
+    with pytest.raises(ValueError, match="does not follow"):
+        trie.apply(nodes, update.root, 5, [(b"a", b"1")])
+    with pytest.raises(InvariantBroken):
+        trie.prove(Nodes(), update.root, b"k")
+
+
+def test_a_stored_node_of_the_wrong_form_halts() -> None:
+    nodes = Nodes()
+    update = apply_all({value_of(number): value_of(0) for number in range(100)}, nodes)
+    assert update.root is not None
+    key = trie.node_key(update.root.version, 0, b"")
+    nodes.stored[key] = nodes.stored[key][:-1]
+    with pytest.raises(InvariantBroken):
+        trie.prove_hash(nodes, update.root, value_of(1))
+
+
+def test_the_longest_proof_fits_its_limit() -> None:
+    longest = TrieProof(
+        (BranchStep(0xFFFF, bytes(trie_proof.BRANCH_SLOTS * 32)),) * trie_proof.DEPTH_MAX,
+        bytes(BUCKET_KEYS_MAX * trie_proof.PAIR_BYTES),
+    )
+    assert len(codec.encode(longest)) <= trie_proof.TRIE_PROOF_BYTES_MAX
