@@ -10,12 +10,13 @@ Certificates differ from node to node (any quorum will do) and are never part of
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Final
 
 import msgspec
 
 from consilium.ledger import codec
-from consilium.ledger.crypto import Digest, SigningKey, Tag, verify
+from consilium.ledger.crypto import Digest, SigningKey, Tag, Verify, verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.merkle import merkle_root
 from consilium.ledger.validators import VALIDATORS_MAX, ValidatorSet
@@ -134,14 +135,16 @@ class CommitCertificate(codec.Wire, frozen=True):
     seals: Annotated[list[Seal], msgspec.Meta(min_length=1, max_length=VALIDATORS_MAX)]
 
 
-def verify_certificate(certificate: CommitCertificate, chain_id: bytes, validators: ValidatorSet) -> None:
+def verify_certificate(
+    certificate: CommitCertificate, chain_id: bytes, validators: ValidatorSet, verify: Verify = verify
+) -> None:
     """Check a certificate against the validator set of its height. Raises Refused `certificate.invalid`."""
     indexes = [seal.validator for seal in certificate.seals]
     if len(indexes) != validators.quorum:
         raise Refused(
             "certificate.invalid", f"{len(indexes)} seals; exactly {validators.quorum} make a certificate"
         )
-    if any(later <= earlier for earlier, later in zip(indexes, indexes[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(indexes)):
         raise Refused("certificate.invalid", "the seals are not sorted by validator, or one seals twice")
     if indexes[-1] >= validators.n:
         raise Refused("certificate.invalid", f"validator {indexes[-1]} of {validators.n}")
@@ -151,10 +154,12 @@ def verify_certificate(certificate: CommitCertificate, chain_id: bytes, validato
             raise Refused("certificate.invalid", f"the seal of validator {seal.validator} does not verify")
 
 
-def check_certified(header: Header, certificate: CommitCertificate, validators: ValidatorSet) -> None:
+def check_certified(
+    header: Header, certificate: CommitCertificate, validators: ValidatorSet, verify: Verify = verify
+) -> None:
     """Check that the certificate is for this header, by its validator set. Raises Refused `certificate.invalid`."""
     if certificate.height != header.height or certificate.block_hash != header.hash:
         raise Refused("certificate.invalid", "the certificate is for another block")
     if header.validators_hash != validators.hash:
         raise Refused("certificate.invalid", "the header names another validator set")
-    verify_certificate(certificate, header.chain_id, validators)
+    verify_certificate(certificate, header.chain_id, validators, verify)

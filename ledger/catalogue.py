@@ -38,6 +38,67 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The genesis file is damaged, was changed, or is not a genesis file.",
         "Get the genesis file again from the network's founders, and compare the chain id with them.",
     ),
+    # bundle: what an institution imports, refused whole before anything is sealed
+    "bundle.another_patient": _entry(
+        "A resource says that it is about a patient other than the bundle's.",
+        "Import each patient's records in a bundle of their own.",
+    ),
+    "bundle.dangling_reference": _entry(
+        "A reference leads to no entry of the bundle and to no contained resource.",
+        "Add the entry with that fullUrl, or correct the reference that the message names.",
+    ),
+    "bundle.duplicate_key": _entry(
+        "A JSON object has the same member name twice, so that two readers could read two different records.",
+        "Remove one of the two members at the path that the message names.",
+    ),
+    "bundle.empty": _entry(
+        "The file, or the bundle's list of entries, is empty.",
+        "Check that the export finished, and import its result.",
+    ),
+    "bundle.invalid_resource": _entry(
+        "A resource in the bundle is not valid FHIR R4.",
+        "Correct the element that the message names, and import the whole bundle again.",
+    ),
+    "bundle.malformed": _entry(
+        "The bundle around the resources breaks a rule of FHIR R4 transactions.",
+        "Correct the entry that the message names: each needs a request (POST or PUT), a resource, its own fullUrl.",
+    ),
+    "bundle.no_patient": _entry(
+        "The bundle has no Patient resource, so its records belong to nobody's compartment.",
+        "Export the bundle with its patient.",
+    ),
+    "bundle.not_bundle": _entry(
+        "The file is JSON, but not a FHIR Bundle.",
+        "Import a FHIR R4 Bundle of type transaction.",
+    ),
+    "bundle.not_json": _entry(
+        "The file is not JSON (RFC 8259).",
+        "Check that it is a FHIR JSON file, complete and not compressed; XML is not read.",
+    ),
+    "bundle.not_transaction": _entry(
+        "The bundle is not of type transaction.",
+        "Export the records as a transaction bundle: it alone promises all or nothing.",
+    ),
+    "bundle.not_utf8": _entry(
+        "The file is not encoded in UTF-8, as FHIR demands.",
+        "Save or convert the file as UTF-8.",
+    ),
+    "bundle.oversized": _entry(
+        "The file, a resource, or the number of entries or values exceeds its named limit.",
+        "Split the patient's records into several bundles; the message names the limit.",
+    ),
+    "bundle.several_patients": _entry(
+        "The bundle has more than one Patient resource.",
+        "Import each patient's records in a bundle of their own.",
+    ),
+    "bundle.too_deep": _entry(
+        "The JSON nests deeper than the named limit.",
+        "No medical record nests so deep: check what wrote the file.",
+    ),
+    "bundle.unreadable": _entry(
+        "The bundle's file does not exist, is no regular file, or may not be read.",
+        "Check the path and the permissions of the file.",
+    ),
     # codec: bytes that are no value of the expected type
     "codec.malformed": _entry(
         "The bytes are not a value of the expected type.",
@@ -109,6 +170,11 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "transaction.wrong_version": _entry(
         "The transaction's version is not known here.",
         "Use a client of the same version as the network.",
+    ),
+    # evidence: proofs of a validator's fault
+    "evidence.invalid": _entry(
+        "The evidence does not show two contradicting signatures of one validator.",
+        "Nothing needs doing: it convinces nobody. Whoever sent it is mistaken or malicious.",
     ),
     # identity
     "identity.key_not_authorised": _entry(

@@ -10,7 +10,8 @@ Sources: FIPS 180-4 (SHA-256), RFC 8032 (Ed25519).
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NewType
+from collections.abc import Callable
+from typing import Final, NewType, TypeAlias
 
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
@@ -60,6 +61,10 @@ def verify(key: bytes, digest: Digest, signature: bytes) -> bool:
     except BadSignatureError:
         return False
     return True
+
+
+Verify: TypeAlias = Callable[[bytes, Digest, bytes], bool]
+"""(key, digest, signature) -> whether it is good. `verify` everywhere but in simulations of many thousand schedules."""
 
 
 def public_key(seed: bytes) -> bytes:

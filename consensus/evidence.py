@@ -1,0 +1,107 @@
+"""Evidence: two contradicting signatures of one validator, small enough to be kept and shown to anybody.
+
+An honest validator signs at most one content for each (kind, height, view), whatever crashes between; two are proof of
+a fault, to whoever has the validator set of that height. See docs/consensus.md, "Evidence".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from consilium.consensus.messages import (
+    Commit,
+    Prepare,
+    PrePrepare,
+    ViewChange,
+    claim_hash,
+    prepare_digest,
+    prepared_at,
+    view_change_digest,
+)
+from consilium.ledger import codec, crypto
+from consilium.ledger.block import seal_digest
+from consilium.ledger.crypto import Digest, Verify
+from consilium.ledger.errors import Refused
+
+EVIDENCE_BYTES_MAX: Final = 512
+
+
+class VoteKind(IntEnum):
+    """What was signed twice. A pre-prepare is a prepare."""
+
+    PREPARE = 0
+    COMMIT = 1
+    VIEW_CHANGE = 2
+
+
+class Evidence(codec.Wire, frozen=True):
+    """`validator` signed two contents for one (kind, height, view). The smaller content comes first."""
+
+    kind: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    height: codec.Uint
+    view: codec.Uint
+    validator: codec.Bytes32
+    first: codec.Bytes32
+    first_signature: codec.Bytes64
+    second: codec.Bytes32
+    second_signature: codec.Bytes64
+
+
+Signed = PrePrepare | Prepare | Commit | ViewChange
+"""The messages that a validator signs."""
+
+
+def vote_kind(message: Signed) -> VoteKind:
+    """Which promise the message makes."""
+    match message:
+        case PrePrepare() | Prepare():
+            return VoteKind.PREPARE
+        case Commit():
+            return VoteKind.COMMIT
+        case ViewChange():
+            return VoteKind.VIEW_CHANGE
+
+
+def content(message: Signed) -> Digest:
+    """The 32 bytes that must not differ between two messages of one kind, height, view and sender."""
+    if isinstance(message, ViewChange):
+        return claim_hash(prepared_at(message.prepared))
+    return Digest(message.block_hash)
+
+
+def make_evidence(one: Signed, other: Signed) -> Evidence:
+    """Evidence from two contradicting verified messages. Raises ValueError where they do not contradict."""
+    kind = vote_kind(one)
+    if (kind, one.height, one.view, one.sender) != (
+        vote_kind(other),
+        other.height,
+        other.view,
+        other.sender,
+    ) or content(one) == content(other):
+        raise ValueError("the two messages do not contradict each other")
+    first, second = sorted(((content(one), one.signature), (content(other), other.signature)))
+    return Evidence(kind, one.height, one.view, one.sender, *first, *second)
+
+
+def verify_evidence(evidence: Evidence, chain_id: bytes, verify: Verify = crypto.verify) -> None:
+    """Check evidence against nothing but the chain id. Raises Refused `evidence.invalid`.
+
+    Whether `validator` was one at `height` is for the caller to ask.
+    """
+    if evidence.first >= evidence.second:
+        raise Refused("evidence.invalid", "the two contents are equal, or not in order")
+    sign_digest = {
+        VoteKind.PREPARE: prepare_digest,
+        VoteKind.COMMIT: seal_digest,
+        VoteKind.VIEW_CHANGE: view_change_digest,
+    }[VoteKind(evidence.kind)]
+    for signed, signature in (
+        (evidence.first, evidence.first_signature),
+        (evidence.second, evidence.second_signature),
+    ):
+        digest = sign_digest(chain_id, evidence.height, evidence.view, signed)
+        if not verify(evidence.validator, digest, signature):
+            raise Refused("evidence.invalid", "a signature does not verify")
