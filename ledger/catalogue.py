@@ -288,4 +288,65 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The wallet was written by a newer program.",
         "Update this program, then open the wallet again.",
     ),
+    # store, promise, vault, chain: what is kept
+    "chain.height_pruned": _entry(
+        "State as of this height is no longer kept here.",
+        "Ask for a height within the last PROOF_HEIGHTS, or use a receipt that was issued in time.",
+    ),
+    "chain.unknown_height": _entry(
+        "The chain here has no such height yet.",
+        "Wait until the node has reached the height, or ask another node.",
+    ),
+    "promise.corrupt": _entry(
+        "The file that holds what this validator promised is damaged before its end.",
+        "Do not vote with this key: keep a copy of the file, and let the node join anew as after a lost disk.",
+    ),
+    "promise.missing": _entry(
+        "The file that holds what this validator promised is not there.",
+        "Check the folder; if the file is lost, let the node join anew as after a lost disk.",
+    ),
+    "promise.oversized": _entry(
+        "A promise is longer than the limit of its kind.",
+        "Report it: a proposal within the network's limits always fits.",
+    ),
+    "store.corrupt": _entry(
+        "The store's files are damaged.",
+        "Keep a copy, check the disk, then give this node an empty store and let it synchronise again; never repair it.",
+    ),
+    "store.exists": _entry(
+        "A store was to be created in a folder that is not empty.",
+        "Choose an empty folder, or open the store that is there.",
+    ),
+    "store.locked": _entry(
+        "Another process has the store open.",
+        "Stop the other process; one store belongs to one running node.",
+    ),
+    "store.missing": _entry(
+        "There is no store in the folder that the configuration names.",
+        "Check the folder; a new node's store is created by `consilium node init`, never by starting.",
+    ),
+    "store.newer_format": _entry(
+        "The store was written by a newer program.",
+        "Update this program to the version that wrote the store, or a later one.",
+    ),
+    "store.older_format": _entry(
+        "The store was written by an older program whose format this one does not read.",
+        "Give this node an empty store and let it synchronise, or start the older program.",
+    ),
+    "store.wrong_chain": _entry(
+        "The store belongs to another chain.",
+        "Check the genesis file and the folder in the configuration.",
+    ),
+    "vault.damaged": _entry(
+        "The bytes of an envelope do not have the digest that they are kept by.",
+        "Fetch the envelope from another custodian, and check the disk.",
+    ),
+    "vault.deleted": _entry(
+        "An envelope with this digest was erased here, and does not come back.",
+        "Nothing: erasure is final. Remove the envelope from wherever it came from.",
+    ),
+    "vault.oversized": _entry(
+        "The envelope is longer than ENVELOPE_BYTES_MAX.",
+        "Split the payload into several records.",
+    ),
 }
