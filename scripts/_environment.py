@@ -102,8 +102,9 @@ def _pip(python: Path, *arguments: str) -> None:
     done = subprocess.run(command, env=settings, stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise CannotBuild(
-            "pip could not install what the lock names (its message stands above). It needs a package index: "
-            "check the network, or point PIP_INDEX_URL or PIP_FIND_LINKS at a mirror."
+            "pip could not install what the lock names (its message stands above). It needs a package index: check "
+            "the network, or point PIP_INDEX_URL or PIP_FIND_LINKS at a mirror. Anywhere but on Linux x86_64 plyvel "
+            "has no wheel, and needs a C++ compiler and LevelDB (libleveldb-dev, or leveldb from Homebrew)."
         )
 
 
