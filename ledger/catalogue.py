@@ -177,9 +177,53 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Nothing needs doing: it convinces nobody. Whoever sent it is mistaken or malicious.",
     ),
     # identity
+    "identity.bad_proof": _entry(
+        "The new key did not sign the proof that its holder wants it registered here.",
+        "Sign the enrolment digest (or the addition digest) with the new key, for this chain and this sponsor.",
+    ),
+    "identity.bad_roles": _entry(
+        "The roles are not sorted, or one is there twice.",
+        "List each role once, in alphabetical order.",
+    ),
     "identity.key_not_authorised": _entry(
         "The key may not speak for the sender: it is unknown, revoked, or another identity's.",
         "Sign with a current key of the sender, or register the key first.",
+    ),
+    "identity.key_taken": _entry(
+        "The key is or was the key of an identity.",
+        "Make a new key: a key belongs to one identity for ever.",
+    ),
+    "identity.last_key": _entry(
+        "An identity's only key cannot be revoked: nobody could speak for it again.",
+        "Add another key first, then revoke this one.",
+    ),
+    "identity.not_an_institution": _entry(
+        "Only an institution enrols others.",
+        "Have an institution sign the enrolment.",
+    ),
+    "identity.not_own_key": _entry(
+        "The key is no current key of the sender.",
+        "List the sender's keys, and revoke one of those.",
+    ),
+    "identity.not_the_sponsor": _entry(
+        "Only the institution that enrolled a practitioner or application suspends or reinstates it.",
+        "Ask that institution.",
+    ),
+    "identity.role_missing": _entry(
+        "The identity is no institution, or has not the role that this needs.",
+        "Use an institution that the network gave the role.",
+    ),
+    "identity.status_unchanged": _entry(
+        "The identity has this status already.",
+        "Nothing is left to do.",
+    ),
+    "identity.suspended": _entry(
+        "The identity is suspended, or the institution that employs it is.",
+        "Ask the institution that enrolled it.",
+    ),
+    "identity.too_many_keys": _entry(
+        "The identity has as many keys as are allowed.",
+        "Revoke one that is no longer used.",
     ),
     "identity.unknown": _entry(
         "No such identity is registered on this network.",
@@ -311,7 +355,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "store.corrupt": _entry(
         "The store's files are damaged.",
-        "Keep a copy, check the disk, then give this node an empty store and let it synchronise again; never repair it.",
+        "Keep a copy, check the disk, then give this node an empty store and let it synchronise again.",
     ),
     "store.exists": _entry(
         "A store was to be created in a folder that is not empty.",
@@ -348,5 +392,129 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "vault.oversized": _entry(
         "The envelope is longer than ENVELOPE_BYTES_MAX.",
         "Split the payload into several records.",
+    ),
+    # access: what was asked and decided, and what custodians do then
+    "access.consent_ended": _entry(
+        "The consent that decided has been revoked, or has expired, since the decision.",
+        "Ask again: the new request is decided on what holds now.",
+    ),
+    "access.epoch_ended": _entry(
+        "The compartment has begun another epoch since the decision.",
+        "Ask again: the new request is decided on the current epoch.",
+    ),
+    "access.not_a_reader": _entry(
+        "Only institutions and practitioners ask to read.",
+        "Send the request as an institution, or as a practitioner that one employs.",
+    ),
+    "access.not_allowed": _entry(
+        "The committed decision does not allow this, or the ledger would no longer allow it.",
+        "Look at the verdict's basis; ask the patient for consent, then ask again.",
+    ),
+    "access.nothing_named": _entry(
+        "The request names neither records nor compartments, or both.",
+        "Name either records or compartments.",
+    ),
+    "access.too_many_compartments": _entry(
+        "The records of the request lie in more compartments than one decision has room for.",
+        "Split the request: COMPARTMENTS_PER_REQUEST_MAX is in docs/contracts.md.",
+    ),
+    "access.window_closed": _entry(
+        "The time in which custodians release what the decision allows is over.",
+        "Ask again, and fetch within RELEASE_WINDOW_MS of the decision.",
+    ),
+    # consent
+    "consent.already_revoked": _entry(
+        "The consent was revoked before.",
+        "Nothing is left to do.",
+    ),
+    "consent.bad_period": _entry(
+        "The consent would end before it begins, or has ended already.",
+        "Give not_before < not_after, with not_after in the future of block time.",
+    ),
+    "consent.foreign_compartment": _entry(
+        "The consent names a compartment that is not the sender's.",
+        "Name the patient's own compartments, or none to mean all of them.",
+    ),
+    "consent.id_taken": _entry(
+        "A consent with this id exists.",
+        "Draw another random id, and sign again.",
+    ),
+    "consent.not_the_patient": _entry(
+        "Only the patient grants a consent, and only the same patient revokes it.",
+        "Sign as the patient whom the consent is about.",
+    ),
+    "consent.too_many": _entry(
+        "The patient has as many current consents to this grantee as are allowed.",
+        "Revoke one that is no longer needed, or put several purposes into one consent.",
+    ),
+    "consent.unknown": _entry(
+        "No consent has this id.",
+        "Check the id; if it was granted a moment ago, wait for its receipt.",
+    ),
+    "consent.unknown_grantee": _entry(
+        "The grantee is no institution and no practitioner of this network.",
+        "Check the grantee's id.",
+    ),
+    "consent.unknown_purpose": _entry(
+        "The purpose is no code of HL7's PurposeOfUse.",
+        "Use a code such as TREAT, HPAYMT or HRESCH; docs/contracts.md names the list.",
+    ),
+    # contract: what runs operations
+    "contract.fault": _entry(
+        "The contract made a mistake on this operation; every node met it alike, and changed nothing.",
+        "Report the operation to the project: this is an error in the program.",
+    ),
+    "contract.founding_only": _entry(
+        "The operation belongs into the genesis document only, or does not belong there.",
+        "Institutions are founded by genesis; everybody else is enrolled by one of them afterwards.",
+    ),
+    # records and compartments
+    "records.already_open": _entry(
+        "The patient has its compartments already.",
+        "Use the compartments that the ledger has for this patient.",
+    ),
+    "records.bad_sharing": _entry(
+        "The sharing asks for more custodians than there are, or names one twice.",
+        "Give between one and as many commitments as custodians, and each custodian once.",
+    ),
+    "records.bundle_mismatch": _entry(
+        "The bundle was begun for another patient, or with another count.",
+        "Anchor the rest of a bundle with the same patient and count, or draw a new bundle id.",
+    ),
+    "records.classes_incomplete": _entry(
+        "The compartments are not one of each of the network's classes, in their order.",
+        "Open one compartment of every class at once, in the order that docs/contracts.md gives.",
+    ),
+    "records.epoch_ended": _entry(
+        "The record is sealed to an epoch that is not the compartment's current one.",
+        "Seal the record to the current epoch's key, and anchor it again.",
+    ),
+    "records.id_taken": _entry(
+        "A record or compartment with this id exists.",
+        "Draw another random id, and sign again.",
+    ),
+    "records.key_unchanged": _entry(
+        "The new epoch has the public key of the epoch that it ends.",
+        "Make a new compartment key for the new epoch.",
+    ),
+    "records.last_epoch": _entry(
+        "The compartment has had as many epochs as can be counted.",
+        "Report this: no compartment should come so far.",
+    ),
+    "records.not_a_patient": _entry(
+        "The identity is no patient.",
+        "Name the patient's identity.",
+    ),
+    "records.not_yours": _entry(
+        "Only the patient, or the institution that manages it, may do this.",
+        "Sign as the patient, or ask its manager.",
+    ),
+    "records.position_taken": _entry(
+        "The bundle has a record at this position already, or no such position.",
+        "Give each record of a bundle its own position, below the count.",
+    ),
+    "records.unknown_compartment": _entry(
+        "No compartment has this id.",
+        "Ask the ledger for the patient's compartments.",
     ),
 }

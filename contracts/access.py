@@ -1,0 +1,262 @@
+"""Access: a reader asks, the contract decides on every node, and custodians obey what was decided.
+
+A request names records or whole compartments, and a purpose. The verdict is per patient and compartment, and a denial
+is a verdict: the transaction takes effect, and stands in the log. An allow opens what it names, until its window ends,
+to the ephemeral key of the request, and nothing else.
+
+The decision is kept in state under its transaction and operation, so that a custodian has a proof of it and not only
+a receipt, and asks `still_stands` before it releases anything.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from consilium.contracts import identity, keys, records
+from consilium.contracts.consent import CONSENTS, Purpose
+from consilium.contracts.decision import BASIS_CHARS_MAX, Facts, Question, decide, gather
+from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
+from consilium.contracts.purposes import require_purpose
+from consilium.ledger import codec
+from consilium.ledger.errors import Refused
+from consilium.ledger.execution import RESULT_BYTES_MAX, OperationContext
+from consilium.ledger.state import StateReader
+
+DECISION_VERSION: Final = 1
+RECORDS_PER_REQUEST_MAX: Final = 256
+COMPARTMENTS_PER_REQUEST_MAX: Final = 128
+"""How many compartments a request may touch, named or by way of records: so many verdicts fit into a result."""
+RELEASE_WINDOW_MS: Final = 15 * 60 * 1000
+TRANSACTION_ID_BYTES: Final = 32
+OPERATION_INDEX_BYTES: Final = 2
+
+UNKNOWN: Final = "unknown"
+"""The basis of a denial of what does not exist, or is not visible yet."""
+
+Basis = Annotated[str, msgspec.Meta(min_length=1, max_length=BASIS_CHARS_MAX)]
+RecordIds = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=RECORDS_PER_REQUEST_MAX)]
+CompartmentIds = Annotated[
+    list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)
+]
+
+
+class AccessRequest(codec.Wire, frozen=True):
+    """`access.request`: either `records` or `compartments`. `ephemeral` is an X25519 key made for this request."""
+
+    records: RecordIds | None
+    compartments: CompartmentIds | None
+    purpose: Purpose
+    ephemeral: codec.Bytes32
+
+
+class Verdict(codec.Wire, frozen=True):
+    """What was decided for one compartment of one patient.
+
+    `records` are those of the request that it holds, or None where the compartment itself was named: then every
+    record visible in it is meant. `patient` is None where nothing visible was named; `compartment` is then the unknown
+    one that was named, or None for unknown records. `consent` is the one that decided. `valid_until` (block time, the
+    first instant at which nothing is released) is 0 for a denial.
+    """
+
+    patient: codec.Bytes16 | None
+    compartment: codec.Bytes16 | None
+    epoch: records.EpochNumber
+    records: RecordIds | None
+    allow: bool
+    basis: Basis
+    consent: codec.Bytes16 | None
+    valid_until: codec.Uint
+
+
+class Decision(codec.Wire, frozen=True):
+    """The result of `access.request`, and what state holds under its transaction and operation.
+
+    `key` is the signing key that asked; `institution` is a practitioner's employer, or None for an institution itself.
+    """
+
+    version: codec.Uint
+    reader: codec.Bytes16
+    institution: codec.Bytes16 | None
+    key: codec.Bytes32
+    purpose: Purpose
+    time_ms: codec.Uint
+    ephemeral: codec.Bytes32
+    verdicts: Annotated[list[Verdict], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)]
+
+
+class AccessLine(codec.Wire, frozen=True):
+    """One verdict for the access log. `records` is how many were named; None means the whole compartment."""
+
+    compartment: codec.Bytes16 | None
+    records: Annotated[int, msgspec.Meta(ge=1, le=RECORDS_PER_REQUEST_MAX)] | None
+    allow: bool
+    basis: Basis
+    consent: codec.Bytes16 | None
+    valid_until: codec.Uint
+
+
+class AccessDecided(codec.Wire, frozen=True):
+    """The data of `access.decided`: one event for each patient that the request touched."""
+
+    patient: codec.Bytes16 | None
+    reader: codec.Bytes16
+    institution: codec.Bytes16 | None
+    purpose: Purpose
+    lines: Annotated[list[AccessLine], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)]
+
+
+DECISIONS: Final = Slot(
+    keys.DECISION, (TRANSACTION_ID_BYTES, OPERATION_INDEX_BYTES), Decision, RESULT_BYTES_MAX
+)
+DECIDED: Final = EventKind("access.decided", AccessDecided)
+
+
+def operation_bytes(operation: int) -> bytes:
+    """The index of an operation as a part of a state key."""
+    return operation.to_bytes(OPERATION_INDEX_BYTES, "big")
+
+
+def decision_key(transaction: bytes, operation: int) -> bytes:
+    """The state key of the decision on a request: operation number `operation` of the transaction (32-byte id)."""
+    return DECISIONS.key(transaction, operation_bytes(operation))
+
+
+# --- deciding -------------------------------------------------------------------------------------------------------
+
+
+def _request(body: AccessRequest, context: OperationContext) -> Decision:
+    reader = identity.require(context.state, context.sender)
+    if reader.kind not in (identity.INSTITUTION, identity.PRACTITIONER):
+        raise Refused("access.not_a_reader", context.sender.hex())
+    require_purpose(body.purpose)
+    if (body.records is None) == (body.compartments is None):
+        raise Refused("access.nothing_named")
+    named = _by_compartment(body, context.state)
+    if len(named) > COMPARTMENTS_PER_REQUEST_MAX:
+        raise Refused(
+            "access.too_many_compartments", f"{len(named)}; the limit is {COMPARTMENTS_PER_REQUEST_MAX}"
+        )
+    facts: dict[bytes, Facts] = {}
+    verdicts = [
+        _verdict(compartment, chosen, body.purpose, facts, context) for compartment, chosen in named.items()
+    ]
+    decision = Decision(
+        version=DECISION_VERSION,
+        reader=context.sender,
+        institution=reader.sponsor,
+        key=context.key,
+        purpose=body.purpose,
+        time_ms=context.time_ms,
+        ephemeral=body.ephemeral,
+        verdicts=verdicts,
+    )
+    DECISIONS.put(context.state, decision, context.transaction, operation_bytes(context.operation))
+    _tell(decision, context)
+    return decision
+
+
+def _by_compartment(body: AccessRequest, state: StateReader) -> dict[bytes | None, list[bytes] | None]:
+    """What is named, by compartment, in the order of the request; None stands for records that are not visible.
+
+    A record or compartment that is named twice counts once.
+    """
+    if body.compartments is not None:
+        return dict.fromkeys(body.compartments)
+    named: dict[bytes | None, list[bytes]] = {}
+    for record in dict.fromkeys(body.records or []):
+        known = records.visible_record(state, record)
+        named.setdefault(known.compartment if known is not None else None, []).append(record)
+    return dict(named.items())
+
+
+def _verdict(
+    compartment: bytes | None,
+    chosen: list[bytes] | None,
+    purpose: str,
+    facts: dict[bytes, Facts],
+    context: OperationContext,
+) -> Verdict:
+    known = records.COMPARTMENTS.get(context.state, compartment) if compartment is not None else None
+    if compartment is None or known is None:
+        # State is open to every member with proofs of absence, so a denial that hid this would hide nothing.
+        return Verdict(None, compartment, 0, chosen, False, UNKNOWN, None, 0)
+    if known.patient not in facts:
+        facts[known.patient] = gather(context.state, context.sender, known.patient)
+    ruling = decide(Question(facts[known.patient], compartment, purpose, context.time_ms))
+    window = context.time_ms + RELEASE_WINDOW_MS
+    return Verdict(
+        patient=known.patient,
+        compartment=compartment,
+        epoch=known.epoch,
+        records=chosen,
+        allow=ruling.allow,
+        basis=ruling.basis,
+        consent=ruling.consent,
+        valid_until=min(window, ruling.until_ms or window) if ruling.allow else 0,
+    )
+
+
+def _tell(decision: Decision, context: OperationContext) -> None:
+    by_patient: dict[bytes | None, list[AccessLine]] = {}
+    for verdict in decision.verdicts:
+        line = AccessLine(
+            compartment=verdict.compartment,
+            records=len(verdict.records) if verdict.records is not None else None,
+            allow=verdict.allow,
+            basis=verdict.basis,
+            consent=verdict.consent,
+            valid_until=verdict.valid_until,
+        )
+        by_patient.setdefault(verdict.patient, []).append(line)
+    for patient, lines in by_patient.items():
+        data = AccessDecided(patient, decision.reader, decision.institution, decision.purpose, lines)
+        subjects = [one for one in (patient, decision.reader, decision.institution) if one is not None]
+        DECIDED.emit(context, subjects, data)
+
+
+# --- obeying --------------------------------------------------------------------------------------------------------
+
+
+def opens(verdict: Verdict, record: records.Record, record_id: bytes) -> bool:
+    """Whether the verdict is an allow that names the record, by itself or by its compartment."""
+    named = verdict.records is None or record_id in verdict.records
+    return verdict.allow and named and verdict.compartment == record.compartment
+
+
+def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_ms: int) -> str | None:
+    """None where a custodian may release at block time `time_ms`, else the catalogue code that says why not.
+
+    The verdict must still be what it was: its window open, the reader's credential and key good, the compartment in
+    the same epoch, the consent that decided not ended, and the table must still say allow (a denial granted since
+    counts). `decision` is one that the caller read from certified state.
+    """
+    if not verdict.allow or verdict not in decision.verdicts:
+        return "access.not_allowed"
+    if not decision.time_ms <= time_ms < verdict.valid_until:
+        return "access.window_closed"
+    problem = identity.key_standing(state, decision.reader, decision.key)
+    if problem is not None:
+        return problem
+    if verdict.patient is None or verdict.compartment is None:
+        return "access.not_allowed"
+    compartment = records.COMPARTMENTS.get(state, verdict.compartment)
+    if compartment is None or compartment.epoch != verdict.epoch:
+        return "access.epoch_ended"
+    if verdict.consent is not None:
+        consent = CONSENTS.get(state, verdict.consent)
+        if consent is None or consent.revoked_ms is not None or time_ms >= consent.not_after:
+            return "access.consent_ended"
+    facts = gather(state, decision.reader, verdict.patient)
+    if not decide(Question(facts, verdict.compartment, decision.purpose, time_ms)).allow:
+        return "access.not_allowed"
+    return None
+
+
+CONTRACT: Final = Contract(
+    name="access",
+    operations=(OperationSpec("access.request", AccessRequest, _request, Decision, rank=Rank.USES_RIGHTS),),
+    slots=(DECISIONS,),
+    events=(DECIDED,),
+)

@@ -1,0 +1,22 @@
+"""Every prefix of a state key, with its sentence: two contracts can never write under one key.
+
+A key is a prefix of one byte and parts of fixed width, so no key is the beginning of another of its family. The types
+of the values stand where the slots are declared, in the contract that owns them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BUNDLE: Final = b"b"  # author:16 bundle:16 -> records.Bundle, how much of a bundle is anchored
+COMPARTMENT: Final = b"c"  # compartment:16 -> records.Compartment, whose it is and its current epoch
+DECISION: Final = b"d"  # transaction:32 operation:u16be -> access.Decision, what was decided on a request
+EPOCH: Final = b"e"  # compartment:16 epoch:u16be -> records.Epoch, public key and custodians of one epoch
+CONSENT: Final = b"g"  # consent:16 -> consent.Consent, for ever: what was granted, and when it was revoked
+IDENTITY: Final = b"i"  # identity:16 -> identity.Identity, who it is, its keys, whether it is active
+KEY: Final = b"k"  # key:32 -> identity.KeyEntry, whose signing key it is or was
+PATIENT: Final = b"p"  # patient:16 -> records.PatientCompartments, the ids of a patient's compartments
+GRANTS: Final = b"q"  # patient:16 grantee:16 -> consent.Grants, ids of the consents that may still matter
+RECORD: Final = b"r"  # record:16 -> records.Record, the commitment to one sealed record
+
+PREFIXES: Final = (BUNDLE, COMPARTMENT, DECISION, EPOCH, CONSENT, IDENTITY, KEY, PATIENT, GRANTS, RECORD)

@@ -1,0 +1,324 @@
+"""Compartments and records: to what a patient's records are sealed, and which records exist.
+
+A compartment is a patient's records of one sensitivity class. Every class is opened at once, under random ids, so that
+having a compartment says nothing. Its public key belongs to an epoch: records are sealed to the current one only.
+
+A record on the chain is a commitment and no more: `anchor` binds the author to header, ciphertext and key commitment,
+and `envelope` is the digest under which vaults keep the bytes. Records come in bundles, which may take several
+transactions; a record is visible when its bundle is complete, so nobody reads half a clinical act.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from consilium.contracts import identity, keys
+from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
+from consilium.ledger import codec
+from consilium.ledger.errors import Refused
+from consilium.ledger.execution import OperationContext
+from consilium.ledger.state import StateReader
+
+GENERAL: Final = 0
+CLASSES: Final = (GENERAL,)
+"""The network's sensitivity classes. Every patient has one compartment of each."""
+
+BUNDLE_RECORDS_MAX: Final = 8_192
+CLASSES_MAX: Final = 32
+CUSTODIANS_MAX: Final = 16
+EPOCH_MAX: Final = 65_535
+EPOCH_BYTES: Final = 2
+
+ClassCode = Annotated[int, msgspec.Meta(ge=0, lt=CLASSES_MAX)]
+EpochNumber = Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)]
+Position = Annotated[int, msgspec.Meta(ge=0, lt=BUNDLE_RECORDS_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=BUNDLE_RECORDS_MAX)]
+Commitments = Annotated[list[codec.Bytes32], msgspec.Meta(min_length=1, max_length=CUSTODIANS_MAX)]
+"""Feldman's commitments, the compartment's public point first; as many as partials are needed to open (k)."""
+Custodians = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=CUSTODIANS_MAX)]
+"""The institutions that hold shares (n): the one at place i has share index i + 1."""
+
+
+# --- bodies, results and event data ---------------------------------------------------------------------------------
+
+
+class NewCompartment(codec.Wire, frozen=True):
+    """One compartment to open. `compartment` is drawn at random by who opens it."""
+
+    compartment: codec.Bytes16
+    class_code: ClassCode
+    commitments: Commitments
+    custodians: Custodians
+
+
+class OpenCompartments(codec.Wire, frozen=True):
+    """`records.open_compartments`: one of every class, in the order of `CLASSES`."""
+
+    patient: codec.Bytes16
+    compartments: Annotated[list[NewCompartment], msgspec.Meta(min_length=1, max_length=CLASSES_MAX)]
+
+
+class BeginEpoch(codec.Wire, frozen=True):
+    """`records.begin_epoch`: the compartment's next epoch has this key and these custodians."""
+
+    compartment: codec.Bytes16
+    commitments: Commitments
+    custodians: Custodians
+
+
+class AnchorRecord(codec.Wire, frozen=True):
+    """`records.anchor`. `record` and `bundle` are random; the record has place `position` of `count` in the bundle."""
+
+    record: codec.Bytes16
+    compartment: codec.Bytes16
+    epoch: EpochNumber
+    bundle: codec.Bytes16
+    position: Position
+    count: Count
+    anchor: codec.Bytes32
+    envelope: codec.Bytes32
+
+
+class Anchored(codec.Wire, frozen=True):
+    """The data of `records.anchored`."""
+
+    record: codec.Bytes16
+    compartment: codec.Bytes16
+    bundle: codec.Bytes16
+    position: Position
+    count: Count
+
+
+class Completed(codec.Wire, frozen=True):
+    """The data of `records.completed`: from here on the bundle's records are visible."""
+
+    bundle: codec.Bytes16
+    count: Count
+
+
+class EpochBegun(codec.Wire, frozen=True):
+    """The data of `records.epoch_begun`, and the result of `records.begin_epoch`."""
+
+    compartment: codec.Bytes16
+    epoch: EpochNumber
+
+
+# --- state ----------------------------------------------------------------------------------------------------------
+
+
+class Compartment(codec.Wire, frozen=True):
+    """Whose it is, its class, and the epoch that records are sealed to now."""
+
+    patient: codec.Bytes16
+    class_code: ClassCode
+    epoch: EpochNumber
+
+
+class Epoch(codec.Wire, frozen=True):
+    """The public side of one epoch's key. An ended epoch stays: its records are opened by its custodians."""
+
+    commitments: Commitments
+    custodians: Custodians
+    begun_ms: codec.Uint
+
+    @property
+    def point(self) -> bytes:
+        """What records are sealed to (32 bytes)."""
+        return self.commitments[0]
+
+    @property
+    def threshold(self) -> int:
+        """How many custodians' partials open a record."""
+        return len(self.commitments)
+
+
+class PatientCompartments(codec.Wire, frozen=True):
+    """A patient's compartments in the order of `CLASSES`."""
+
+    compartments: Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=CLASSES_MAX)]
+
+
+class Record(codec.Wire, frozen=True):
+    """The commitment to one sealed record."""
+
+    compartment: codec.Bytes16
+    epoch: EpochNumber
+    author: codec.Bytes16
+    bundle: codec.Bytes16
+    position: Position
+    anchor: codec.Bytes32
+    envelope: codec.Bytes32
+    anchored_ms: codec.Uint
+
+
+class Bundle(codec.Wire, frozen=True):
+    """How much of a bundle is anchored. Bit p of `positions` (little-endian) says that position p is; it is emptied
+    when the bundle is complete."""
+
+    patient: codec.Bytes16
+    count: Count
+    anchored: Annotated[int, msgspec.Meta(ge=0, le=BUNDLE_RECORDS_MAX)]
+    positions: Annotated[bytes, msgspec.Meta(max_length=BUNDLE_RECORDS_MAX // 8)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether its records are visible."""
+        return self.anchored == self.count
+
+
+COMPARTMENTS: Final = Slot(keys.COMPARTMENT, (ID_BYTES,), Compartment, 64)
+EPOCHS: Final = Slot(keys.EPOCH, (ID_BYTES, EPOCH_BYTES), Epoch, 1_024)
+PATIENTS: Final = Slot(keys.PATIENT, (ID_BYTES,), PatientCompartments, 1_024)
+RECORDS: Final = Slot(keys.RECORD, (ID_BYTES,), Record, 256)
+BUNDLES: Final = Slot(keys.BUNDLE, (ID_BYTES, ID_BYTES), Bundle, 2_048)
+
+OPENED: Final = EventKind("records.compartments_opened", PatientCompartments)
+EPOCH_BEGUN: Final = EventKind("records.epoch_begun", EpochBegun)
+ANCHORED: Final = EventKind("records.anchored", Anchored)
+COMPLETED: Final = EventKind("records.completed", Completed)
+
+
+# --- questions others ask -------------------------------------------------------------------------------------------
+
+
+def epoch_bytes(epoch: int) -> bytes:
+    """An epoch as a part of a state key."""
+    return epoch.to_bytes(EPOCH_BYTES, "big")
+
+
+def visible_record(state: StateReader, record: bytes) -> Record | None:
+    """The record, if it is anchored and its bundle is complete."""
+    known = RECORDS.get(state, record)
+    if known is None:
+        return None
+    bundle = BUNDLES.get(state, known.author, known.bundle)
+    return known if bundle is not None and bundle.complete else None
+
+
+# --- handlers -------------------------------------------------------------------------------------------------------
+
+
+def _open_compartments(body: OpenCompartments, context: OperationContext) -> None:
+    state = context.state
+    _require_speaks_for(body.patient, context)
+    if PATIENTS.get(state, body.patient) is not None:
+        raise Refused("records.already_open", body.patient.hex())
+    if tuple(new.class_code for new in body.compartments) != CLASSES:
+        raise Refused("records.classes_incomplete", f"the network's classes are {CLASSES}")
+    for new in body.compartments:
+        if COMPARTMENTS.get(state, new.compartment) is not None:
+            raise Refused("records.id_taken", new.compartment.hex())
+        _require_sharing(new.commitments, new.custodians, context)
+        COMPARTMENTS.put(state, Compartment(body.patient, new.class_code, 0), new.compartment)
+        epoch = Epoch(new.commitments, new.custodians, context.time_ms)
+        EPOCHS.put(state, epoch, new.compartment, epoch_bytes(0))
+    opened = PatientCompartments([new.compartment for new in body.compartments])
+    PATIENTS.put(state, opened, body.patient)
+    OPENED.emit(context, [body.patient, context.sender], opened)
+
+
+def _begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
+    state = context.state
+    known = COMPARTMENTS.get(state, body.compartment)
+    if known is None:
+        raise Refused("records.unknown_compartment", body.compartment.hex())
+    _require_speaks_for(known.patient, context)
+    if known.epoch >= EPOCH_MAX:
+        raise Refused("records.last_epoch", body.compartment.hex())
+    current = EPOCHS.get(state, body.compartment, epoch_bytes(known.epoch))
+    if current is not None and current.point == body.commitments[0]:
+        raise Refused("records.key_unchanged", body.compartment.hex())
+    _require_sharing(body.commitments, body.custodians, context)
+    number = known.epoch + 1
+    COMPARTMENTS.put(state, msgspec.structs.replace(known, epoch=number), body.compartment)
+    epoch = Epoch(body.commitments, body.custodians, context.time_ms)
+    EPOCHS.put(state, epoch, body.compartment, epoch_bytes(number))
+    begun = EpochBegun(body.compartment, number)
+    EPOCH_BEGUN.emit(context, [known.patient, context.sender], begun)
+    return begun
+
+
+def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
+    """The patient itself, or the institution that manages it."""
+    known = identity.require(context.state, patient)
+    if known.kind != identity.PATIENT:
+        raise Refused("records.not_a_patient", patient.hex())
+    if context.sender != patient:
+        if context.sender != known.sponsor:
+            raise Refused("records.not_yours", patient.hex())
+        identity.require_role(context.state, context.sender, identity.MANAGER)
+
+
+def _require_sharing(commitments: list[bytes], custodians: list[bytes], context: OperationContext) -> None:
+    """k of n with 1 <= k <= n, by different institutions that are custodians.
+
+    Whether the commitments are points of the group is checked by whoever seals: a bad one makes a compartment that no
+    client seals to, and takes nothing from anybody else.
+    """
+    if len(commitments) > len(custodians) or len({*custodians}) != len(custodians):
+        raise Refused("records.bad_sharing", f"{len(commitments)} of {len(custodians)}")
+    for custodian in custodians:
+        identity.require_role(context.state, custodian, identity.CUSTODIAN)
+
+
+def _anchor(body: AnchorRecord, context: OperationContext) -> None:
+    state, author = context.state, context.sender
+    identity.require_role(state, author, identity.AUTHOR)
+    compartment = COMPARTMENTS.get(state, body.compartment)
+    if compartment is None:
+        raise Refused("records.unknown_compartment", body.compartment.hex())
+    if body.epoch != compartment.epoch:
+        raise Refused("records.epoch_ended", f"the current epoch is {compartment.epoch}, not {body.epoch}")
+    if RECORDS.get(state, body.record) is not None:
+        raise Refused("records.id_taken", body.record.hex())
+    bundle = _with_position(body, compartment.patient, context)
+    BUNDLES.put(state, bundle, author, body.bundle)
+    record = Record(
+        compartment=body.compartment,
+        epoch=body.epoch,
+        author=author,
+        bundle=body.bundle,
+        position=body.position,
+        anchor=body.anchor,
+        envelope=body.envelope,
+        anchored_ms=context.time_ms,
+    )
+    RECORDS.put(state, record, body.record)
+    subjects = [compartment.patient, author]
+    ANCHORED.emit(
+        context, subjects, Anchored(body.record, body.compartment, body.bundle, body.position, body.count)
+    )
+    if bundle.complete:
+        COMPLETED.emit(context, subjects, Completed(body.bundle, body.count))
+
+
+def _with_position(body: AnchorRecord, patient: bytes, context: OperationContext) -> Bundle:
+    """The bundle with one position more. Raises Refused where the position, count or patient does not fit it."""
+    bundle = BUNDLES.get(context.state, context.sender, body.bundle)
+    if bundle is None:
+        bundle = Bundle(patient, body.count, 0, b"")
+    if bundle.patient != patient or bundle.count != body.count:
+        raise Refused("records.bundle_mismatch", body.bundle.hex())
+    bit = 1 << body.position
+    taken = int.from_bytes(bundle.positions, "little")
+    if body.position >= body.count or bundle.complete or taken & bit:
+        raise Refused("records.position_taken", f"position {body.position} of {body.count}")
+    anchored = bundle.anchored + 1
+    taken |= bit
+    length = 0 if anchored == body.count else (taken.bit_length() + 7) // 8
+    positions = taken.to_bytes(length, "little") if length else b""
+    return Bundle(patient, body.count, anchored, positions)
+
+
+CONTRACT: Final = Contract(
+    name="records",
+    operations=(
+        OperationSpec("records.open_compartments", OpenCompartments, _open_compartments),
+        OperationSpec("records.begin_epoch", BeginEpoch, _begin_epoch, EpochBegun),
+        OperationSpec("records.anchor", AnchorRecord, _anchor),
+    ),
+    slots=(COMPARTMENTS, EPOCHS, PATIENTS, RECORDS, BUNDLES),
+    events=(OPENED, EPOCH_BEGUN, ANCHORED, COMPLETED),
+)
