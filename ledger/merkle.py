@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
+
 from consilium.ledger.codec import Bytes32, Uint, Wire
 from consilium.ledger.crypto import Digest
 

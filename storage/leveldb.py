@@ -1,0 +1,222 @@
+"""LevelDB behind the key-value port.
+
+LevelDB's defaults forgive too much for a validator: a flipped bit in its log silently drops what follows. So checks
+are paranoid, every read verifies its checksum, and a damaged store is never repaired (a repaired one may have
+forgotten a vote's ground): it is refused at opening, with what to do, and halts the node when it shows later.
+Damage is `Refused` at opening only. Once contracts read through the store, a refusal would be taken for a verdict.
+
+A cut-off tail of the log looks like a crash and cannot be told from one: that is what the restart rule of
+consensus and the promise file are for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import plyvel
+
+from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.storage.kv import Write, prefix_end
+
+WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
+"""Large: with the default of 4 MB, writers stall for a second while tables are written."""
+BLOCK_CACHE_BYTES: Final = 32 * 1024 * 1024
+TABLE_FILE_BYTES: Final = 16 * 1024 * 1024
+OPEN_FILES_MAX: Final = 256
+BLOOM_FILTER_BITS: Final = 10
+
+
+def _lock(folder: Path) -> int:
+    """Lock the folder itself, until the returned descriptor is closed.
+
+    LevelDB's own lock is not enough: it is of the kind that a process loses when it closes *any* descriptor of the
+    file, which LevelDB does when the same process tries to open a store twice.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Refused("store.locked", f"{folder} is in use") from None
+    return descriptor
+
+
+def _prepare(folder: Path, *, create: bool) -> None:
+    """See that the folder is what the caller takes it for, and make it where it shall be made."""
+    if create:
+        if folder.exists() and any(folder.iterdir()):
+            raise Refused("store.exists", f"{folder} is not empty")
+        folder.mkdir(parents=True, exist_ok=True)
+    elif not (folder / "CURRENT").exists():
+        if folder.exists() and any(folder.glob("*.ldb")):
+            raise Refused("store.corrupt", f"{folder} holds tables but no CURRENT file")
+        raise Refused("store.missing", f"no store in {folder}")
+
+
+def _open(folder: Path, *, create: bool, write_buffer_bytes: int) -> Any:
+    try:
+        return plyvel.DB(
+            str(folder),
+            create_if_missing=create,
+            error_if_exists=create,
+            paranoid_checks=True,
+            write_buffer_size=write_buffer_bytes,
+            max_open_files=OPEN_FILES_MAX,
+            lru_cache_size=BLOCK_CACHE_BYTES,
+            max_file_size=TABLE_FILE_BYTES,
+            bloom_filter_bits=BLOOM_FILTER_BITS,
+            compression=None,  # hashes, signatures and ciphertext do not compress
+        )
+    except plyvel.IOError as error:
+        text = _text(error)
+        if "lock" in text:
+            raise Refused("store.locked", f"{folder}: {text}") from None
+        raise Refused("store.corrupt", f"{folder}: {text}") from None
+    except plyvel.Error as error:
+        raise Refused("store.corrupt", f"{folder}: {_text(error)}") from None
+
+
+def _text(error: Exception) -> str:
+    """plyvel raises with bytes."""
+    return " ".join(
+        part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in error.args
+    )
+
+
+def _halt(folder: Path, doing: str, error: Exception) -> InvariantBroken:
+    return InvariantBroken(
+        f"the store in {folder} failed while {doing}: {_text(error)}; "
+        "keep a copy, check the disk, then give this node an empty store and let it synchronise again"
+    )
+
+
+class _LevelReader:
+    """Reads from a database or from a snapshot of one: both have the same methods."""
+
+    __slots__ = ("_source", "folder")
+
+    def __init__(self, source: Any, folder: Path) -> None:
+        self._source = source
+        self.folder = folder
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._source.get(key, verify_checksums=True)
+        except plyvel.Error as error:
+            raise _halt(self.folder, "reading", error) from error
+        return value
+
+    def iterate(
+        self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        end = prefix_end(prefix)
+        low, high, high_included = prefix, end, False
+        if start is not None and not reverse:
+            low = max(prefix, start)
+        if start is not None and reverse and (end is None or start < end):
+            high, high_included = start, True
+        try:
+            with self._source.iterator(
+                start=low,
+                stop=high,
+                include_stop=high_included,
+                reverse=reverse,
+                verify_checksums=True,
+                fill_cache=False,
+            ) as rows:
+                for count, (key, value) in enumerate(rows):
+                    if limit is not None and count >= limit:
+                        return
+                    yield key, value
+        except plyvel.Error as error:
+            raise _halt(self.folder, "reading", error) from error
+
+
+class LevelSnapshot(_LevelReader):
+    """A LevelDB snapshot. Close it: it keeps old values alive."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def __enter__(self) -> LevelSnapshot:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class LevelKV(_LevelReader):
+    """A store in a folder of its own. Writes free the GIL: call them from a thread."""
+
+    __slots__ = ("_failed", "_folder_lock", "_write_lock")
+
+    def __init__(
+        self, folder: Path, *, create: bool = False, write_buffer_bytes: int = WRITE_BUFFER_BYTES
+    ) -> None:
+        """Open the store in `folder`, or with `create` make one there.
+
+        Raises Refused: `store.missing`, `store.exists` (creating), `store.locked`, `store.corrupt`.
+        """
+        _prepare(folder, create=create)
+        self._folder_lock = _lock(folder)
+        try:
+            source = _open(folder, create=create, write_buffer_bytes=write_buffer_bytes)
+        except Refused:
+            os.close(self._folder_lock)
+            raise
+        super().__init__(source, folder)
+        self._write_lock = threading.Lock()
+        self._failed = False
+
+    def write(self, writes: Sequence[Write], *, sync: bool) -> None:
+        with self._write_lock:
+            if self._failed:
+                raise InvariantBroken(
+                    f"the store in {self.folder} failed before: nothing more is written to it"
+                )
+            batch = self._source.write_batch(sync=sync)
+            put, delete = batch.put, batch.delete
+            for key, value in writes:
+                if value is None:
+                    delete(key)
+                else:
+                    put(key, value)
+            try:
+                batch.write()
+            except plyvel.Error as error:
+                self._failed = True
+                raise _halt(self.folder, "writing", error) from error
+
+    def snapshot(self) -> LevelSnapshot:
+        return LevelSnapshot(self._source.snapshot(), self.folder)
+
+    def size_bytes(self, prefix: bytes) -> int:
+        """About how much of the disk the keys under `prefix` take; what is still in memory does not count."""
+        return int(self._source.approximate_size(prefix, prefix_end(prefix) or b"\xff" * 64))
+
+    def compact(self, prefix: bytes) -> None:
+        """Rewrite the tables under `prefix`, so that deleted bytes leave the disk. Takes long."""
+        self._source.compact_range(start=prefix, stop=prefix_end(prefix))
+
+    def check(self) -> int:
+        """Read everything, verifying every checksum. Returns the number of keys. Raises Refused `store.corrupt`."""
+        count = 0
+        try:
+            for _ in self.iterate(b""):
+                count += 1
+        except InvariantBroken as broken:
+            raise Refused("store.corrupt", str(broken)) from broken
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+        if self._folder_lock >= 0:
+            os.close(self._folder_lock)
+            self._folder_lock = -1

@@ -1,0 +1,103 @@
+"""Every key of the stores, with its sentence, and the store's format version. No key is built anywhere else.
+
+A key starts with one byte that says its kind. Numbers are big-endian, so that keys sort as numbers do; what belongs to
+a height has the height first, so that a block's rows are written side by side, and old ones are found and deleted
+without looking for them. `+` is concatenation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consilium.ledger.errors import Refused
+from consilium.ledger.merkle import NodePosition
+from consilium.storage.kv import KeyValueReader
+
+STORE_FORMAT: Final = 1
+"""Of the chain's store. It grows with every change that an older program would misread."""
+
+PROOF_HEIGHTS: Final = 512
+"""State of so many heights below the tip can be read and proved; older nodes and old values are deleted."""
+
+# ---- the chain's store
+FORMAT: Final = b"F"  # -> STORE_FORMAT:u32
+TIP: Final = b"T"  # -> storage.chain.Tip: the last committed height, and all that the next one builds on
+BLOCK: Final = b"b"  # height:u64 -> ledger.block.Block
+BATCH: Final = b"B"  # height:u64 + place in the block:u16 -> ledger.batch.Batch, as it was signed
+BATCH_PLACE: Final = b"d"  # batch digest:32 -> height:u64 + place:u16
+HEIGHT_OF: Final = b"h"  # block hash:32 -> height:u64
+CERTIFICATE: Final = b"c"  # height:u64 -> ledger.block.CommitCertificate (none for genesis)
+LEAVES: Final = (
+    b"r"  # height:u64 -> [ledger.execution.ReceiptLeaf as bytes]: the receipts of the block's execution
+)
+TRANSACTION: Final = b"t"  # transaction id:32 -> height:u64 + index of its receipt leaf:u32
+SEEN: Final = b"i"  # height:u64 -> block time, ms:u64 + ids:32 each; kept for the validity window only
+VALIDATORS: Final = b"v"  # hash of a validator set:32 -> [ledger.validators.Validator]
+STATE: Final = b"s"  # key hash:32 -> length of the key:u8 + key + value: state after the tip
+ROOT: Final = (
+    b"R"  # height:u64 -> version of the root node:u64 + root hash:32, or empty where the state is empty
+)
+NODE: Final = b"n"  # ledger.trie.node_key (version:u64 + depth:u8 + packed nibbles) -> node
+STALE: Final = b"x"  # height:u64 -> [node keys] that this height replaced: deleted PROOF_HEIGHTS later
+UNDO: Final = b"u"  # height:u64 -> {key hash: value before this height, or nil}
+HISTORY: Final = b"H"  # level:u8 + number:u64 -> hash of a perfect subtree over the headers (ledger.merkle)
+EVENT: Final = b"e"  # height:u64 + index:u32 -> ledger.execution.Event; the key's tail is its cursor
+SUBJECT: Final = (
+    b"l"  # subject:16 + height:u64 + index:u32 -> nothing: local index of events by whom they concern
+)
+
+# ---- the vault's store
+VAULT_FORMAT: Final = 1
+ENVELOPE: Final = b"V"  # SHA-256 of the envelope:32 -> envelope
+TOMBSTONE: Final = b"X"  # SHA-256 of an erased envelope:32 -> nothing: it does not come back
+VAULT_TOTALS: Final = b"S"  # -> envelopes:u64 + their bytes:u64
+
+
+def at_height(kind: bytes, height: int) -> bytes:
+    """The key of what a kind keeps once per height."""
+    return kind + height.to_bytes(8, "big")
+
+
+def height_in(key: bytes) -> int:
+    """The height in a key made by `at_height`, `batch_key` or `event_key`."""
+    return int.from_bytes(key[1:9], "big")
+
+
+def batch_key(height: int, place: int) -> bytes:
+    """The batch at a place of a block."""
+    return BATCH + height.to_bytes(8, "big") + place.to_bytes(2, "big")
+
+
+def event_key(height: int, index: int) -> bytes:
+    """The event at an index of a height."""
+    return EVENT + height.to_bytes(8, "big") + index.to_bytes(4, "big")
+
+
+def subject_key(subject: bytes, height: int, index: int) -> bytes:
+    """The entry that leads from a subject (16 bytes) to an event."""
+    return SUBJECT + subject + height.to_bytes(8, "big") + index.to_bytes(4, "big")
+
+
+def history_key(position: NodePosition) -> bytes:
+    """A perfect subtree over the headers."""
+    return HISTORY + position.level.to_bytes(1, "big") + position.number.to_bytes(8, "big")
+
+
+def format_bytes(number: int) -> bytes:
+    """The value under FORMAT."""
+    return number.to_bytes(4, "big")
+
+
+def check_format(store: KeyValueReader, known: int) -> None:
+    """Refuse a store of another format.
+
+    Raises Refused: `store.newer_format`, `store.older_format`, and `store.corrupt` where the number is not there.
+    """
+    raw = store.get(FORMAT)
+    if raw is None or len(raw) != 4:
+        raise Refused("store.corrupt", "the store does not say which format it has")
+    found = int.from_bytes(raw, "big")
+    if found > known:
+        raise Refused("store.newer_format", f"the store has format {found}; this program knows {known}")
+    if found < known:
+        raise Refused("store.older_format", f"the store has format {found}; this program reads {known}")
