@@ -11,6 +11,9 @@ from tests.architecture import rules
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 
+TABLES = {"ledger/catalogue.py"}
+"""Data in the form of code: one page on purpose, however long."""
+
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
@@ -20,7 +23,10 @@ def test_no_new_file_is_long() -> None:
         str(path.relative_to(rules.PROJECT)): len(path.read_text(encoding="utf-8").splitlines())
         for path in (*rules.product_files(), *(rules.PROJECT / "scripts").glob("*.py"))
     }
-    assert {name: length for name, length in lengths.items() if length > FILE_LINES_MAX} == LONG_FILES
+    long = {
+        name: length for name, length in lengths.items() if length > FILE_LINES_MAX and name not in TABLES
+    }
+    assert long == LONG_FILES
 
 
 def test_no_new_function_is_long() -> None:
