@@ -1,0 +1,224 @@
+"""Accepting: from a TCP connection to a websocket of a known key, before anybody is trusted with anything.
+
+The listening socket is accepted from by hand rather than by `create_server`, for three reasons: each
+connection gets the TLS context of that moment, so members can change; handshakes are counted before they cost
+anything, in all, per host and per key; and one deadline covers everything from TCP to welcome. What is over a
+limit is closed at once: an honest node dials again.
+
+aiohttp's low-level server speaks HTTP on the finished TLS connection. Its handler makes the websocket only
+after the peer's key was judged, hands it over, and stays until the link ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket as sockets
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from consilium.ledger.errors import PeerFault
+from consilium.p2p import tls
+from consilium.p2p.connection import Connection
+from consilium.p2p.frame import FRAME_BYTES_MAX, GARBAGE_WEIGHT
+from consilium.p2p.metrics import MeshMetrics
+from consilium.p2p.policy import Address, MeshPolicy
+
+BACKLOG: Final = 128
+ACCEPT_PAUSE_S: Final = 0.5
+"""How long to wait when the system has no descriptor left for another connection."""
+REQUEST_LINE_BYTES_MAX: Final = 1_024
+REQUEST_HEADERS_MAX: Final = 32
+
+_log = structlog.get_logger("consilium.p2p")
+
+
+Serve = Callable[[], Awaitable[None]]
+"""Runs a welcomed link until it ends."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the listener asks of the mesh."""
+
+    authorize: Callable[[bytes], bool]
+    """Whether this key may connect now."""
+    greet: Callable[[bytes, Connection], Awaitable[Serve | None]]
+    """Read the hello and answer it. None when the peer was refused; PeerFault when it was no hello."""
+    fault: Callable[[bytes, PeerFault], None]
+    """Score a peer."""
+
+
+class _Admission:
+    """One accepted connection, shared by the task that admits it and the HTTP handler that upgrades it."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.authorized: asyncio.Future[None] = loop.create_future()
+        self.socket: asyncio.Future[web.WebSocketResponse] = loop.create_future()
+        self.over = asyncio.Event()
+
+
+class Listener:
+    """One listening TCP socket."""
+
+    def __init__(
+        self,
+        address: Address,
+        context: Callable[[], ssl.SSLContext],
+        host: Host,
+        policy: MeshPolicy,
+        metrics: MeshMetrics,
+    ) -> None:
+        self._context = context
+        self._host = host
+        self._policy = policy
+        self._metrics = metrics
+        self._admissions: dict[object, _Admission] = {}
+        self._handshakes: Counter[object] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = web.Server(
+            self._upgrade,
+            access_log=None,
+            keepalive_timeout=policy.handshake_timeout_s,
+            max_line_size=REQUEST_LINE_BYTES_MAX,
+            max_field_size=REQUEST_LINE_BYTES_MAX,
+            max_headers=REQUEST_HEADERS_MAX,
+            read_bufsize=FRAME_BYTES_MAX,
+        )
+        family = sockets.AF_INET6 if ":" in address.host else sockets.AF_INET
+        self._socket = sockets.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Accept for ever; each connection is a task of the group."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                raw, name = await loop.sock_accept(self._socket)
+            except OSError as error:  # out of descriptors, or gone again
+                _log.warning("p2p.accept_failed", error=str(error))
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            host = name[0]
+            if (
+                self._handshakes[None] >= self._policy.handshakes_max
+                or self._handshakes[host] >= self._policy.handshakes_per_host_max
+            ):
+                self._metrics.handshakes_refused += 1
+                raw.close()
+                continue
+            self._count(None, 1)
+            self._count(host, 1)
+            task = group.create_task(self._admit(raw, host), name="p2p.admit")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """Give up every connection that was accepted."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Stop listening, and end what aiohttp still holds. All tasks have ended before."""
+        self._socket.close()
+        await self._server.shutdown(self._policy.close_timeout_s)
+
+    async def _admit(self, raw: sockets.socket, host: str) -> None:
+        admission = _Admission()
+        protocol = self._server()
+        self._admissions[protocol] = admission
+        transport: asyncio.Transport | None = None
+        key: bytes | None = None
+        serve: Serve | None = None
+        try:
+            try:
+                async with asyncio.timeout(self._policy.handshake_timeout_s):
+                    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                        lambda: protocol, raw, ssl=self._context()
+                    )
+                    key = tls.peer_key(transport.get_extra_info("ssl_object"))
+                    serve = await self._greet(key, admission)
+            except (TimeoutError, OSError, aiohttp.ClientError) as error:
+                self._metrics.handshake_failures += 1
+                _log.info("p2p.handshake_failed", host=host, error=str(error) or "timeout")
+            except PeerFault as fault:
+                self._metrics.handshake_failures += 1
+                _log.warning("p2p.handshake_refused", host=host, reason=fault.reason)
+                if key is not None:
+                    self._host.fault(key, fault)
+            finally:
+                self._count(None, -1)
+                self._count(host, -1)
+            if serve is not None:
+                await serve()
+        finally:
+            del self._admissions[protocol]
+            admission.authorized.cancel()
+            admission.socket.cancel()
+            admission.over.set()
+            if transport is not None:
+                transport.abort()
+
+    async def _greet(self, key: bytes, admission: _Admission) -> Serve | None:
+        if not self._host.authorize(key) or self._handshakes[key] >= self._policy.handshakes_per_peer_max:
+            self._metrics.handshakes_refused += 1
+            return None
+        self._count(key, 1)
+        try:
+            admission.authorized.set_result(None)
+            connection = Connection(await admission.socket)
+            try:
+                serve = await self._host.greet(key, connection)
+            except BaseException:
+                connection.hang_up(reset=True)
+                raise
+            if serve is None:
+                self._metrics.handshakes_refused += 1
+                await connection.close()  # so that the answer arrives before the connection ends
+            return serve
+        finally:
+            self._count(key, -1)
+
+    async def _upgrade(self, request: web.BaseRequest) -> web.StreamResponse:
+        """aiohttp's handler: one websocket per connection, and nothing else."""
+        admission = self._admissions.get(request.protocol)
+        if admission is None or admission.socket.done():
+            raise web.HTTPBadRequest
+        try:
+            await admission.authorized
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise web.HTTPForbidden from None
+        response = web.WebSocketResponse(
+            timeout=self._policy.close_timeout_s,
+            autoping=False,
+            compress=False,
+            max_msg_size=FRAME_BYTES_MAX + 1,  # aiohttp refuses what is not shorter
+            writer_limit=FRAME_BYTES_MAX,
+            decode_text=False,
+        )
+        try:
+            await response.prepare(request)
+        except web.HTTPException:
+            if not admission.socket.done():
+                admission.socket.set_exception(PeerFault("a request that is no websocket", GARBAGE_WEIGHT))
+            raise
+        if not admission.socket.done():
+            admission.socket.set_result(response)
+            await admission.over.wait()
+        return response
+
+    def _count(self, name: object, change: int) -> None:
+        """Handshakes in progress: in all (None), by host (str), and once the key is known by key (bytes)."""
+        self._handshakes[name] += change
+        if self._handshakes[name] <= 0:
+            del self._handshakes[name]
