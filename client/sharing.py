@@ -137,7 +137,8 @@ def verification_key(commitments: tuple[bytes, ...], index: int) -> bytes:
     value = commitments[-1]
     for commitment in reversed(commitments[:-1]):
         value = group.add(group.multiply(abscissa, value), commitment)
-    if not group.is_point(value):
+    # an identity as first commitment would hide in the sum
+    if not group.is_point(value) or not group.is_point(commitments[0]):
         raise Refused("sealing.bad_point", f"the commitments give custodian {index} no public share")
     return value
 

@@ -283,8 +283,8 @@ def _parse(raw: bytes) -> _File:
     if len(raw) > WALLET_BYTES_MAX:
         raise Refused("wallet.too_large", f"more than {WALLET_BYTES_MAX} bytes")
     if not raw.startswith(MAGIC):
-        version = raw[len(MAGIC_WORD) : len(MAGIC_WORD) + 4].partition(b"\n")[0]
-        if raw.startswith(MAGIC_WORD) and version.isdigit():
+        version, newline, _ = raw[len(MAGIC_WORD) : len(MAGIC_WORD) + 4].partition(b"\n")
+        if raw.startswith(MAGIC_WORD) and newline and version.isdigit():
             raise Refused("wallet.wrong_version", f"version {int(version)}; this program knows 1")
         raise Refused("wallet.damaged", "it does not start as a wallet does")
     try:

@@ -1,0 +1,122 @@
+"""What a reader does: ask, have it decided, fetch what custodians release, open it.
+
+A decision is of the ledger; a release is of a custodian, and needs the decision. The reader checks the custodian as much
+as the custodian checks the reader: every envelope is held against its anchor on the chain, every partial against its
+proof, so that what comes out is what the author sealed, or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consilium.client import boxes, sealing
+from consilium.client.envelope import Context, SignedHeader, envelope_digest, verify_anchor
+from consilium.client.release import Partial, open_release
+from consilium.client.rpc import Released, RpcClient
+from consilium.client.session import Session
+from consilium.client.sharing import CompartmentKey
+from consilium.contracts import access, records
+from consilium.contracts.registry import operation
+from consilium.ledger import codec
+from consilium.ledger.crypto import Digest, Tag
+from consilium.ledger.errors import Refused
+from consilium.ledger.execution import RESULT_BYTES_MAX
+
+_RELEASE_TAG: Final = Tag("consilium/release-request/1")
+
+
+def release_digest(chain_id: bytes, transaction: bytes, operation_index: int) -> Digest:
+    """What a reader signs to ask a custodian for the release of a decision, with the key that asked the ledger."""
+    return _RELEASE_TAG.digest(chain_id, transaction, operation_index.to_bytes(2, "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A decided request. `ephemeral` opens what custodians release for it; it is never stored."""
+
+    transaction: bytes
+    height: int
+    decision: access.Decision
+    ephemeral: boxes.BoxKey
+
+    @property
+    def allowed(self) -> bool:
+        """Whether every verdict is an allow."""
+        return all(verdict.allow for verdict in self.decision.verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A record that was read: the bytes that its author sealed."""
+
+    record: bytes
+    payload: bytes
+    header: SignedHeader
+
+
+async def request(
+    session: Session,
+    purpose: str,
+    *,
+    record_ids: Sequence[bytes] | None = None,
+    compartments: Sequence[bytes] | None = None,
+    certified: bool = True,
+) -> Asked:
+    """Ask the ledger for records or whole compartments, for one purpose. A denial is an answer, not an error."""
+    ephemeral = boxes.new_box_key()
+    body = access.AccessRequest(
+        records=None if record_ids is None else list(record_ids),
+        compartments=None if compartments is None else list(compartments),
+        purpose=purpose,
+        ephemeral=ephemeral.public,
+    )
+    committed = await session.submit([operation("access.request", body)], certified=certified)
+    decision = codec.decode(committed.leaf.results[0], access.Decision, RESULT_BYTES_MAX)
+    return Asked(committed.id, committed.height, decision, ephemeral)
+
+
+async def fetch(session: Session, asked: Asked, custodian: RpcClient) -> list[Opened]:
+    """Fetch and open everything that the decision allows, from a custodian that can open it alone (k = 1).
+
+    Raises Refused with the custodian's reason, or `sealing.*` where what it sent does not check.
+    """
+    signature = session.wallet.signing.sign(release_digest(session.chain_id, asked.transaction, 0))
+    released: Released = await custodian.release(asked.transaction, 0, signature)
+    opened = open_release(released.sealed_partials, asked.ephemeral, asked.transaction)
+    envelopes = {envelope_digest(envelope): envelope for envelope in released.envelopes}
+    keys: dict[tuple[bytes, int], CompartmentKey] = {}
+    wanted: list[tuple[bytes, records.Record, CompartmentKey, bytes, Partial]] = []
+    for item in opened.partials:
+        record = await session.state(records.RECORDS, item.record)
+        if record is None or not any(access.opens(v, record, item.record) for v in asked.decision.verdicts):
+            raise Refused("sealing.wrong_request", f"record {item.record.hex()} was not decided on")
+        envelope = envelopes.get(record.envelope)
+        if envelope is None:
+            raise Refused("sealing.wrong_anchor", f"the envelope of record {item.record.hex()} is missing")
+        place = (record.compartment, record.epoch)
+        if place not in keys:
+            keys[place] = await _compartment_key(session, *place)
+        wanted.append((item.record, record, keys[place], envelope, item.partial))
+    return await asyncio.to_thread(_open_all, session.chain_id, wanted)
+
+
+async def _compartment_key(session: Session, compartment: bytes, number: int) -> CompartmentKey:
+    epoch = await session.state(records.EPOCHS, compartment, records.epoch_bytes(number))
+    if epoch is None:
+        raise Refused("records.unknown_compartment", compartment.hex())
+    return CompartmentKey(session.chain_id, compartment, number, tuple(epoch.commitments))
+
+
+def _open_all(
+    chain_id: bytes, wanted: list[tuple[bytes, records.Record, CompartmentKey, bytes, Partial]]
+) -> list[Opened]:
+    read = []
+    for identifier, record, key, envelope, partial in wanted:
+        context = Context(chain_id, identifier, record.compartment, record.epoch, record.author)
+        verify_anchor(envelope, context, record.anchor)
+        opened = sealing.open_with_partials(envelope, context, key, [partial])
+        read.append(Opened(identifier, opened.payload, opened.header))
+    return read
