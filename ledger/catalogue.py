@@ -517,4 +517,106 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "No compartment has this id.",
         "Ask the ledger for the patient's compartments.",
     ),
+    # config: what a node is told before it starts
+    "config.insecure_file": _entry(
+        "A secret file can be read by others than its owner.",
+        "Run chmod 600 on it, and make a new secret if others may have read it.",
+    ),
+    "config.invalid_value": _entry(
+        "A key of the configuration has a value outside of its bounds, or of another type.",
+        "Change the value as the message says: it names the file, the key and what was expected.",
+    ),
+    "config.malformed": _entry(
+        "The file is not what its name promises: not UTF-8, not TOML, or too long.",
+        "Correct the line that the message names, or write the file anew with node init.",
+    ),
+    "config.malformed_secret": _entry(
+        "A secret file does not hold a secret of the expected form.",
+        "Restore the file from its backup; the message says what form was expected.",
+    ),
+    "config.missing": _entry(
+        "A file that the node needs is not there.",
+        "Check the path, which counts from the configuration file's folder; node init makes the files.",
+    ),
+    "config.unknown_key": _entry(
+        "The configuration, or the environment, has a key that nobody knows.",
+        "Check the spelling: the message lists the keys that are known there.",
+    ),
+    "config.unreadable": _entry(
+        "The system does not let this process read the file.",
+        "Give the file to the user that the node runs as.",
+    ),
+    # rpc: the node's JSON-RPC face, and its client
+    "rpc.answer_too_large": _entry(
+        "The answer is larger than one message may be.",
+        "Ask for less at a time: fewer requests in a batch, fewer events, a lower limit.",
+    ),
+    "rpc.busy": _entry(
+        "The node runs as many calls as it may at a time.",
+        "Wait for retry_after_ms, then send the request again.",
+    ),
+    "rpc.forbidden_host": _entry(
+        "The request names a host or a web origin that is not on the node's list.",
+        "Add the name to rpc.hosts, or the origin to rpc.cors_origins, in the node's configuration.",
+    ),
+    "rpc.internal": _entry(
+        "The node has a bug, or the machine under it failed.",
+        "Look into the node's log for the reference that the message gives, and report it.",
+    ),
+    "rpc.invalid_params": _entry(
+        "The parameters do not fit the method.",
+        "Change the parameter that the message names; rpc.discover lists each method's parameters.",
+    ),
+    "rpc.invalid_request": _entry(
+        "The JSON is no JSON-RPC 2.0 request, or goes beyond a limit of its form.",
+        "Send jsonrpc, method, params and id as the specification describes them.",
+    ),
+    "rpc.parse_error": _entry(
+        "The bytes are not JSON: strict, UTF-8, no member twice.",
+        "Encode the request with a JSON library; the message says where reading stopped.",
+    ),
+    "rpc.remote_error": _entry(
+        "The other end answered with something that this client does not understand.",
+        "Check that the address is a node's RPC address, and that client and node have the same version.",
+    ),
+    "rpc.request_too_large": _entry(
+        "The body or message is larger than the node accepts.",
+        "Send the transactions or envelopes in several requests.",
+    ),
+    "rpc.shutting_down": _entry(
+        "The node is being stopped.",
+        "Connect again, or to another node, and go on after the last cursor.",
+    ),
+    "rpc.slow_subscriber": _entry(
+        "The subscriber did not read its events fast enough, and was dropped.",
+        "Subscribe again after the last cursor: nothing is lost. Read faster, or ask for fewer kinds.",
+    ),
+    "rpc.timeout": _entry(
+        "The answer did not come within the time that was given.",
+        "Ask again: for a transaction, its receipt tells whether it was committed after all.",
+    ),
+    "rpc.too_many_subscriptions": _entry(
+        "The connection has as many subscriptions as it may.",
+        "End one with events.unsubscribe, or open another connection.",
+    ),
+    "rpc.unauthorised": _entry(
+        "The method is for the node's own institution, and needs the node's bearer token.",
+        "Send the token from the node's token file: Authorization: Bearer <token>.",
+    ),
+    "rpc.unknown_method": _entry(
+        "The node has no method of this name.",
+        "Check the name: rpc.discover lists the methods.",
+    ),
+    "rpc.unreachable": _entry(
+        "No node answers at the given addresses.",
+        "Check the addresses and that the node runs: its data folder's ports.json has its ports.",
+    ),
+    "rpc.unsupported_media": _entry(
+        "The request's content type is not application/json, or its body is compressed.",
+        "Send Content-Type: application/json and no Content-Encoding.",
+    ),
+    "rpc.websocket_needed": _entry(
+        "The method sends events, and needs a WebSocket.",
+        "Open ws://<node>/rpc and call the method there.",
+    ),
 }

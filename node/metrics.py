@@ -1,0 +1,185 @@
+"""What a node counts about itself, in Prometheus' terms. One registry per node: several nodes share a process in tests.
+
+Callers use the typed methods, so that names of series and of labels stand here alone. Labels have few values each
+(codes of the catalogue, kinds, lanes): never an id, which would be both a leak and an unbounded memory.
+
+Source: prometheus.io/docs/practices/naming.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+_FAST_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SLOW_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_COUNTS: Final = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+
+
+class Metrics:
+    """All collectors of one node."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._chain()
+        self._network()
+        self._service()
+
+    def _chain(self) -> None:
+        registry = self.registry
+        self._height = Gauge("consilium_height", "Height of the newest committed block", registry=registry)
+        self._view = Gauge("consilium_view", "View of the height being agreed on", registry=registry)
+        self._view_changes = Counter(
+            "consilium_view_changes", "View changes that this node took part in", registry=registry
+        )
+        self._blocks = Counter("consilium_blocks", "Blocks committed since the start", registry=registry)
+        self._transactions = Counter(
+            "consilium_transactions", "Transactions executed since the start, by outcome", ["outcome"], registry=registry
+        )
+        self._block_transactions = Histogram(
+            "consilium_block_transactions", "Transactions per block", buckets=_COUNTS, registry=registry
+        )
+        self._execute = Histogram(
+            "consilium_block_execute_seconds", "Time to execute a block", buckets=_FAST_S, registry=registry
+        )
+        self._fsync = Histogram(
+            "consilium_fsync_seconds", "Time of a synced write, by store", ["store"], buckets=_FAST_S, registry=registry
+        )
+        self._commit = Histogram(
+            "consilium_commit_seconds",
+            "Time from admission of a transaction here to its commit",
+            buckets=_SLOW_S,
+            registry=registry,
+        )
+
+    def _network(self) -> None:
+        registry = self.registry
+        self._peers = Gauge("consilium_peers_connected", "Peers connected now", registry=registry)
+        self._bytes = Counter(
+            "consilium_peer_bytes", "Bytes on the wire, by lane and direction", ["lane", "direction"], registry=registry
+        )
+        self._peer_faults = Counter(
+            "consilium_peer_faults", "What peers sent that no honest peer sends", registry=registry
+        )
+        self._frames_dropped = Counter(
+            "consilium_frames_dropped", "Frames dropped because an outbox was full", ["lane"], registry=registry
+        )
+
+    def _service(self) -> None:
+        registry = self.registry
+        self._mempool = Gauge("consilium_mempool_transactions", "Transactions waiting", registry=registry)
+        self._mempool_bytes = Gauge("consilium_mempool_bytes", "Bytes of waiting transactions", registry=registry)
+        self._refused = Counter(
+            "consilium_refused", "Transactions and requests refused, by code", ["code"], registry=registry
+        )
+        self._releases = Counter(
+            "consilium_releases", "Requests to release keys, by outcome", ["outcome"], registry=registry
+        )
+        self._lag = Histogram(
+            "consilium_event_loop_lag_seconds", "Delay of the event loop", buckets=_FAST_S, registry=registry
+        )
+        self._rpc = Histogram(
+            "consilium_rpc_seconds",
+            "Time to answer an RPC call, by method and outcome",
+            ["method", "outcome"],
+            buckets=_SLOW_S,
+            registry=registry,
+        )
+        self._rpc_connections = Gauge("consilium_rpc_connections", "RPC connections open now", registry=registry)
+        self._subscriptions = Gauge("consilium_rpc_subscriptions", "Event subscriptions open now", registry=registry)
+        self._slow_subscribers = Counter(
+            "consilium_rpc_slow_subscribers", "Subscribers dropped for being too slow", registry=registry
+        )
+
+    def committed(self, height: int, outcomes: dict[str, int]) -> None:
+        """A block is durable; `outcomes` counts its transactions by code ("ok", or a refusal's)."""
+        self._height.set(height)
+        self._blocks.inc()
+        self._block_transactions.observe(sum(outcomes.values()))
+        for outcome, count in outcomes.items():
+            self._transactions.labels(outcome).inc(count)
+
+    def at(self, height: int) -> None:
+        """The height after a start or a catch-up by snapshot."""
+        self._height.set(height)
+
+    def view(self, view: int) -> None:
+        """The view now."""
+        self._view.set(view)
+
+    def view_changed(self) -> None:
+        """This node asked for another view."""
+        self._view_changes.inc()
+
+    def executed(self, seconds: float) -> None:
+        """A block was executed."""
+        self._execute.observe(seconds)
+
+    def synced(self, store: str, seconds: float) -> None:
+        """A synced write; `store` is `chain`, `promise` or `vault`."""
+        self._fsync.labels(store).observe(seconds)
+
+    def commit_latency(self, seconds: float) -> None:
+        """A transaction that this node admitted is committed."""
+        self._commit.observe(seconds)
+
+    def mempool(self, transactions: int, bytes_held: int) -> None:
+        """What waits now."""
+        self._mempool.set(transactions)
+        self._mempool_bytes.set(bytes_held)
+
+    def refused(self, code: str) -> None:
+        """A refusal with a code of the catalogue."""
+        self._refused.labels(code).inc()
+
+    def peers(self, connected: int) -> None:
+        """Peers connected now."""
+        self._peers.set(connected)
+
+    def peer_bytes(self, lane: str, direction: str, count: int) -> None:
+        """`lane` is `votes` or `bulk`, `direction` is `in` or `out`."""
+        self._bytes.labels(lane, direction).inc(count)
+
+    def peer_fault(self) -> None:
+        """A PeerFault was scored."""
+        self._peer_faults.inc()
+
+    def frame_dropped(self, lane: str) -> None:
+        """An outbox was full."""
+        self._frames_dropped.labels(lane).inc()
+
+    def released(self, outcome: str) -> None:
+        """A custodian was asked to release: "ok", or the code of the refusal."""
+        self._releases.labels(outcome).inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop came late by so much."""
+        self._lag.observe(seconds)
+
+    def rpc_call(self, method: str, outcome: str, seconds: float) -> None:
+        """An answered call; `method` is a name of the table, or `-`."""
+        self._rpc.labels(method, outcome).observe(seconds)
+
+    def rpc_connections(self, count: int) -> None:
+        """RPC connections open now."""
+        self._rpc_connections.set(count)
+
+    def subscriptions(self, change: int) -> None:
+        """A subscription opened (+1) or ended (-1)."""
+        self._subscriptions.inc(change)
+
+    def slow_subscriber(self) -> None:
+        """A subscriber was dropped."""
+        self._slow_subscribers.inc()
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample's value now, 0 where there is none yet: for status, tests and people."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def exposition(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,301 @@
+"""The RPC's methods: for each, the Struct that its parameters must fit and a handler that calls the NodeApi.
+
+Handlers translate and nothing else: JSON's hexadecimal and base64 to bytes, dataclasses to the shapes of
+`client.rpc_values`. `METHODS` at the end is the whole table; docs/rpc.md has a section for each row, and a test holds
+them together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from consilium.client import rpc_values as values
+from consilium.client.rpc_values import CursorText, Hex16, Hex32, Hex64, HexKey
+from consilium.ledger import codec
+from consilium.ledger.errors import Refused
+from consilium.ledger.transaction import OPERATIONS_MAX, TRANSACTION_BYTES_MAX
+from consilium.node.api import Committed, Cursor, EventAt, Submission
+from consilium.node.dispatch import Context, Empty, Method
+from consilium.node.jsonrpc import refusal_data
+
+SUBMIT_TRANSACTIONS_MAX: Final = 512
+WAIT_MS_MAX: Final = 60_000
+WAIT_MS: Final = 30_000
+WAIT_SPARE_S: Final = 5.0
+EVENTS_MAX: Final = 1_000
+EVENTS: Final = 100
+EVENT_KINDS_MAX: Final = 32
+ENVELOPES_MAX: Final = 512
+ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
+PARCEL_BYTES_MAX: Final = 64 * 1024
+
+Height = Annotated[int, msgspec.Meta(ge=0, le=codec.UINT_MAX)]
+Kinds = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=64)]], msgspec.Meta(max_length=EVENT_KINDS_MAX)]
+
+
+class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class SubmitParams(_Params, frozen=True):
+    transactions: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=TRANSACTION_BYTES_MAX)]],
+        msgspec.Meta(min_length=1, max_length=SUBMIT_TRANSACTIONS_MAX),
+    ]
+
+
+class WaitParams(_Params, frozen=True):
+    id: Hex32
+    timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=WAIT_MS_MAX)] = WAIT_MS
+    certified: bool = False
+
+
+class TransactionParams(_Params, frozen=True):
+    id: Hex32
+
+
+class BlockParams(_Params, frozen=True):
+    height: Height
+
+
+class StateParams(_Params, frozen=True):
+    key: HexKey
+
+
+class VerdictReceiptParams(_Params, frozen=True, tag_field="kind", tag="verdict"):
+    transaction: Hex32
+
+
+class TransactionReceiptParams(_Params, frozen=True, tag_field="kind", tag="transaction"):
+    transaction: Hex32
+
+
+class StateReceiptParams(_Params, frozen=True, tag_field="kind", tag="state"):
+    key: HexKey
+    height: Height | None = None
+
+
+class EventsParams(_Params, frozen=True):
+    after: CursorText | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=EVENTS_MAX)] = EVENTS
+    kinds: Kinds | None = None
+    subject: Hex16 | None = None
+
+
+class SubscribeParams(_Params, frozen=True):
+    after: CursorText | None = None
+    kinds: Kinds | None = None
+    subject: Hex16 | None = None
+
+
+class UnsubscribeParams(_Params, frozen=True):
+    subscription: Annotated[str, msgspec.Meta(max_length=32)]
+
+
+class PutParams(_Params, frozen=True):
+    envelopes: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=ENVELOPE_BYTES_MAX)]],
+        msgspec.Meta(min_length=1, max_length=ENVELOPES_MAX),
+    ]
+
+
+class GetParams(_Params, frozen=True):
+    digest: Hex32
+
+
+class DepositParams(_Params, frozen=True):
+    parcel: Annotated[bytes, msgspec.Meta(max_length=PARCEL_BYTES_MAX)]
+
+
+class ReleaseParams(_Params, frozen=True):
+    transaction: Hex32
+    operation: Annotated[int, msgspec.Meta(ge=0, lt=OPERATIONS_MAX)]
+    signature: Hex64
+
+
+async def discover(context: Context, _: Empty) -> Any:
+    """The table itself, for people and generators of clients."""
+    return {
+        "methods": [
+            {
+                "name": method.name,
+                "summary": method.summary,
+                "privileged": method.privileged,
+                "websocket": method.websocket,
+                "params": values.json_schema(method.params),
+            }
+            for method in sorted(context.methods.values(), key=lambda method: method.name)
+        ]
+    }
+
+
+async def status(context: Context, _: Empty) -> Any:
+    return context.api.status()
+
+
+async def genesis(context: Context, _: Empty) -> Any:
+    document = context.api.genesis
+    return values.GenesisValue(document.network, Hex32(document.chain_id), codec.encode(document))
+
+
+async def submit(context: Context, params: SubmitParams) -> Any:
+    answers = await context.api.submit(params.transactions)
+    return values.SubmitResult([_submission(answer) for answer in answers])
+
+
+async def wait(context: Context, params: WaitParams) -> Any:
+    return _committed(await context.api.wait(bytes(params.id), params.timeout_ms / 1_000, params.certified))
+
+
+async def transaction(context: Context, params: TransactionParams) -> Any:
+    return _committed(await context.api.transaction(bytes(params.id)))
+
+
+async def block(context: Context, params: BlockParams) -> Any:
+    stored = await context.api.block(params.height)
+    header = stored.block.header
+    shown = {name: getattr(header, name) for name in header.__struct_fields__}
+    return values.BlockValue(
+        height=header.height,
+        hash=Hex32(header.hash),
+        header=values.HeaderValue(**{n: Hex32(v) if isinstance(v, bytes) else v for n, v in shown.items()}),
+        transactions=[Hex32(identifier) for identifier in stored.transactions],
+        block=codec.encode(stored.block),
+        certificate=None if stored.certificate is None else codec.encode(stored.certificate),
+    )
+
+
+async def state(context: Context, params: StateParams) -> Any:
+    value, height = await context.api.state(bytes(params.key))
+    return values.StateValue(params.key, value, height)
+
+
+async def receipt(
+    context: Context, params: VerdictReceiptParams | TransactionReceiptParams | StateReceiptParams
+) -> Any:
+    match params:
+        case VerdictReceiptParams():
+            raw = await context.api.verdict_receipt(bytes(params.transaction))
+        case TransactionReceiptParams():
+            raw = await context.api.transaction_receipt(bytes(params.transaction))
+        case StateReceiptParams():
+            raw = await context.api.state_receipt(bytes(params.key), params.height)
+    return values.ReceiptValue(raw)
+
+
+async def events(context: Context, params: EventsParams) -> Any:
+    after = cursor_of(params.after)
+    subject = None if params.subject is None else bytes(params.subject)
+    found = await context.api.events(after, params.limit, _kinds(params.kinds), subject)
+    last = found[-1].cursor if found else after
+    return values.EventsResult([_event_at(item) for item in found], CursorText(last), len(found) >= params.limit)
+
+
+async def subscribe(context: Context, params: SubscribeParams) -> Any:
+    subscriber = context.caller.subscriber
+    if subscriber is None:
+        raise Refused("rpc.websocket_needed")
+    subject = None if params.subject is None else bytes(params.subject)
+    return await subscriber.subscribe(params.after or str(values.BEFORE_ALL), _kinds(params.kinds), subject)
+
+
+async def unsubscribe(context: Context, params: UnsubscribeParams) -> Any:
+    subscriber = context.caller.subscriber
+    if subscriber is None:
+        raise Refused("rpc.websocket_needed")
+    return {"ended": await subscriber.unsubscribe(params.subscription)}
+
+
+async def vault_put(context: Context, params: PutParams) -> Any:
+    digests = await context.api.put_envelopes(params.envelopes)
+    return values.DigestsResult([Hex32(digest) for digest in digests])
+
+
+async def vault_get(context: Context, params: GetParams) -> Any:
+    return values.EnvelopeValue(await context.api.get_envelope(bytes(params.digest)))
+
+
+async def deposit(context: Context, params: DepositParams) -> Any:
+    await context.api.deposit_share(params.parcel)
+    return {}
+
+
+async def release(context: Context, params: ReleaseParams) -> Any:
+    handed = await context.api.release(bytes(params.transaction), params.operation, bytes(params.signature))
+    return values.ReleaseValue(handed.sealed_partials, list(handed.envelopes))
+
+
+def cursor_of(text: str | None) -> Cursor:
+    """The cursor of a checked text; None is before everything. Raises msgspec.ValidationError for "now": only a stream
+    can mean that."""
+    if text is None:
+        return Cursor(*values.BEFORE_ALL)
+    if text == values.NOW:
+        raise msgspec.ValidationError('"now" is for events.subscribe; events.list starts after a cursor')
+    return Cursor(*values.Cursor.parse(text))
+
+
+def _kinds(kinds: list[str] | None) -> frozenset[str] | None:
+    return None if kinds is None else frozenset(kinds)
+
+
+def _event_at(item: EventAt) -> values.EventAtValue:
+    return values.EventAtValue(CursorText(item.cursor), values.event_value(item.event))
+
+
+def _submission(answer: Submission) -> values.SubmissionValue:
+    identifier = None if answer.id is None else Hex32(answer.id)
+    if answer.code is None:
+        return values.SubmissionValue(identifier, accepted=True)
+    error = refusal_data(Refused(answer.code, answer.detail))
+    error = msgspec.structs.replace(error, retry_after_ms=answer.retry_after_ms)
+    return values.SubmissionValue(identifier, accepted=False, error=error)
+
+
+def _committed(found: Committed) -> values.CommittedValue:
+    leaf = found.leaf
+    return values.CommittedValue(
+        Hex32(found.id),
+        found.height,
+        found.index,
+        found.time_ms,
+        found.certified,
+        leaf.code,
+        leaf.failed,
+        list(leaf.results),
+    )
+
+
+_ROWS: Final = (
+    Method("rpc.discover", "List the methods with the JSON schema of their parameters.", Empty, discover),
+    Method("node.status", "What the node is and how far it has come.", Empty, status),
+    Method("node.genesis", "The network's genesis document and chain id.", Empty, genesis),
+    Method("transaction.submit", "Hand in signed transactions.", SubmitParams, submit),
+    Method(
+        "transaction.wait",
+        "Wait until a transaction is committed, or also certified.",
+        WaitParams,
+        wait,
+        timeout_s=WAIT_MS_MAX / 1_000 + WAIT_SPARE_S,
+    ),
+    Method("transaction.get", "A committed transaction and what became of it.", TransactionParams, transaction),
+    Method("block.get", "A block with its commit certificate.", BlockParams, block),
+    Method("state.get", "The certified value under a state key.", StateParams, state),
+    Method(
+        "receipt.get",
+        "A receipt that proves one fact offline.",
+        VerdictReceiptParams | TransactionReceiptParams | StateReceiptParams,
+        receipt,
+    ),
+    Method("events.list", "Events of committed blocks after a cursor.", EventsParams, events),
+    Method("events.subscribe", "Events from a cursor on, as they come.", SubscribeParams, subscribe, websocket=True),
+    Method("events.unsubscribe", "End a subscription.", UnsubscribeParams, unsubscribe, websocket=True),
+    Method("vault.put", "Store sealed envelopes durably.", PutParams, vault_put, privileged=True),
+    Method("vault.get", "An envelope by its digest.", GetParams, vault_get, privileged=True),
+    Method("custodian.deposit", "Hand over a custodian's sealed share.", DepositParams, deposit, privileged=True),
+    Method("custodian.release", "Ask a custodian to obey a committed allow.", ReleaseParams, release),
+)
+
+METHODS: Final[dict[str, Method]] = {row.name: row for row in _ROWS}
