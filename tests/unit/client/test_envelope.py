@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from consilium.client import boxes, envelope, sealing
 from consilium.client.envelope import Context, HeaderFields
 from consilium.ledger import codec
-from consilium.ledger.crypto import SigningKey
+from consilium.ledger.crypto import Digest, SigningKey
 from consilium.ledger.errors import Refused
 
 CONTEXT = Context(bytes(32), b"\x01" * 16, b"\x02" * 16, 7, b"\x03" * 16)
@@ -177,7 +177,7 @@ def forged_header(context: Context, signed: envelope.SignedHeader, pad: bytes = 
 
 def honest() -> envelope.SignedHeader:
     parts = (CONTEXT.digest(), SIGNING.public, (9).to_bytes(8, "big"), codec.encode(FIELDS))
-    signature = SIGNING.sign(tagged("consilium/header/1", *parts))
+    signature = SIGNING.sign(Digest(tagged("consilium/header/1", *parts)))
     return envelope.SignedHeader(FIELDS, 9, SIGNING.public, signature)
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.client import envelope, group, release, sealing, sharing, stream
+from consilium.client import envelope, group, release, sealing, sharing, stream, wrapping
 from consilium.client.release import Partial
+from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 
 
@@ -171,10 +172,9 @@ def test_a_header_that_lies_about_the_length_is_refused(single) -> None:
     context, signing = single.context, single.author.signing
     key, other = bytes(range(32)), b"payload"
     header = envelope.seal_header(single.fields, 8, context, signing, (), key)
-    kinds = sealing.Recipient
-    wrap = sealing.wrapping.wrap_key(key, kinds.AUTHOR, single.author.point, context, header)
+    wrap = wrapping.wrap_key(key, wrapping.Recipient.AUTHOR, single.author.point, context, header)
     commitment = envelope.key_commitment(key, context)
-    head = envelope.codec.encode(envelope.EnvelopeHead(1, header, wrap, wrap, commitment))
+    head = codec.encode(envelope.EnvelopeHead(1, header, wrap, wrap, commitment))
     body = b"".join(stream.seal_stream(key, envelope.stream_binding(head, context), len(other), [other]))
     opening = (envelope.assemble(head, body), context, single.author_secret)
     assert code_of(sealing.open_as_author, *opening) == "sealing.damaged"

@@ -180,7 +180,7 @@ def test_an_existing_file_is_not_overwritten_unless_asked(mine: Wallet, tmp_path
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(mine: Wallet, tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "wallet"
-    monkeypatch.setattr(wallet.os.path, "lexists", lambda _: False)
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
     path.write_bytes(b"precious")
     assert code_of(wallet.save, mine, path, PASSPHRASE, CHEAP) == "wallet.exists"
     assert path.read_bytes() == b"precious"
@@ -195,7 +195,7 @@ def test_a_failed_write_leaves_the_old_file(mine: Wallet, tmp_path: Path, monkey
     def failing(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(wallet.os, "fsync", failing)
+    monkeypatch.setattr(os, "fsync", failing)
     assert (
         code_of(wallet.save, Wallet.create("y"), path, PASSPHRASE, CHEAP, replace=True) == "wallet.unwritable"
     )
