@@ -112,6 +112,39 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The bytes are longer than the named limit of their type.",
         "Split the value into smaller ones; the message names the limit.",
     ),
+    # custodian
+    "custodian.bad_signature": _entry(
+        "The request for release is not signed by the key that asked the ledger.",
+        "Ask with the session that submitted the access request.",
+    ),
+    "custodian.disabled": _entry(
+        "This node keeps no shares and releases nothing: it has no institution wallet.",
+        "Ask the custodian that the compartment names, or give this node its wallet in [custodian].",
+    ),
+    "custodian.no_decision": _entry(
+        "No certified decision stands under this transaction and operation.",
+        "Submit an access request, and wait until it is certified.",
+    ),
+    "custodian.no_share": _entry(
+        "This custodian has no share for the record's compartment.",
+        "Deposit the share again from the wallet that made the compartment, or ask another custodian.",
+    ),
+    "custodian.not_ours": _entry(
+        "The chain does not name this institution as custodian of that compartment's epoch.",
+        "Deposit the share at the custodian that the chain names.",
+    ),
+    "custodian.nothing_allowed": _entry(
+        "Every verdict of the decision is a denial.",
+        "See the bases of the verdicts; ask the patient for consent.",
+    ),
+    "custodian.release_too_large": _entry(
+        "The decision names more than one release may carry.",
+        "Ask for fewer records at a time.",
+    ),
+    "custodian.stale": _entry(
+        "The custodian's newest block is too old by its own clock to act on.",
+        "Wait until the node follows the chain again; check its clock and its peers.",
+    ),
     # mempool
     "mempool.author_full": _entry(
         "Too many undecided batches of this author are waiting.",

@@ -36,11 +36,12 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Text = Annotated[str, Meta(min_length=1, max_length=1_024)]
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
 
-_T = TypeVar("_T")
-
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
+
+
+_T = TypeVar("_T", bound=_Section)
 
 
 class Peer(_Section, frozen=True):
@@ -67,12 +68,17 @@ class Peer(_Section, frozen=True):
 class NodeSection(_Section, frozen=True):
     """Who this node is and where its files lie."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=64, description="A name for people: logs, status.")] = "node"
+    name: Annotated[
+        str, Meta(min_length=1, max_length=64, description="A name for people: logs, status.")
+    ] = "node"
     role: Annotated[
-        Literal["validator", "observer"], Meta(description="A validator votes; an observer follows and serves.")
+        Literal["validator", "observer"],
+        Meta(description="A validator votes; an observer follows and serves."),
     ] = "validator"
     data_dir: Annotated[Text, Meta(description="Chain, promise, vault and ports.json.")] = "data"
-    key_file: Annotated[Text, Meta(description="The node's Ed25519 seed in hexadecimal; mode 0600.")] = "node.key"
+    key_file: Annotated[Text, Meta(description="The node's Ed25519 seed in hexadecimal; mode 0600.")] = (
+        "node.key"
+    )
     genesis_file: Annotated[Text, Meta(description="The network's genesis document.")] = "genesis.json"
 
 
@@ -81,28 +87,36 @@ class P2pSection(_Section, frozen=True):
 
     host: Annotated[Host, Meta(description="The address to listen on for nodes.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="0 asks the system for a free port.")] = 0
-    peers_file: Annotated[Text, Meta(description="More peers, as [[peers]]; it may be missing.")] = "peers.toml"
+    peers_file: Annotated[Text, Meta(description="More peers, as [[peers]]; it may be missing.")] = (
+        "peers.toml"
+    )
     peers: Annotated[list[Peer], Meta(max_length=PEERS_MAX, description="The other nodes.")] = []
 
 
 class RpcSection(_Section, frozen=True):
     """The JSON-RPC face, for the institution's own programs."""
 
-    host: Annotated[Host, Meta(description="The address to listen on. Beyond loopback, set tls_certificate.")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        Host, Meta(description="The address to listen on. Beyond loopback, set tls_certificate.")
+    ] = "127.0.0.1"
     port: Annotated[Port, Meta(description="0 asks the system for a free port.")] = 0
-    token_file: Annotated[Text, Meta(description="The bearer token of privileged methods; mode 0600.")] = "rpc.token"
+    token_file: Annotated[Text, Meta(description="The bearer token of privileged methods; mode 0600.")] = (
+        "rpc.token"
+    )
     tls_certificate: Annotated[str, Meta(max_length=1_024, description="PEM chain; empty: plain HTTP.")] = ""
     tls_key: Annotated[str, Meta(max_length=1_024, description="PEM key of the certificate.")] = ""
     hosts: Annotated[
-        list[Host], Meta(max_length=64, description="Names that clients may call this node; loopback and IPs always.")
+        list[Host],
+        Meta(max_length=64, description="Names that clients may call this node; loopback and IPs always."),
     ] = []
     cors_origins: Annotated[
-        list[Host], Meta(max_length=64, description='Web origins whose pages may call, as "https://portal.example".')
+        list[Host],
+        Meta(max_length=64, description='Web origins whose pages may call, as "https://portal.example".'),
     ] = []
     connections_max: Annotated[int, Meta(ge=1, le=65_536, description="Open connections.")] = 512
-    in_flight_max: Annotated[int, Meta(ge=1, le=65_536, description="Calls running at a time, in all.")] = 1_024
+    in_flight_max: Annotated[int, Meta(ge=1, le=65_536, description="Calls running at a time, in all.")] = (
+        1_024
+    )
     connection_in_flight_max: Annotated[
         int, Meta(ge=1, le=4_096, description="Unanswered requests of one WebSocket.")
     ] = 64
@@ -123,10 +137,12 @@ class ConsensusSection(_Section, frozen=True):
         int, Meta(ge=20, le=60_000, description="Patience with a primary before a view change.")
     ] = 1_000
     view_timeout_max_ms: Annotated[
-        int, Meta(ge=20, le=600_000, description="The growing timer's cap: the stated assumption on synchrony.")
+        int,
+        Meta(ge=20, le=600_000, description="The growing timer's cap: the stated assumption on synchrony."),
     ] = 30_000
     clock_skew_max_ms: Annotated[
-        int, Meta(ge=10, le=600_000, description="How far a fresh proposal's time may be off this node's clock.")
+        int,
+        Meta(ge=10, le=600_000, description="How far a fresh proposal's time may be off this node's clock."),
     ] = 10_000
 
 
@@ -134,10 +150,12 @@ class StorageSection(_Section, frozen=True):
     """What is kept on disk, and the memory that serves it."""
 
     keep_blocks: Annotated[int, Meta(ge=0, description="Blocks kept below the tip; 0 keeps all.")] = 0
-    write_buffer_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**30, description="LevelDB's write buffer.")] = (
+    write_buffer_bytes: Annotated[
+        int, Meta(ge=64 * 1024, le=2**30, description="LevelDB's write buffer.")
+    ] = 64 * 1024 * 1024
+    cache_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**34, description="LevelDB's block cache.")] = (
         64 * 1024 * 1024
     )
-    cache_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**34, description="LevelDB's block cache.")] = 64 * 1024 * 1024
 
 
 class MempoolSection(_Section, frozen=True):
@@ -158,7 +176,8 @@ class CustodianSection(_Section, frozen=True):
 
     wallet_file: Annotated[str, Meta(max_length=1_024, description="The institution's wallet.")] = ""
     passphrase_file: Annotated[
-        str, Meta(max_length=1_024, description="Its passphrase; mode 0600. Empty: CONSILIUM_WALLET_PASSPHRASE.")
+        str,
+        Meta(max_length=1_024, description="Its passphrase; mode 0600. Empty: CONSILIUM_WALLET_PASSPHRASE."),
     ] = ""
     release_staleness_max_ms: Annotated[
         int, Meta(ge=1_000, le=3_600_000, description="Nothing is released on a tip older than this.")
@@ -168,9 +187,9 @@ class CustodianSection(_Section, frozen=True):
 class LogSection(_Section, frozen=True):
     """Logs go to standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")] = (
-        "info"
-    )
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")
+    ] = "info"
     format: Annotated[
         Literal["json", "console"], Meta(description="One JSON object a line, or columns for a person.")
     ] = "json"
@@ -237,7 +256,7 @@ class _PeersFile(_Section, frozen=True):
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read the file, then the environment. Raises Refused `config.*`, naming the file, the key and what was expected."""
+    """Read the file, then the environment. Raises Refused `config.*`: file, key and what was expected."""
     document = _read_toml(path)
     unknown = sorted(document.keys() - SECTIONS.keys())
     if unknown:
@@ -265,7 +284,9 @@ def read_peers(path: Path) -> list[Peer]:
 
 def write_peers(path: Path, peers: Sequence[Peer]) -> None:
     """Write a peers file in one step: a reader sees the old one or the new one."""
-    lines = ["# The other nodes of the network. Written by consilium; edits are kept until it is written again."]
+    lines = [
+        "# The other nodes of the network. Written by consilium; edits are kept until it is written again."
+    ]
     for peer in peers:
         lines += ["", "[[peers]]", *_peer_lines(peer)]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
@@ -326,7 +347,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise Refused("config.malformed", f"{path}: {error}") from None
 
 
-def _section(path: Path, name: str, kind: type[_Section], given: dict[str, Any], environment: Mapping[str, str]) -> Any:
+def _section(
+    path: Path, name: str, kind: type[_Section], given: dict[str, Any], environment: Mapping[str, str]
+) -> Any:
     """One section: the file's values checked first, so that an error names where it stands."""
     _convert(str(path), name, given, kind)
     for field in msgspec.structs.fields(kind):
@@ -344,7 +367,7 @@ def _section(path: Path, name: str, kind: type[_Section], given: dict[str, Any],
 
 
 def _convert(place: str, section: str, given: dict[str, Any], kind: type[_T]) -> _T:
-    known = {field.name for field in msgspec.structs.fields(kind)}  # type: ignore[type-var]
+    known = set(kind.__struct_fields__)
     prefix = f"[{section}] " if section else ""
     for key in given:
         if key not in known:
@@ -386,7 +409,9 @@ def _check_whole(path: Path, config: Config) -> None:
             f"{config.consensus.view_timeout_ms}",
         )
     if bool(config.rpc.tls_certificate) != bool(config.rpc.tls_key):
-        raise Refused("config.invalid_value", f"{path}: [rpc] tls_certificate and tls_key: expected both, or neither")
+        raise Refused(
+            "config.invalid_value", f"{path}: [rpc] tls_certificate and tls_key: expected both, or neither"
+        )
 
 
 def _without_repetition(path: Path, peers: list[Peer]) -> list[Peer]:

@@ -10,8 +10,8 @@ A class with a life, and the only writer of that life is the event loop: nothing
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ from consilium.ledger.transaction import Transaction, Verified, check_time
 BATCH_ENVELOPE_BYTES: Final = 512
 """Room for a batch's own fields and the lengths of its transactions' encodings."""
 TRANSACTION_PREFIX_BYTES: Final = 5
+WANTED_MAX: Final = 1_024
+OVERDUE_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class MempoolLimits:
     batches_per_author_max: int = 256
     batch_bytes_per_author_max: int = 32 * 1024 * 1024
     retry_after_ms: int = 250
+
+
+def is_spent(batch: VerifiedBatch, tip_time_ms: int, seen: Container[bytes]) -> bool:
+    """Whether executing the batch after the tip would do nothing: all of it was included before, or has expired."""
+    return all(t.value.valid_until <= tip_time_ms or t.id in seen for t in batch.transactions)
 
 
 class Mempool:
@@ -53,6 +60,8 @@ class Mempool:
         """How many of pending and batches hold a transaction id."""
         self._author_count: dict[bytes, int] = {}
         self._author_bytes: dict[bytes, int] = {}
+        self._wanted: dict[bytes, int] = {}
+        self._offered: dict[bytes, None] = {}
 
     # Admission
 
@@ -92,10 +101,13 @@ class Mempool:
     # Batches
 
     def add_batch(self, batch: VerifiedBatch, height: int) -> bool:
-        """Keep a peer's batch. False where it is known already. Raises Refused `mempool.author_full`."""
+        """Keep a peer's batch. False where it is known already. Raises Refused `mempool.author_full`.
+
+        A batch that a proposal names is kept whatever its author's share: the proposal is bounded itself.
+        """
         if batch.digest in self._batches:
             return False
-        if not self._has_room(batch.author, len(batch.raw)):
+        if batch.digest not in self._wanted and not self._has_room(batch.author, len(batch.raw)):
             raise Refused("mempool.author_full", f"{self._author_count[batch.author]} batches are waiting")
         self._add(batch, height)
         return True
@@ -112,53 +124,69 @@ class Mempool:
         """Those of the digests that are not held."""
         return [digest for digest in digests if digest not in self._batches]
 
-    def known_transactions(self, raws: Iterable[bytes]) -> dict[bytes, Verified[Transaction]]:
-        """Of our own pending transactions, those with these raw bytes: they need no second verification."""
-        wanted = set(raws)
-        return {t.raw: t for t in self._pending.values() if t.raw in wanted} if self._pending else {}
+    def want(self, digests: Iterable[bytes]) -> None:
+        """These are named by a proposal: their bytes are welcome from anybody."""
+        for digest in digests:
+            if digest in self._wanted or len(self._wanted) < WANTED_MAX:
+                self._wanted[digest] = self._wanted.get(digest, -1) + 1
 
-    def choose(self, tip_time_ms: int) -> list[bytes]:
-        """Digests for the next block: oldest first, authors in turn, within the limits of a block.
+    def asked(self, digest: bytes) -> int:
+        """How often the digest was wanted before."""
+        return self._wanted.get(digest, 0)
 
-        A batch whose transactions have all expired is left out (and `forget_expired` will drop it).
-        """
-        by_author: dict[bytes, list[VerifiedBatch]] = {}
+    def is_wanted(self, digest: bytes) -> bool:
+        """Whether a proposal waits for it."""
+        return digest in self._wanted
+
+    def nothing_wanted(self) -> None:
+        """The height was decided: its proposals wait for nothing any more."""
+        self._wanted.clear()
+
+    def overdue(self) -> list[VerifiedBatch]:
+        """Our own batches that were held for a tick or more: peers may have missed them. Each is given once a tick."""
+        own = [b for b in self._batches.values() if b.author == self._key.public][:OVERDUE_MAX]
+        due = [b for b in own if b.digest in self._offered]
+        self._offered = {b.digest: None for b in own}
+        return due
+
+    def choose(self) -> list[bytes]:
+        """Digests for the next block: oldest first, authors in turn, within the limits of a block."""
+        by_author: dict[bytes, deque[VerifiedBatch]] = {}
         for batch in self._batches.values():
-            if any(t.value.valid_until > tip_time_ms for t in batch.transactions):
-                by_author.setdefault(batch.author, []).append(batch)
+            by_author.setdefault(batch.author, deque()).append(batch)
         chosen: list[bytes] = []
         room_bytes, room_transactions = BLOCK_PAYLOAD_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
-        queues = [iter(batches) for batches in by_author.values()]
-        while queues and len(chosen) < BLOCK_BATCHES_MAX:
-            still: list[Iterable[VerifiedBatch]] = []
-            for queue in queues:
-                batch = next(iter(queue), None)
-                if batch is None or len(chosen) == BLOCK_BATCHES_MAX:
-                    continue
-                if len(batch.raw) > room_bytes or len(batch.transactions) > room_transactions:
-                    continue
-                chosen.append(batch.digest)
-                room_bytes -= len(batch.raw)
-                room_transactions -= len(batch.transactions)
-                still.append(queue)
-            queues = [iter(queue) for queue in still]
+        turns = deque(by_author.values())
+        while turns and len(chosen) < BLOCK_BATCHES_MAX:
+            queue = turns.popleft()
+            batch = queue.popleft()
+            if len(batch.raw) > room_bytes or len(batch.transactions) > room_transactions:
+                continue  # this author's turn is over: its later batches must not overtake
+            chosen.append(batch.digest)
+            room_bytes -= len(batch.raw)
+            room_transactions -= len(batch.transactions)
+            if queue:
+                turns.append(queue)
         return chosen
 
-    def committed(self, batches: Sequence[bytes], transactions: Iterable[bytes]) -> None:
-        """A block was committed: forget its batches, and what is pending of its transactions."""
+    def committed(
+        self, batches: Sequence[bytes], transactions: Iterable[bytes], tip_time_ms: int, seen: Container[bytes]
+    ) -> None:
+        """A block was committed: forget its batches, what is pending of its transactions, and every other batch that
+        can do nothing any more, because all it holds was included (`seen`) or has expired."""
         for digest in batches:
             self._drop_batch(digest)
         for identifier in transactions:
             self._drop_pending(identifier)
+        for digest, batch in list(self._batches.items()):
+            if is_spent(batch, tip_time_ms, seen):
+                self._drop_batch(digest)
 
     def forget_expired(self, tip_time_ms: int) -> list[bytes]:
-        """Drop what can no longer be included. Returns the ids of pending transactions that were dropped."""
+        """Drop pending transactions that can no longer be included. Returns their ids."""
         expired = [i for i, t in self._pending.items() if t.value.valid_until <= tip_time_ms]
         for identifier in expired:
             self._drop_pending(identifier)
-        for digest, batch in list(self._batches.items()):
-            if all(t.value.valid_until <= tip_time_ms for t in batch.transactions):
-                self._drop_batch(digest)
         return expired
 
     def waiting_since(self, height: int, heights: int) -> bytes | None:
@@ -167,10 +195,6 @@ class Mempool:
             if height - arrived >= heights:
                 return digest
         return None
-
-    def own_batches(self) -> list[VerifiedBatch]:
-        """Our own batches that are not decided yet: they are offered again to peers that may have missed them."""
-        return [batch for batch in self._batches.values() if batch.author == self._key.public]
 
     # Figures
 

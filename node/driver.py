@@ -1,0 +1,322 @@
+"""The host loop of consensus: the only caller of `replica.step`, and the only writer of the chain.
+
+Inputs come from three sides: messages that the router verified, blocks that the synchroniser verified, and signals of
+this node itself (timers, held batches, new work). Effects are performed strictly in their order; `Persist` and the
+commit of a block run in a thread and are awaited, so that nothing is sent before it is durable and the event loop
+still turns. The order of things is the one of `consensus/io.py`.
+
+Two queues, both bounded: messages wait in a queue whose fullness holds back the peer that fills it, signals coalesce
+by what they say. A fault of this node (`InvariantBroken`, a failed sync) ends the loop, and with it the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import structlog
+
+from consilium.consensus.context import HeightContext
+from consilium.consensus.io import (
+    Advanced,
+    BatchesHeld,
+    Broadcast,
+    BuildProposal,
+    CancelTimer,
+    CatchUp,
+    Censored,
+    Decide,
+    Effect,
+    Equivocation,
+    HoldBatches,
+    Input,
+    Now,
+    PeerHeight,
+    Persist,
+    ProposalBuilt,
+    Report,
+    SendDecided,
+    SendTo,
+    SetTimer,
+    Started,
+    TimerFired,
+    TimerKind,
+    WorkPending,
+)
+from consilium.consensus.messages import encode_message
+from consilium.consensus.promise import Promise
+from consilium.consensus.replica import Replica
+from consilium.ledger import codec
+from consilium.ledger.batch import VerifiedBatch
+from consilium.ledger.block import Block, CommitCertificate
+from consilium.node.executor import Commit, Executor
+from consilium.node.mempool import Mempool
+from consilium.node.peer_messages import BatchRequest, Kind
+from consilium.node.sync import Synchroniser, VerifiedDecision, payload_within_limits
+from consilium.p2p.frame import Lane
+
+MESSAGES_QUEUED_MAX: Final = 4_096
+BATCH_RETRY_S: Final = 0.3
+SEAL_DELAY_S: Final = 0.004
+"""Transactions wait so long for company before they are sealed into a batch."""
+CENSORSHIP_HEIGHTS: Final = 32
+EVIDENCE_KEPT_MAX: Final = 64
+
+_log = structlog.get_logger("consilium.driver")
+
+
+class Clock(Protocol):
+    """Time for the machine: the node's own, or a test's."""
+
+    def __call__(self) -> Now: ...
+
+
+class Outlet(Protocol):
+    """What the driver needs of the mesh."""
+
+    def send(self, peer_key: bytes, kind: int, body: bytes, lane: Lane) -> bool: ...
+
+    def broadcast(self, kind: int, body: bytes, lane: Lane) -> int: ...
+
+    def connected(self) -> frozenset[bytes]: ...
+
+
+class Keeper(Protocol):
+    """Makes promises durable; blocks, so it runs in a thread."""
+
+    def keep(self, promise: Promise, batches: Callable[[bytes], VerifiedBatch | None]) -> None: ...
+
+
+class Driver:
+    """See the module. `on_commit` is called on the event loop after each commit."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        executor: Executor,
+        mempool: Mempool,
+        keeper: Keeper,
+        outlet: Outlet,
+        clock: Clock,
+        on_commit: Callable[[Commit], None],
+        metrics: Any,
+    ) -> None:
+        self._replica = replica
+        self._executor = executor
+        self._mempool = mempool
+        self._keeper = keeper
+        self._outlet = outlet
+        self._clock = clock
+        self._on_commit = on_commit
+        self._metrics = metrics
+        self.synchroniser: Synchroniser | None = None
+        self._messages: asyncio.Queue[Input | VerifiedDecision] = asyncio.Queue(maxsize=MESSAGES_QUEUED_MAX)
+        self._signals: dict[tuple[object, ...], Input] = {}
+        self._wake = asyncio.Event()
+        self._timers: dict[TimerKind, asyncio.TimerHandle] = {}
+        self._sealing: asyncio.TimerHandle | None = None
+        self._holding: dict[bytes, HoldBatches] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self._work_told = False
+        self.evidence: list[Equivocation] = []
+
+    # What others may call, on the event loop
+
+    @property
+    def context(self) -> HeightContext:
+        """The height that is being decided."""
+        return self._executor.context
+
+    async def receive(self, item: Input | VerifiedDecision) -> None:
+        """Queue a verified message or block; waits while the queue is full, which holds back its sender."""
+        await self._messages.put(item)
+        self._wake.set()
+
+    def peer_at(self, peer: bytes, height: int) -> None:
+        """A peer works at this height."""
+        self._signal(("peer", peer), PeerHeight(peer, height))
+
+    def work_arrived(self) -> None:
+        """Transactions were admitted: seal them soon."""
+        if self._sealing is None:
+            self._sealing = asyncio.get_running_loop().call_later(SEAL_DELAY_S, self._seal)
+
+    def batch_arrived(self) -> None:
+        """A batch was added to the mempool: a proposal may have waited for it."""
+        self._tell_work()
+        for block_hash in list(self._holding):
+            self._try_hold(block_hash)
+
+    def tick(self) -> None:
+        """About once a second: drop what expired, offer again what peers may have missed, notice censorship."""
+        self._mempool.forget_expired(self.context.parent.time_ms)
+        height = self.context.height
+        for batch in self._mempool.overdue():
+            self._outlet.broadcast(Kind.BATCH, batch.raw, Lane.BULK)
+        if (late := self._mempool.waiting_since(height, CENSORSHIP_HEIGHTS)) is not None:
+            self._signal(("censored",), Censored(late))
+        if self._mempool.pending_count:
+            self.work_arrived()
+        self._tell_work()
+
+    # The loop
+
+    async def run(self) -> None:
+        """Until cancelled, or until this node contradicts itself (InvariantBroken)."""
+        self._work_told = self._mempool.has_work
+        await self._perform(self._replica.step(Started(), self._clock()))
+        if self._work_told:
+            await self._step(WorkPending(True))
+        while True:
+            item = await self._next()
+            if isinstance(item, VerifiedDecision):
+                if item.block.height == self.context.height:
+                    await self._commit(item.block, item.certificate, item.batches)
+            else:
+                await self._step(item)
+
+    async def _next(self) -> Input | VerifiedDecision:
+        while True:
+            if self._signals:
+                return self._signals.pop(next(iter(self._signals)))
+            if not self._messages.empty():
+                return self._messages.get_nowait()
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _step(self, item: Input) -> None:
+        await self._perform(self._replica.step(item, self._clock()))
+
+    def _signal(self, key: tuple[object, ...], item: Input) -> None:
+        self._signals[key] = item
+        self._wake.set()
+
+    async def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Persist(promise):
+                    await asyncio.to_thread(self._keeper.keep, promise, self._mempool.batch)
+                case Broadcast(message):
+                    self._outlet.broadcast(Kind.CONSENSUS, encode_message(message), Lane.VOTES)
+                case SendTo(peer, message):
+                    self._outlet.send(peer, Kind.CONSENSUS, encode_message(message), Lane.VOTES)
+                case SetTimer(kind, at_ms):
+                    self._set_timer(kind, at_ms)
+                case CancelTimer(kind):
+                    self._cancel_timer(kind)
+                case BuildProposal(height, view):
+                    self._build(height, view)
+                case HoldBatches(block, _):
+                    self._holding[block.hash] = effect
+                    self._try_hold(block.hash)
+                case Decide(block, certificate):
+                    held = [self._mempool.batch(digest) for digest in block.batches]
+                    batches = tuple(batch for batch in held if batch is not None)
+                    await self._commit(block, certificate, batches)
+                case CatchUp(height, hint):
+                    if self.synchroniser is not None:
+                        self.synchroniser.hint(hint, height)
+                case SendDecided(peer, height):
+                    self._serve(peer, height)
+                case Report(fault):
+                    self._report(fault)
+
+    # Effects
+
+    async def _commit(
+        self, block: Block, certificate: CommitCertificate, batches: tuple[VerifiedBatch, ...]
+    ) -> None:
+        done = await asyncio.to_thread(self._executor.commit, block, certificate, batches)
+        included = [t.id for batch in batches for t in batch.transactions]
+        self._mempool.committed(block.batches, included, block.header.time_ms, self._executor.seen)
+        self._mempool.nothing_wanted()
+        self._holding.clear()
+        self._on_commit(done)
+        self._work_told = self._mempool.has_work
+        await self._step(Advanced(self._executor.context, self._work_told))
+        if self._mempool.pending_count:
+            self.work_arrived()
+
+    def _build(self, height: int, view: int) -> None:
+        self._seal()
+        batches = tuple(self._mempool.choose())
+        self._signal(("built", height, view), ProposalBuilt(height, view, batches))
+
+    def _seal(self) -> None:
+        if self._sealing is not None:
+            self._sealing.cancel()
+            self._sealing = None
+        while (batch := self._mempool.seal(self.context.height)) is not None:
+            self._outlet.broadcast(Kind.BATCH, batch.raw, Lane.BULK)
+        self._tell_work()
+
+    def _tell_work(self) -> None:
+        if (pending := self._mempool.has_work) != self._work_told:
+            self._work_told = pending
+            self._signal(("work",), WorkPending(pending))
+
+    def _try_hold(self, block_hash: bytes) -> None:
+        wanted = self._holding[block_hash]
+        missing = self._mempool.missing(wanted.block.batches)
+        if missing:
+            self._ask_for(missing, wanted.peers)
+            if self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(BATCH_RETRY_S, self._retry_holds)
+            return
+        del self._holding[block_hash]
+        held = tuple(b for d in wanted.block.batches if (b := self._mempool.batch(d)) is not None)
+        if payload_within_limits(held):
+            self._signal(("held", block_hash), BatchesHeld(block_hash))
+        else:
+            _log.warning("proposal.oversized", height=wanted.block.height)
+
+    def _retry_holds(self) -> None:
+        self._retry = None
+        for block_hash in list(self._holding):
+            self._try_hold(block_hash)
+
+    def _ask_for(self, missing: list[bytes], peers: tuple[bytes, ...]) -> None:
+        """Ask the first connected one of `peers` on the first call; each repetition asks the next."""
+        self._mempool.want(missing)
+        connected = self._outlet.connected()
+        order = [p for p in peers if p in connected] + sorted(p for p in connected if p not in peers)
+        if order:
+            turn = self._mempool.asked(missing[0])
+            body = codec.encode(BatchRequest(missing))
+            self._outlet.send(order[turn % len(order)], Kind.BATCH_REQUEST, body, Lane.BULK)
+
+    def _serve(self, peer: bytes, height: int) -> None:
+        task = asyncio.create_task(self._send_decided(peer, height))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _send_decided(self, peer: bytes, height: int) -> None:
+        body = await asyncio.to_thread(self._executor.encoded_blocks, height, 1)
+        if body is not None:
+            self._outlet.send(peer, Kind.BLOCKS, body, Lane.BULK)
+
+    def _report(self, fault: object) -> None:
+        if isinstance(fault, Equivocation):
+            if len(self.evidence) < EVIDENCE_KEPT_MAX:
+                self.evidence.append(fault)
+            _log.error("validator.equivocated", evidence=repr(fault.evidence)[:500])
+        else:
+            _log.warning("validator.misbehaved", fault=repr(fault)[:500])
+
+    # Timers
+
+    def _set_timer(self, kind: TimerKind, at_ms: int) -> None:
+        self._cancel_timer(kind)
+        delay_s = max(0, at_ms - self._clock().monotonic_ms) / 1000
+        self._timers[kind] = asyncio.get_running_loop().call_later(
+            delay_s, self._signal, ("timer", kind), TimerFired(kind)
+        )
+
+    def _cancel_timer(self, kind: TimerKind) -> None:
+        handle = self._timers.pop(kind, None)
+        if handle is not None:
+            handle.cancel()
+        self._signals.pop(("timer", kind), None)

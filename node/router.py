@@ -1,0 +1,114 @@
+"""From a peer's bytes to the right inbox: decode within bounds, verify in a thread, hand on.
+
+Every message ends in one of four ways: it reaches its inbox, it is known already, it is answered, or it is the peer's
+fault. The mesh calls `handle` for one message at a time of each peer and lane, so waiting here holds back that peer and
+nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from consilium.consensus.io import MessageReceived
+from consilium.consensus.messages import decode_message, verify_message
+from consilium.ledger import codec
+from consilium.ledger.batch import open_batch, verify_batch
+from consilium.ledger.errors import PeerFault, Refused
+from consilium.node.driver import Driver
+from consilium.node.executor import Executor
+from consilium.node.mempool import Mempool, is_spent
+from consilium.node.peer_messages import BatchRequest, BlocksRequest, Kind, Tip
+from consilium.node.sync import Send, Synchroniser
+
+FORGED_WEIGHT: Final = 50
+UNASKED_WEIGHT: Final = 5
+TIP_BYTES_MAX: Final = 64
+SERVES_AT_ONCE: Final = 2
+"""So many peers' requests for blocks are read from the store at the same time."""
+
+
+class Router:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        chain_id: bytes,
+        driver: Driver,
+        executor: Executor,
+        mempool: Mempool,
+        synchroniser: Synchroniser,
+        send: Send,
+    ) -> None:
+        self._chain_id = chain_id
+        self._driver = driver
+        self._executor = executor
+        self._mempool = mempool
+        self._synchroniser = synchroniser
+        self._send = send
+        self._serving = asyncio.Semaphore(SERVES_AT_ONCE)
+
+    async def handle(self, peer: bytes, kind: int, body: bytes) -> None:
+        """Handle one message. Raises PeerFault or Refused where the peer is at fault."""
+        match kind:
+            case Kind.CONSENSUS:
+                await self._consensus(peer, body)
+            case Kind.TIP:
+                tip = codec.decode(body, Tip, TIP_BYTES_MAX)
+                self._synchroniser.hint(peer, tip.height)
+                self._driver.peer_at(peer, tip.height + 1)
+            case Kind.BATCH:
+                await self._batch(peer, body)
+            case Kind.BATCH_REQUEST:
+                self._serve_batches(peer, body)
+            case Kind.BLOCKS_REQUEST:
+                await self._serve_blocks(peer, body)
+            case Kind.BLOCKS:
+                self._synchroniser.offer(peer, body)
+            case _:
+                raise PeerFault(f"a message of kind {kind}", FORGED_WEIGHT)
+
+    async def _consensus(self, peer: bytes, body: bytes) -> None:
+        message = decode_message(body)
+        validators = self._executor.validators_at(message.height)
+        if validators is None:
+            self._driver.peer_at(peer, message.height)
+            return
+        verified = await asyncio.to_thread(verify_message, message, self._chain_id, validators)
+        await self._driver.receive(MessageReceived(verified))
+
+    async def _batch(self, peer: bytes, body: bytes) -> None:
+        try:
+            batch, digest = await asyncio.to_thread(open_batch, body, self._chain_id)
+        except Refused as refusal:
+            raise PeerFault(str(refusal), FORGED_WEIGHT) from None
+        if self._mempool.batch(digest) is not None:
+            return
+        if not self._mempool.is_wanted(digest):
+            if batch.author != peer or batch.author not in self._driver.context.validators:
+                raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
+            if not self._mempool.may_add(batch.author, len(body)):
+                return  # its author offers it again, once blocks have made room
+        try:
+            verified = await asyncio.to_thread(verify_batch, body, self._chain_id)
+        except Refused as refusal:
+            raise PeerFault(f"a batch with a bad transaction: {refusal}", FORGED_WEIGHT) from None
+        wanted = self._mempool.is_wanted(digest)
+        if not wanted and is_spent(verified, self._driver.context.parent.time_ms, self._executor.seen):
+            return
+        if self._mempool.add_batch(verified, self._driver.context.height):
+            self._driver.batch_arrived()
+
+    def _serve_batches(self, peer: bytes, body: bytes) -> None:
+        for digest in codec.decode(body, BatchRequest, len(body)).digests:
+            batch = self._mempool.batch(digest)
+            if batch is not None:
+                self._send(peer, Kind.BATCH, batch.raw)
+
+    async def _serve_blocks(self, peer: bytes, body: bytes) -> None:
+        request = codec.decode(body, BlocksRequest, len(body))
+        async with self._serving:
+            blocks = await asyncio.to_thread(self._executor.encoded_blocks, request.first, request.count)
+        if blocks is not None:
+            self._send(peer, Kind.BLOCKS, blocks)
