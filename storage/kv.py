@@ -63,6 +63,10 @@ class KeyValue(KeyValueReader, Protocol):
         """The store as it is now."""
         ...
 
+    def compact(self, prefix: bytes) -> None:
+        """See that what was deleted under `prefix` is gone from the disk. Takes long."""
+        ...
+
     def close(self) -> None:
         """Close the store. Closing twice is allowed."""
         ...
@@ -153,6 +157,9 @@ class MemoryKV(_MemoryReader):
 
     def snapshot(self) -> MemorySnapshot:
         return MemorySnapshot(dict(self._values), list(self._keys))
+
+    def compact(self, prefix: bytes) -> None:
+        """Nothing deleted is left."""
 
     def crash(self, surviving_writes: int = 0) -> MemoryKV:
         """The store after a crash: what was synced, and the first `surviving_writes` batches of what was not."""

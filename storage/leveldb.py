@@ -202,7 +202,6 @@ class LevelKV(_LevelReader):
         return int(self._source.approximate_size(prefix, prefix_end(prefix) or b"\xff" * 64))
 
     def compact(self, prefix: bytes) -> None:
-        """Rewrite the tables under `prefix`, so that deleted bytes leave the disk. Takes long."""
         self._source.compact_range(start=prefix, stop=prefix_end(prefix))
 
     def check(self) -> int:

@@ -48,8 +48,11 @@ SUBJECT: Final = (
 
 # ---- the vault's store
 VAULT_FORMAT: Final = 1
-ENVELOPE: Final = b"V"  # SHA-256 of the envelope:32 -> envelope
-TOMBSTONE: Final = b"X"  # SHA-256 of an erased envelope:32 -> nothing: it does not come back
+ENVELOPE: Final = b"V"  # digest of the envelope:32 -> envelope
+ENVELOPE_SIZE: Final = (
+    b"Z"  # digest of the envelope:32 -> its length:u64, so that listing does not read envelopes
+)
+TOMBSTONE: Final = b"X"  # digest of an erased envelope:32 -> nothing: it does not come back
 VAULT_TOTALS: Final = b"S"  # -> envelopes:u64 + their bytes:u64
 
 
