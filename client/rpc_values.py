@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -68,7 +69,8 @@ class HexKey(Hex):
     SIZES = (1, STATE_KEY_BYTES_MAX)
 
 
-class Cursor(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
     """An event's place in the chain, text form `height.index`. `Cursor(-1, -1)` is before every event."""
 
     height: int

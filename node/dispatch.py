@@ -141,7 +141,9 @@ class Dispatcher:
             async with running:
                 refusal = refuse
                 if refusal is None and budget <= 0:
-                    refusal = Refused("rpc.answer_too_large", f"the batch's answers exceed {ANSWER_BYTES_MAX} bytes")
+                    refusal = Refused(
+                        "rpc.answer_too_large", f"the batch's answers exceed {ANSWER_BYTES_MAX} bytes"
+                    )
                 response = refusal_response(refusal, item.id) if refusal else await self._run(item, caller)
             if isinstance(response, ResultResponse):
                 budget -= len(response.result)
@@ -183,7 +185,9 @@ class Dispatcher:
             return fault_response(INVALID_PARAMS, _printable(detail), call.id)
         except TimeoutError:
             outcome = "rpc.timeout"
-            return refusal_response(Refused("rpc.timeout", f"{method.name} took over {method.timeout_s} s"), call.id)
+            return refusal_response(
+                Refused("rpc.timeout", f"{method.name} took over {method.timeout_s} s"), call.id
+            )
         except Exception as error:  # noqa: BLE001 - the border where the specification wants -32603; it is logged
             outcome = "rpc.internal"
             return self._internal(method.name, error, call)
@@ -194,7 +198,9 @@ class Dispatcher:
         if method.privileged and not caller.privileged:
             raise Refused("rpc.unauthorised", f"{method.name} needs the node's bearer token")
         if method.websocket and caller.subscriber is None:
-            raise Refused("rpc.websocket_needed", f"{method.name} has nowhere to send its events over plain HTTP")
+            raise Refused(
+                "rpc.websocket_needed", f"{method.name} has nowhere to send its events over plain HTTP"
+            )
         if self._in_flight >= self._in_flight_max:
             raise Busy("rpc.busy", f"{self._in_flight} calls are running on this node", BUSY_RETRY_MS)
 
@@ -203,7 +209,9 @@ class Dispatcher:
         _log.error("rpc_internal_error", method=name, reference=reference, exc_info=error)
         if isinstance(error, InvariantBroken):
             self._on_broken(error)
-        return fault_response(INTERNAL_ERROR, f"the node's log has it under the reference {reference}", call.id)
+        return fault_response(
+            INTERNAL_ERROR, f"the node's log has it under the reference {reference}", call.id
+        )
 
 
 def usage(params: Any) -> str:
@@ -224,7 +232,9 @@ def _params(kind: Any, given: dict[str, Any] | list[Any]) -> Any:
             raise msgspec.ValidationError("Expected parameters by name, in an object")
         names = kind.__struct_encode_fields__
         if len(given) > len(names):
-            raise msgspec.ValidationError(f"{len(given)} positional parameters; at most {len(names)} are taken")
+            raise msgspec.ValidationError(
+                f"{len(given)} positional parameters; at most {len(names)} are taken"
+            )
         given = dict(zip(names, given, strict=False))
     return from_json_value(given, kind)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -29,8 +30,8 @@ REFUSED: Final = -32000
 """The server-defined error: the catalogue's code is in its data."""
 
 DEPTH_MAX: Final = 16
-STRUCTURE_MAX: Final = 20_000
-"""Brackets, braces, commas and colons in one message: what its tree of values can grow from."""
+TOKENS_MAX: Final = 40_000
+"""Strings, brackets, braces, commas and colons in one message: what its tree of values can grow from."""
 ID_CHARS_MAX: Final = 128
 ID_ABSOLUTE_MAX: Final = 2**63 - 1
 METHOD_CHARS_MAX: Final = 64
@@ -167,7 +168,9 @@ def _read(raw: bytes) -> Any:
         if _SURROGATE.search(raw):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
-        detail = f"{error.msg} (line {error.lineno}, column {error.colno})" if raw.strip() else "the body is empty"
+        detail = (
+            f"{error.msg} (line {error.lineno}, column {error.colno})" if raw.strip() else "the body is empty"
+        )
         raise Fault(PARSE_ERROR, detail) from None
     except UnicodeDecodeError as error:
         raise Fault(PARSE_ERROR, f"the byte at offset {error.start} is not UTF-8") from None
@@ -179,8 +182,8 @@ def _read(raw: bytes) -> Any:
 
 
 def _bound(raw: bytes) -> None:
-    depth = count = 0
-    for match in _STRUCTURE.finditer(raw):
+    depth = 0
+    for count, match in enumerate(_STRUCTURE.finditer(raw)):
         kind = match.lastindex
         if kind == 1:
             depth += 1
@@ -188,16 +191,16 @@ def _bound(raw: bytes) -> None:
                 raise Fault(INVALID_REQUEST, f"nested more than {DEPTH_MAX} deep")
         elif kind == 2:
             depth -= 1
-        count += 1
-        if count > 2 * STRUCTURE_MAX:
-            raise Fault(INVALID_REQUEST, f"more than {STRUCTURE_MAX} values: send several requests")
+        if count >= TOKENS_MAX:
+            raise Fault(
+                INVALID_REQUEST, f"more than {TOKENS_MAX} strings, brackets, commas and colons: send several"
+            )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"the member {quoted(twice)} stands twice in an object")
     return members
 

@@ -89,7 +89,8 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The processor that takes out what must not be logged."""
     # Names that start with an underscore are structlog's own, and are gone before anything is written.
     return {
-        name: value if name.startswith("_") else _field(name, value, DEPTH_MAX) for name, value in event.items()
+        name: value if name.startswith("_") else _field(name, value, DEPTH_MAX)
+        for name, value in event.items()
     }
 
 

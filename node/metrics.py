@@ -38,7 +38,10 @@ class Metrics:
         )
         self._blocks = Counter("consilium_blocks", "Blocks committed since the start", registry=registry)
         self._transactions = Counter(
-            "consilium_transactions", "Transactions executed since the start, by outcome", ["outcome"], registry=registry
+            "consilium_transactions",
+            "Transactions executed, by outcome",
+            ["outcome"],
+            registry=registry,
         )
         self._block_transactions = Histogram(
             "consilium_block_transactions", "Transactions per block", buckets=_COUNTS, registry=registry
@@ -47,7 +50,11 @@ class Metrics:
             "consilium_block_execute_seconds", "Time to execute a block", buckets=_FAST_S, registry=registry
         )
         self._fsync = Histogram(
-            "consilium_fsync_seconds", "Time of a synced write, by store", ["store"], buckets=_FAST_S, registry=registry
+            "consilium_fsync_seconds",
+            "Time of a synced write, by store",
+            ["store"],
+            buckets=_FAST_S,
+            registry=registry,
         )
         self._commit = Histogram(
             "consilium_commit_seconds",
@@ -60,19 +67,27 @@ class Metrics:
         registry = self.registry
         self._peers = Gauge("consilium_peers_connected", "Peers connected now", registry=registry)
         self._bytes = Counter(
-            "consilium_peer_bytes", "Bytes on the wire, by lane and direction", ["lane", "direction"], registry=registry
+            "consilium_peer_bytes",
+            "Bytes on the wire, by lane and direction",
+            ["lane", "direction"],
+            registry=registry,
         )
         self._peer_faults = Counter(
             "consilium_peer_faults", "What peers sent that no honest peer sends", registry=registry
         )
         self._frames_dropped = Counter(
-            "consilium_frames_dropped", "Frames dropped because an outbox was full", ["lane"], registry=registry
+            "consilium_frames_dropped",
+            "Frames dropped because an outbox was full",
+            ["lane"],
+            registry=registry,
         )
 
     def _service(self) -> None:
         registry = self.registry
         self._mempool = Gauge("consilium_mempool_transactions", "Transactions waiting", registry=registry)
-        self._mempool_bytes = Gauge("consilium_mempool_bytes", "Bytes of waiting transactions", registry=registry)
+        self._mempool_bytes = Gauge(
+            "consilium_mempool_bytes", "Bytes of waiting transactions", registry=registry
+        )
         self._refused = Counter(
             "consilium_refused", "Transactions and requests refused, by code", ["code"], registry=registry
         )
@@ -89,8 +104,12 @@ class Metrics:
             buckets=_SLOW_S,
             registry=registry,
         )
-        self._rpc_connections = Gauge("consilium_rpc_connections", "RPC connections open now", registry=registry)
-        self._subscriptions = Gauge("consilium_rpc_subscriptions", "Event subscriptions open now", registry=registry)
+        self._rpc_connections = Gauge(
+            "consilium_rpc_connections", "RPC connections open now", registry=registry
+        )
+        self._subscriptions = Gauge(
+            "consilium_rpc_subscriptions", "Event subscriptions open now", registry=registry
+        )
         self._slow_subscribers = Counter(
             "consilium_rpc_slow_subscribers", "Subscribers dropped for being too slow", registry=registry
         )

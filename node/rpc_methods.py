@@ -32,7 +32,8 @@ ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
 PARCEL_BYTES_MAX: Final = 64 * 1024
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=codec.UINT_MAX)]
-Kinds = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=64)]], msgspec.Meta(max_length=EVENT_KINDS_MAX)]
+Kind = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Kinds = Annotated[list[Kind], msgspec.Meta(max_length=EVENT_KINDS_MAX)]
 
 
 class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,11 +157,12 @@ async def transaction(context: Context, params: TransactionParams) -> Any:
 async def block(context: Context, params: BlockParams) -> Any:
     stored = await context.api.block(params.height)
     header = stored.block.header
-    shown = {name: getattr(header, name) for name in header.__struct_fields__}
+    shown: dict[str, Any] = {name: getattr(header, name) for name in header.__struct_fields__}
+    shown = {name: Hex32(value) if isinstance(value, bytes) else value for name, value in shown.items()}
     return values.BlockValue(
         height=header.height,
         hash=Hex32(header.hash),
-        header=values.HeaderValue(**{n: Hex32(v) if isinstance(v, bytes) else v for n, v in shown.items()}),
+        header=msgspec.convert(shown, values.HeaderValue),
         transactions=[Hex32(identifier) for identifier in stored.transactions],
         block=codec.encode(stored.block),
         certificate=None if stored.certificate is None else codec.encode(stored.certificate),
@@ -190,7 +192,9 @@ async def events(context: Context, params: EventsParams) -> Any:
     subject = None if params.subject is None else bytes(params.subject)
     found = await context.api.events(after, params.limit, _kinds(params.kinds), subject)
     last = found[-1].cursor if found else after
-    return values.EventsResult([_event_at(item) for item in found], CursorText(last), len(found) >= params.limit)
+    return values.EventsResult(
+        [_event_at(item) for item in found], CursorText(last), len(found) >= params.limit
+    )
 
 
 async def subscribe(context: Context, params: SubscribeParams) -> Any:
@@ -231,10 +235,11 @@ def cursor_of(text: str | None) -> Cursor:
     """The cursor of a checked text; None is before everything. Raises msgspec.ValidationError for "now": only a stream
     can mean that."""
     if text is None:
-        return Cursor(*values.BEFORE_ALL)
+        return Cursor(-1, -1)
     if text == values.NOW:
         raise msgspec.ValidationError('"now" is for events.subscribe; events.list starts after a cursor')
-    return Cursor(*values.Cursor.parse(text))
+    parsed = values.Cursor.parse(text)
+    return Cursor(parsed.height, parsed.index)
 
 
 def _kinds(kinds: list[str] | None) -> frozenset[str] | None:
@@ -280,7 +285,9 @@ _ROWS: Final = (
         wait,
         timeout_s=WAIT_MS_MAX / 1_000 + WAIT_SPARE_S,
     ),
-    Method("transaction.get", "A committed transaction and what became of it.", TransactionParams, transaction),
+    Method(
+        "transaction.get", "A committed transaction and what became of it.", TransactionParams, transaction
+    ),
     Method("block.get", "A block with its commit certificate.", BlockParams, block),
     Method("state.get", "The certified value under a state key.", StateParams, state),
     Method(
@@ -290,11 +297,19 @@ _ROWS: Final = (
         receipt,
     ),
     Method("events.list", "Events of committed blocks after a cursor.", EventsParams, events),
-    Method("events.subscribe", "Events from a cursor on, as they come.", SubscribeParams, subscribe, websocket=True),
+    Method(
+        "events.subscribe",
+        "Events from a cursor on, as they come.",
+        SubscribeParams,
+        subscribe,
+        websocket=True,
+    ),
     Method("events.unsubscribe", "End a subscription.", UnsubscribeParams, unsubscribe, websocket=True),
     Method("vault.put", "Store sealed envelopes durably.", PutParams, vault_put, privileged=True),
     Method("vault.get", "An envelope by its digest.", GetParams, vault_get, privileged=True),
-    Method("custodian.deposit", "Hand over a custodian's sealed share.", DepositParams, deposit, privileged=True),
+    Method(
+        "custodian.deposit", "Hand over a custodian's sealed share.", DepositParams, deposit, privileged=True
+    ),
     Method("custodian.release", "Ask a custodian to obey a committed allow.", ReleaseParams, release),
 )
 

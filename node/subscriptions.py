@@ -114,11 +114,14 @@ class Session:
     def open(self, after: str, kinds: frozenset[str] | None, subject: bytes | None) -> _Subscription:
         """Open a subscription. Raises Refused where the connection has enough of them."""
         if len(self._subscriptions) >= self._subscriptions_max:
-            raise Refused("rpc.too_many_subscriptions", f"{self._subscriptions_max} are open on this connection")
+            raise Refused(
+                "rpc.too_many_subscriptions", f"{self._subscriptions_max} are open on this connection"
+            )
         if after == NOW:
             start = Cursor(int(self._api.status()["height"]), INDEX_LAST)
         else:
-            start = Cursor(*TextCursor.parse(after))
+            parsed = TextCursor.parse(after)
+            start = Cursor(parsed.height, parsed.index)
         self._named += 1
         subscription = _Subscription(str(self._named), start, kinds, subject)
         self._subscriptions[subscription.name] = subscription
@@ -219,7 +222,9 @@ class _Subscriber:
         self._session = session
         self.opened: list[_Subscription] = []
 
-    async def subscribe(self, after: str, kinds: frozenset[str] | None, subject: bytes | None) -> SubscribeResult:
+    async def subscribe(
+        self, after: str, kinds: frozenset[str] | None, subject: bytes | None
+    ) -> SubscribeResult:
         subscription = self._session.open(after, kinds, subject)
         self.opened.append(subscription)
         return SubscribeResult(subscription.name, CursorText(subscription.after))
