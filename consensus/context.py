@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consilium.consensus.limits import ReplicaConfig
+from consilium.consensus.messages import PrePrepare
 from consilium.ledger.block import BLOCK_VERSION, HEARTBEAT_MS, Block, Header, batches_root
 from consilium.ledger.merkle import EMPTY_ROOT
 from consilium.ledger.validators import ValidatorSet, lost_after, primary
@@ -107,11 +108,16 @@ TOO_EARLY: Final = "its time lies beyond the clock bound"
 TOO_LATE: Final = "its time lies too far in the past"
 
 
-def untimely(block: Block, wall_ms: int, config: ReplicaConfig) -> str | None:
-    """Why a *fresh* proposal's time is refused now, or None. Re-proposals and certified blocks are never asked."""
-    if block.header.time_ms > wall_ms + config.clock_bound_ms:
+def untimely(block: Block, context: HeightContext, wall_ms: int, config: ReplicaConfig) -> str | None:
+    """Why a *fresh* proposal's time is refused now, or None. Re-proposals and certified blocks are never asked.
+
+    The least time after the parent is never too early: where the parent's own time lies ahead of the clock (many
+    clocks ran fast, and were put right), the chain goes on by steps of a millisecond instead of waiting.
+    """
+    time_ms = block.header.time_ms
+    if time_ms > max(wall_ms + config.clock_bound_ms, context.parent.time_ms + 1):
         return TOO_EARLY
-    if block.header.time_ms < wall_ms - config.proposal_age_max_ms:
+    if time_ms < wall_ms - config.proposal_age_max_ms:
         return TOO_LATE
     return None
 
@@ -119,3 +125,22 @@ def untimely(block: Block, wall_ms: int, config: ReplicaConfig) -> str | None:
 def proposal_time(context: HeightContext, wall_ms: int) -> int:
     """The time of a fresh proposal: the clock, but always after the parent."""
     return max(wall_ms, context.parent.time_ms + 1)
+
+
+def objection(
+    pre_prepare: PrePrepare, context: HeightContext, wall_ms: int, config: ReplicaConfig
+) -> str | None:
+    """Why a replica must not vote for this verified proposal, at least not now; or None.
+
+    What a certificate demands is the block of an earlier view: only what follows from the chain is asked of it. Whoever
+    proposes afresh must propose in its own name, and at a time that this replica's clock agrees with.
+    """
+    block, justification = pre_prepare.block, pre_prepare.justification
+    field = contradiction(block, context)
+    if field is not None:
+        return f"its proposal contradicts the chain in {field}"
+    if justification is not None and justification.certificate is not None:
+        return None
+    if block.header.primary != pre_prepare.sender:
+        return "it proposed another's block afresh"
+    return untimely(block, context, wall_ms, config)

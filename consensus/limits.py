@@ -14,6 +14,8 @@ VIEW_TIMEOUT_MAX_MS: Final = 10_000
 """The stated synchrony assumption: a view in which everything works decides within this time."""
 VIEW_TIMEOUT_GROWTH: Final = (3, 2)
 """Each further view may take three halves of the time of the view before it, up to the maximum."""
+FAILURES_MAX: Final = 12
+"""Failed views beyond these are not remembered: the timer is at its maximum by then, and must come back."""
 RESEND_FIRST_MS: Final = 250
 RESEND_MS: Final = 1_000
 """A replica that is stuck repeats what it last said, first after RESEND_FIRST_MS, then so often."""
@@ -32,12 +34,13 @@ VOTES_PER_VALIDATOR_MAX: Final = 4
 """Of each kind of vote, those of so many views (the highest) are kept of each validator."""
 FUTURE_PER_VALIDATOR_MAX: Final = 8
 """So many messages for the next height are kept of each validator."""
-BLOCKS_MAX: Final = 256
-"""So many candidate blocks of one height are remembered: more than 60 validators' kept messages can name usefully."""
 PEERS_MAX: Final = 256
 """So many peers' heights and last answers are remembered."""
 CENSORED_MAX: Final = 64
-"""So many censored batches are remembered until a view change was demanded for them."""
+"""So many censored batches are remembered."""
+CENSORED_HEIGHTS: Final = 8
+"""For a censored batch a view change is demanded at so many heights, so that the demands of several replicas, which
+notice at different heights, meet."""
 
 
 @dataclass(frozen=True, slots=True)
