@@ -190,7 +190,7 @@ class Mesh:
         return [self._peers[key].status(now_s) for key in sorted(self._peers)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds; it is asked again whenever a peer connects, goes or is banned."""
+        """Wait until the condition holds; it is asked again whenever a peer connects, goes or is scored."""
         while not condition():
             await self._changed.wait()
 
@@ -243,7 +243,7 @@ class Mesh:
             self.metrics.bans += 1
             _log.warning("p2p.banned", peer=key.hex())
             peer.disconnect("banned", reset=True)
-            self._notify()
+        self._notify()
 
     def _checked(self, members: Mapping[bytes, Address | None]) -> dict[bytes, Address | None]:
         others = {key: address for key, address in members.items() if key != self.key}

@@ -1,0 +1,113 @@
+"""What strangers and clumsy members cost: little, and not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from consilium.p2p.frame import Lane
+from consilium.p2p.policy import MeshPolicy
+
+PATIENCE_S = 20.0
+
+
+async def end_of(reader: asyncio.StreamReader) -> None:
+    """Read until the other side ends the connection."""
+    async with asyncio.timeout(PATIENCE_S):
+        try:
+            while await reader.read(1_024):
+                pass
+        except ConnectionError:
+            return
+
+
+async def test_who_never_speaks_is_closed(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(fast, handshake_timeout_s=0.3))
+    reader, writer = await asyncio.open_connection(node.address.host, node.address.port)
+    await end_of(reader)
+    writer.close()
+    assert node.mesh.metrics.handshake_failures == 1
+
+
+async def test_a_member_who_never_says_hello_is_closed(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(fast, handshake_timeout_s=0.3))
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    reader, writer = await tls_connection(rogue, node)
+    await end_of(reader)
+    writer.close()
+    assert node.mesh.metrics.handshake_failures == 1
+    assert node.mesh.metrics.connects == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+        b"\x00\x01\x02 not http\r\n\r\n",
+        b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+    ids=["no upgrade", "post", "no http", "long line"],
+)
+async def test_a_member_who_speaks_no_websocket_is_closed(
+    net: Any, fast: MeshPolicy, request_: bytes
+) -> None:
+    node = await net.node(1, policy=replace(fast, handshake_timeout_s=0.5))
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    reader, writer = await tls_connection(rogue, node)
+    writer.write(request_)
+    await end_of(reader)
+    writer.close()
+    await net.eventually(lambda: node.mesh.metrics.handshake_failures == 1)
+    assert node.mesh.metrics.connects == 0
+
+
+@pytest.mark.parametrize("raw", [b"", b"no hello", bytes(70_000)])
+async def test_a_hello_that_is_none_is_a_fault(net: Any, raw: bytes) -> None:
+    node = await net.node(1)
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    socket = await rogue.dialer._connect(node.address, rogue.credentials.client_context(node.key))
+    await socket.send_bytes(raw)
+    await node.until(lambda: node.mesh.metrics.faults == 1)
+    await socket.close()
+
+
+@pytest.mark.parametrize("limit", ["handshakes_max", "handshakes_per_host_max"])
+async def test_unfinished_handshakes_are_bounded(net: Any, fast: MeshPolicy, limit: str) -> None:
+    node = await net.node(1, policy=replace(fast, handshake_timeout_s=5.0, **{limit: 3}))
+    streams = [await asyncio.open_connection(node.address.host, node.address.port) for _ in range(5)]
+    ends = [asyncio.create_task(end_of(reader)) for reader, _ in streams]
+    await net.eventually(lambda: node.mesh.metrics.handshakes_refused == 2)
+    await net.eventually(lambda: sum(end.done() for end in ends) == 2)
+    for _, writer in streams:
+        writer.close()
+    await asyncio.wait(ends, timeout=PATIENCE_S)
+    # the places are free again
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    await net.eventually(lambda: node.mesh.metrics.handshake_failures == 3)
+    assert await rogue.dial(node, Lane.VOTES) is not None
+
+
+async def test_one_member_cannot_hold_every_place(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(fast, handshake_timeout_s=5.0, handshakes_per_peer_max=2))
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    streams = [await tls_connection(rogue, node) for _ in range(4)]
+    await net.eventually(lambda: node.mesh.metrics.handshakes_refused == 2)
+    for _, writer in streams:
+        writer.close()
+
+
+async def tls_connection(rogue: Any, node: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context: ssl.SSLContext = rogue.credentials.client_context(node.key)
+    return await asyncio.open_connection(
+        node.address.host, node.address.port, ssl=context, server_hostname=""
+    )
