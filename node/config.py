@@ -44,7 +44,7 @@ _T = TypeVar("_T", bound=Section)
 
 
 class _PeersFile(Section, frozen=True):
-    peers: Annotated[list[Peer], Meta(max_length=PEERS_MAX)] = []
+    peers: Annotated[list[Peer], Meta(max_length=PEERS_MAX)] = msgspec.field(default_factory=list)
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:

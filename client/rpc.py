@@ -1,0 +1,371 @@
+"""The client of a node's RPC: one async class, over HTTP for calls and over WebSocket for events.
+
+    async with RpcClient(["http://127.0.0.1:8080", "http://127.0.0.1:8081"]) as rpc:
+        (answer,) = await rpc.submit([raw])
+        committed = await rpc.wait(answer.id, certified=True)
+
+Several URLs may be given: calls go to the first that answers and stay there. Every call of the RPC can be sent again
+without harm (submitting knows transactions by their id, storing envelopes by their digest), so a lost connection is
+retried within the call's time. Privileged calls are different: the token, and what it opens, belong to one
+institution, so they go to the first URL only and the token is sent nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import aiohttp
+
+from consilium.client import rpc_values as values
+from consilium.client.rpc_transport import (
+    ConnectionLost,
+    RemoteRefusal,
+    RpcSocket,
+    decode_answer,
+    open_session,
+    post,
+    request,
+    result_of,
+    rpc_url,
+)
+from consilium.client.rpc_values import BEFORE_ALL, NOW, Cursor, Hex
+from consilium.client.subscription import EventAt, follow
+from consilium.ledger import codec
+from consilium.ledger.block import (
+    BLOCK_BYTES_MAX,
+    CERTIFICATE_BYTES_MAX,
+    Block,
+    CommitCertificate,
+    decode_block,
+)
+from consilium.ledger.errors import Refused
+from consilium.ledger.execution import ReceiptLeaf
+from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis
+
+__all__ = [
+    "BEFORE_ALL",
+    "NOW",
+    "Committed",
+    "ConnectionLost",
+    "Cursor",
+    "EventAt",
+    "Released",
+    "RemoteRefusal",
+    "RpcClient",
+    "RpcSocket",
+    "StoredBlock",
+    "Submission",
+]
+
+CALL_TIMEOUT_S: Final = 30.0
+WAIT_SLICE_S: Final = 20.0
+"""A longer wait is asked for in slices: each may be answered by another node."""
+WAIT_SPARE_S: Final = 5.0
+ATTEMPTS_MAX: Final = 8
+RETRY_MIN_S: Final = 0.05
+RETRY_MAX_S: Final = 1.0
+GIVE_UP_S: Final = 60.0
+NOT_RUN: Final = frozenset({"rpc.busy", "rpc.shutting_down"})
+"""The node did not even start: the call may be tried again, or elsewhere."""
+PUT_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Envelopes of one request, before base64; a single larger one goes alone."""
+PUT_ENVELOPES_MAX: Final = 512
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to one transaction: its id (None where the bytes were none); `code` is None where admitted."""
+
+    id: bytes | None
+    code: str | None
+    detail: str
+    retry_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Where a transaction is in the chain and what became of it."""
+
+    id: bytes
+    height: int
+    index: int
+    time_ms: int
+    leaf: ReceiptLeaf
+    certified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block, its certificate (None for genesis), and the ids of what it executed."""
+
+    block: Block
+    certificate: CommitCertificate | None
+    transactions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a custodian handed out: sealed partials, and envelopes in the decision's order of records."""
+
+    sealed_partials: bytes
+    envelopes: tuple[bytes, ...]
+
+
+class RpcClient:
+    """An async context manager. `token` is for the first URL; `tls` checks certificates of https URLs.
+
+    Every method raises Refused: the node's own codes (RemoteRefusal, with `retry_after_ms`), `rpc.unreachable`,
+    `rpc.timeout`, `rpc.remote_error`.
+    """
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        token: str | None = None,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        given = [urls] if isinstance(urls, str) else list(urls)
+        self.urls: tuple[str, ...] = tuple(rpc_url(url) for url in given)
+        if not self.urls:
+            raise Refused("rpc.unreachable", "no address was given")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._tls = tls
+        self._current = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> RpcClient:
+        self._session = open_session(self._tls)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def call(self, method: str, /, **params: Any) -> Any:
+        """Any method by name, with JSON values; bytes must be in their JSON form already. Public methods only."""
+        return await self._call(method, params, Any)
+
+    async def status(self) -> dict[str, Any]:
+        """What the node is and how far it has come: `NodeApi.status`."""
+        return await self._call("node.status", {}, dict[str, Any])
+
+    async def genesis(self) -> Genesis:
+        """The network's genesis document. Who does not trust the node compares its chain id."""
+        found = await self._call("node.genesis", {}, values.GenesisValue)
+        return codec.decode(found.genesis, Genesis, GENESIS_BYTES_MAX)
+
+    async def submit(self, transactions: Sequence[bytes]) -> list[Submission]:
+        """Hand in raw transactions. After a lost answer, one that was admitted is `transaction.duplicate`."""
+        answer = await self._call(
+            "transaction.submit", {"transactions": list(transactions)}, values.SubmitResult
+        )
+        if len(answer.results) != len(transactions):
+            raise Refused(
+                "rpc.remote_error", f"{len(answer.results)} answers to {len(transactions)} transactions"
+            )
+        return [_submission(one) for one in answer.results]
+
+    async def wait(
+        self, transaction: bytes, timeout_s: float = CALL_TIMEOUT_S, certified: bool = False
+    ) -> Committed:
+        """Wait until a transaction is committed, or also certified. Raises Refused `rpc.timeout`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, min(WAIT_SLICE_S, deadline - time.monotonic()))
+            params = {
+                "id": transaction.hex(),
+                "timeout_ms": int(left_s * 1_000),
+                "certified": certified,
+            }
+            try:
+                found = await self._call(
+                    "transaction.wait", params, values.CommittedValue, timeout_s=left_s + WAIT_SPARE_S
+                )
+                return _committed(found)
+            except Refused as refusal:
+                if refusal.code != "rpc.timeout" or time.monotonic() >= deadline:
+                    raise
+
+    async def transaction(self, transaction: bytes) -> Committed:
+        """A committed transaction. Raises Refused `transaction.unknown`."""
+        return _committed(
+            await self._call("transaction.get", {"id": transaction.hex()}, values.CommittedValue)
+        )
+
+    async def block(self, height: int) -> StoredBlock:
+        """A block with its certificate, decoded from the canonical bytes."""
+        found = await self._call("block.get", {"height": height}, values.BlockValue)
+        certificate = None
+        if found.certificate is not None:
+            certificate = codec.decode(found.certificate, CommitCertificate, CERTIFICATE_BYTES_MAX)
+        block = (
+            codec.decode(found.block, Block, BLOCK_BYTES_MAX) if height == 0 else decode_block(found.block)
+        )
+        return StoredBlock(block, certificate, tuple(bytes(one) for one in found.transactions))
+
+    async def state(self, key: bytes) -> tuple[bytes | None, int]:
+        """The certified value under a state key (None: nothing), and its height: the node's word, without proof."""
+        found = await self._call("state.get", {"key": key.hex()}, values.StateValue)
+        return found.value, found.height
+
+    async def verdict_receipt(self, transaction: bytes) -> bytes:
+        """A receipt of what became of a transaction."""
+        return await self._receipt({"kind": "verdict", "transaction": transaction.hex()})
+
+    async def transaction_receipt(self, transaction: bytes) -> bytes:
+        """A receipt that a transaction is in a block."""
+        return await self._receipt({"kind": "transaction", "transaction": transaction.hex()})
+
+    async def state_receipt(self, key: bytes, height: int | None = None) -> bytes:
+        """A receipt that a key held its value, or none, as of `height`."""
+        return await self._receipt({"kind": "state", "key": key.hex(), "height": height})
+
+    async def events(
+        self,
+        after: Cursor = BEFORE_ALL,
+        limit: int = 100,
+        kinds: Sequence[str] | None = None,
+        subject: bytes | None = None,
+    ) -> list[EventAt]:
+        """Events of committed blocks after a cursor, at most `limit`."""
+        params: dict[str, Any] = {"after": str(after), "limit": limit}
+        params["kinds"] = None if kinds is None else list(kinds)
+        params["subject"] = None if subject is None else subject.hex()
+        found = await self._call("events.list", params, values.EventsResult)
+        return [EventAt(Cursor.parse(one.cursor), values.event_of(one.event)) for one in found.events]
+
+    def subscribe(
+        self,
+        after: Cursor | str | None = None,
+        kinds: Sequence[str] | None = None,
+        subject: bytes | None = None,
+        *,
+        give_up_s: float = GIVE_UP_S,
+    ) -> AsyncGenerator[EventAt, None]:
+        """All events after the cursor (None: from the first; NOW: from now on), across lost connections.
+
+        None is missed and none comes twice. Raises Refused `rpc.unreachable` after `give_up_s` without any node.
+        """
+        if isinstance(after, str) and after != NOW:
+            after = Cursor.parse(after)
+        return follow(self._open(), self.urls, after, kinds, subject, give_up_s, time.monotonic)
+
+    def socket(self) -> RpcSocket:
+        """A WebSocket to the first URL, for many calls at a time: `async with rpc.socket() as socket`."""
+        return RpcSocket(self._open(), self.urls[0], self._token)
+
+    async def put_envelopes(self, envelopes: Sequence[bytes]) -> list[bytes]:
+        """Store envelopes durably at the own institution's node. Returns their digests. Privileged."""
+        digests: list[bytes] = []
+        for part in _slices(envelopes):
+            answer = await self._call("vault.put", {"envelopes": part}, values.DigestsResult, privileged=True)
+            digests += [bytes(digest) for digest in answer.digests]
+        return digests
+
+    async def get_envelope(self, digest: bytes) -> bytes:
+        """An envelope by digest. Privileged."""
+        found = await self._call("vault.get", {"digest": digest.hex()}, values.EnvelopeValue, privileged=True)
+        return found.envelope
+
+    async def deposit_share(self, parcel: bytes) -> None:
+        """Hand a sealed share to the own institution's node. Privileged."""
+        await self._call("custodian.deposit", {"parcel": parcel}, dict[str, Any], privileged=True)
+
+    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Released:
+        """Ask a custodian to obey a committed *allow*; `signature` is the reader's, over the decision."""
+        params = {"transaction": transaction.hex(), "operation": operation, "signature": Hex(signature).hex()}
+        found = await self._call("custodian.release", params, values.ReleaseValue)
+        return Released(found.sealed_partials, tuple(found.envelopes))
+
+    async def _receipt(self, params: dict[str, Any]) -> bytes:
+        return (await self._call("receipt.get", params, values.ReceiptValue)).receipt
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("RpcClient is an async context manager: `async with RpcClient(...) as rpc`")
+        return self._session
+
+    async def _call(
+        self,
+        method: str,
+        params: dict[str, Any],
+        kind: type[_T],
+        *,
+        timeout_s: float | None = None,
+        privileged: bool = False,
+    ) -> _T:
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._attempts(method, params, kind, privileged)
+        except TimeoutError:
+            raise Refused(
+                "rpc.timeout", f"{method} at {self.urls[self._current]} within {limit_s:g} s"
+            ) from None
+
+    async def _attempts(self, method: str, params: dict[str, Any], kind: type[_T], privileged: bool) -> _T:
+        session = self._open()
+        number, body = request(method, params)
+        token = self._token if privileged else None
+        delay_s = RETRY_MIN_S
+        attempt = 0
+        failure: Refused
+        while True:
+            url = self.urls[0 if privileged else self._current]
+            try:
+                raw = await post(session, url, body, token)
+                return result_of(decode_answer(raw, url), number, kind, url)
+            except ConnectionLost as lost:
+                failure = Refused("rpc.unreachable", f"{url}: {lost.reason}")
+            except RemoteRefusal as refusal:
+                if refusal.code not in NOT_RUN:
+                    raise
+                failure = refusal
+            attempt += 1
+            if attempt == ATTEMPTS_MAX:
+                raise failure
+            if not privileged:
+                self._current = (self.urls.index(url) + 1) % len(self.urls)
+            # The first round over all addresses is quick: one dead node costs a caller nothing to speak of.
+            if privileged or attempt % len(self.urls) == 0:
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+                delay_s = min(2 * delay_s, RETRY_MAX_S)
+
+
+def _submission(answer: values.SubmissionValue) -> Submission:
+    identifier = None if answer.id is None else bytes(answer.id)
+    if answer.accepted:
+        return Submission(identifier, None, "")
+    if answer.error is None:
+        return Submission(identifier, "rpc.remote_error", "refused without a reason")
+    error = answer.error
+    return Submission(identifier, error.code, error.detail, error.retry_after_ms)
+
+
+def _committed(found: values.CommittedValue) -> Committed:
+    leaf = ReceiptLeaf(bytes(found.id), found.code, found.failed, list(found.results))
+    return Committed(bytes(found.id), found.height, found.index, found.time_ms, leaf, found.certified)
+
+
+def _slices(envelopes: Sequence[bytes]) -> list[list[bytes]]:
+    parts: list[list[bytes]] = []
+    room = 0
+    for envelope in envelopes:
+        if not parts or len(envelope) > room or len(parts[-1]) == PUT_ENVELOPES_MAX:
+            parts.append([])
+            room = PUT_BYTES_MAX
+        parts[-1].append(envelope)
+        room -= len(envelope)
+    return parts
