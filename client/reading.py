@@ -1,8 +1,8 @@
 """What a reader does: ask, have it decided, fetch what custodians release, open it.
 
-A decision is of the ledger; a release is of a custodian, and needs the decision. The reader checks the custodian as much
-as the custodian checks the reader: every envelope is held against its anchor on the chain, every partial against its
-proof, so that what comes out is what the author sealed, or nothing.
+A decision is of the ledger; a release is of a custodian, and needs the decision. The reader checks the custodian as
+much as the custodian checks the reader: every envelope is held against its anchor on the chain, every partial against
+its proof, so that what comes out is what the author sealed, or nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from consilium.client.rpc import Released, RpcClient
 from consilium.client.session import Session
 from consilium.client.sharing import CompartmentKey
 from consilium.contracts import access, records
+from consilium.contracts import identity as identities
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag
@@ -100,7 +101,18 @@ async def fetch(session: Session, asked: Asked, custodian: RpcClient) -> list[Op
         if place not in keys:
             keys[place] = await _compartment_key(session, *place)
         wanted.append((item.record, record, keys[place], envelope, item.partial))
-    return await asyncio.to_thread(_open_all, session.chain_id, wanted)
+    read = await asyncio.to_thread(_open_all, session.chain_id, wanted)
+    authors = {identifier: record.author for identifier, record, *_ in wanted}
+    for signer in dict.fromkeys((one.header.key, authors[one.record]) for one in read):
+        await _check_author(session, *signer)
+    return read
+
+
+async def _check_author(session: Session, key: bytes, author: bytes) -> None:
+    """The header's signature is good by now; here, that its key is or was the author's."""
+    entry = await session.state(identities.KEYS, key)
+    if entry is None or entry.identity != author:
+        raise Refused("sealing.bad_signature", f"key {key.hex()[:16]}… does not speak for the author")
 
 
 async def _compartment_key(session: Session, compartment: bytes, number: int) -> CompartmentKey:

@@ -49,7 +49,7 @@ def batch_digest(chain_id: bytes, author: bytes, sequence: int, root: bytes) -> 
 
 
 class VerifiedBatch:
-    """A batch whose signature and whose every transaction was verified. Only `seal_batch` and `verify_batch` make one."""
+    """A batch whose every signature was verified. Only `seal_batch` and `verify_batch` make one."""
 
     __slots__ = ("author", "digest", "raw", "transactions")
 

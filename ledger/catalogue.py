@@ -510,6 +510,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The sharing asks for more custodians than there are, or names one twice.",
         "Give between one and as many commitments as custodians, and each custodian once.",
     ),
+    "records.bundle_too_large": _entry(
+        "The import has no records, or more than one bundle may have.",
+        "Split the bundle; the message names the limit.",
+    ),
     "records.bundle_mismatch": _entry(
         "The bundle was begun for another patient, or with another count.",
         "Anchor the rest of a bundle with the same patient and count, or draw a new bundle id.",

@@ -104,7 +104,7 @@ def sign_transaction(
 ) -> Verified[Transaction]:
     """Sign a transaction. `nonce` is 16 bytes that the caller drew at random.
 
-    Raises Refused (`codec.oversized`, `transaction.no_operations`) where a limit is passed, so that nothing is signed that
+    Raises Refused (`codec.*`, `transaction.no_operations`) where a limit is passed, so that nothing is signed that
     every node would refuse.
     """
     if not operations:

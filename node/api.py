@@ -32,7 +32,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The answer to one submitted transaction: its id (None where the bytes were no transaction), or why it was refused."""
+    """The answer to one submitted transaction: its id (None where the bytes were none), or why it was refused."""
 
     id: bytes | None
     code: str | None

@@ -102,9 +102,9 @@ class Custodian:
         self._lock = threading.Lock()
 
     def deposit(self, parcel: bytes) -> None:
-        """Take a share, if it is this institution's by the chain and lies on the committed polynomial. Durable on return.
+        """Take a share, if the chain says it is this institution's and it lies on the committed polynomial.
 
-        Raises Refused `custodian.not_ours` and as `sharing.open_parcel`.
+        Durable on return. Raises Refused `custodian.not_ours` and as `sharing.open_parcel`.
         """
         if len(parcel) > PARCEL_BYTES_MAX + boxes.BOX_OVERHEAD_BYTES:
             raise Refused("codec.oversized", f"a parcel has at most {PARCEL_BYTES_MAX} bytes")
@@ -118,8 +118,9 @@ class Custodian:
     def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
         """Obey the decision of an operation. `signature` is over `release_digest`, by the key that asked.
 
-        Raises Refused: `custodian.stale`, `custodian.no_decision`, `custodian.bad_signature`, `custodian.nothing_allowed`,
-        `custodian.release_too_large`, `custodian.no_share`, `vault.unknown`, and the codes of `access.still_stands`.
+        Raises Refused: `custodian.stale`, `custodian.no_decision`, `custodian.bad_signature`,
+        `custodian.nothing_allowed`, `custodian.release_too_large`, `custodian.no_share`, `vault.unknown`, and the
+        codes of `access.still_stands`.
         """
         tip = self._ledger.tip()
         now_ms = self._clock_ms()
@@ -167,9 +168,7 @@ class Custodian:
                 total += len(envelope)
                 if total > RELEASE_BYTES_MAX or len(partials) == RELEASE_PARTIALS_MAX:
                     raise Refused("custodian.release_too_large", f"{len(partials)} records and more")
-                context = Context(
-                    self._chain_id, identifier, record.compartment, record.epoch, record.author
-                )
+                context = Context(self._chain_id, identifier, record.compartment, record.epoch, record.author)
                 verify_anchor(envelope, context, record.anchor)
                 share = self._share(record.compartment, record.epoch)
                 partial = make_partial(share, parse(envelope).head, context)

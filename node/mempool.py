@@ -170,7 +170,11 @@ class Mempool:
         return chosen
 
     def committed(
-        self, batches: Sequence[bytes], transactions: Iterable[bytes], tip_time_ms: int, seen: Container[bytes]
+        self,
+        batches: Sequence[bytes],
+        transactions: Iterable[bytes],
+        tip_time_ms: int,
+        seen: Container[bytes],
     ) -> None:
         """A block was committed: forget its batches, what is pending of its transactions, and every other batch that
         can do nothing any more, because all it holds was included (`seen`) or has expired."""

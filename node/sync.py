@@ -170,7 +170,9 @@ class Synchroniser:
 
     def _next_peer(self, wanted: int, tried: dict[bytes, None]) -> bytes | None:
         connected = self._connected()
-        candidates = [p for p, tip in self._tips.items() if tip >= wanted and p in connected and p not in tried]
+        candidates = [
+            p for p, tip in self._tips.items() if tip >= wanted and p in connected and p not in tried
+        ]
         # The furthest first; among equals, the one whose key is next after a rotating point spreads the load.
         return max(candidates, key=lambda p: (self._tips[p], p[wanted % 32]), default=None)
 

@@ -1,0 +1,348 @@
+"""The demonstration: four institutions agree on patients' records, step by step, on a cluster of real processes.
+
+For every patient: an institution imports a FHIR bundle; another institution asks to read and is refused by the ledger;
+the patient grants consent; the same request is allowed, the custodian opens what the decision names, and every
+resource's bytes are compared with what went in; the patient revokes, and the next request is refused. In the middle
+the primary is killed. At the end the access log is counted, and the receipts of all decisions are verified with the
+genesis file alone. The exit status is 0 only where everything held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consilium.client import consenting, reading, recording
+from consilium.client.rpc import BEFORE_ALL, RpcClient
+from consilium.client.session import Session
+from consilium.client.wallet import Wallet
+from consilium.contracts import access
+from consilium.gateway.bundle import Bundle, parse_bundle, read_bundle_file
+from consilium.gateway.importing import payloads_of
+from consilium.gateway.synthetic import generate_population
+from consilium.ledger import codec
+from consilium.ledger.errors import ConsiliumError
+from consilium.ledger.execution import EVENT_BYTES_MAX
+from consilium.ledger.genesis import genesis_from_json, genesis_to_json
+from consilium.ledger.receipt import verify_receipt
+from consilium.node.testing import LocalCluster
+
+NODES = 4
+PURPOSE = "TREAT"
+CONSENT_MS = 24 * 3600 * 1000
+GENERATED_PATIENTS = 4
+FAILOVER_TIMEOUT_S = 60.0
+EVENTS_PER_PAGE = 100
+CATCH_UP_TIMEOUT_S = 60.0
+
+
+class DemoFailed(Exception):
+    """Something did not hold; the message says what."""
+
+
+@dataclass
+class Tally:
+    """What the summary tells."""
+
+    patients: int = 0
+    resources_in: int = 0
+    resources_identical: int = 0
+    decisions_allow: int = 0
+    decisions_deny: int = 0
+    receipts_verified: int = 0
+    blocks: int = 0
+    failover_ms: int | None = None
+    seconds: float = 0.0
+    seconds_by_step: dict[str, float] = field(default_factory=dict)
+
+    def spent(self, step: str, since_s: float) -> None:
+        """Add the time since `since_s` to a step."""
+        self.seconds_by_step[step] = self.seconds_by_step.get(step, 0.0) + time.monotonic() - since_s
+
+
+@dataclass(frozen=True)
+class Patient:
+    """An imported patient: at which institution, with which resources, by record id."""
+
+    name: str
+    wallet: Wallet
+    home: int
+    records: tuple[bytes, ...]
+    originals: tuple[bytes, ...]
+
+
+Say = Callable[[str], None]
+
+
+class Demo:
+    """The story, on one cluster."""
+
+    def __init__(self, cluster: LocalCluster, say: Say, workers: ProcessPoolExecutor) -> None:
+        self._cluster = cluster
+        self._say = say
+        self._workers = workers
+        self.tally = Tally()
+        self._decisions: list[tuple[int, bytes, bool]] = []
+        self._verdicts: dict[bytes, list[bool]] = {}
+
+    async def run(self, bundles: Sequence[tuple[str, bytes]]) -> None:
+        """The whole story, for every bundle."""
+        middle = max(1, len(bundles) // 2)
+        for index, (name, raw) in enumerate(bundles):
+            if index == middle:
+                await self._kill_primary()
+            await self._patient(index, name, raw)
+        if len(bundles) <= middle:
+            await self._kill_primary()
+        await self._check_log()
+        await self._verify_receipts()
+
+    async def _patient(self, index: int, name: str, raw: bytes) -> None:
+        home, away = index % NODES, (index + 1) % NODES
+        self._say(f"Patient {index + 1}: {name}")
+        patient = await self._import(index, name, raw, home)
+        reader = self._cluster.session(away, self._cluster.institution(away))
+        owner = self._cluster.session(home, patient.wallet)
+        self._say(f"  institution {away + 1} asks to read, for {PURPOSE}:")
+        await self._ask(reader, patient, expected=False)
+        start_s = time.monotonic()
+        now_ms = int(time.time() * 1000)
+        consent, _ = await consenting.grant(
+            owner,
+            self._cluster.institution(away).identity,
+            [PURPOSE],
+            not_before_ms=now_ms - 60_000,
+            not_after_ms=now_ms + CONSENT_MS,
+        )
+        self.tally.spent("consent", start_s)
+        self._say(
+            f"  the patient grants consent {consent.hex()[:8]}… for {PURPOSE}, for one day; asked again:"
+        )
+        identical = await self._ask(reader, patient, expected=True)
+        self.tally.resources_identical += identical
+        self._say(f"  {identical} of {len(patient.records)} resources read, byte for byte as they went in")
+        start_s = time.monotonic()
+        await consenting.revoke(owner, consent)
+        self.tally.spent("consent", start_s)
+        self._say("  the patient revokes; asked once more:")
+        await self._ask(reader, patient, expected=False)
+
+    async def _import(self, index: int, name: str, raw: bytes, home: int) -> Patient:
+        start_s = time.monotonic()
+        bundle: Bundle = await asyncio.get_running_loop().run_in_executor(self._workers, parse_bundle, raw)
+        self.tally.spent("validate", start_s)
+        start_s = time.monotonic()
+        wallet = Wallet.create(name[:64], "patient")
+        institution = self._cluster.session(home, self._cluster.institution(home))
+        await recording.enrol(institution, "patient", wallet)
+        kept: list[Wallet] = []
+        wallet = await recording.open_compartments(
+            self._cluster.session(home, wallet), wallet, institution.identity, kept.append
+        )
+        self.tally.spent("enrol", start_s)
+        start_s = time.monotonic()
+        imported = await recording.import_records(institution, wallet.identity, payloads_of(bundle))
+        self.tally.spent("import", start_s)
+        self.tally.patients += 1
+        self.tally.resources_in += len(bundle.entries)
+        self._say(
+            f"  institution {home + 1} validated {len(bundle.entries)} resources, sealed and anchored them "
+            f"in {len(imported.transactions)} transaction(s), block {imported.height}"
+        )
+        originals = tuple(entry.raw for entry in bundle.entries)
+        return Patient(name, wallet, home, imported.records, originals)
+
+    async def _ask(self, reader: Session, patient: Patient, *, expected: bool) -> int:
+        """Ask for all records in slices; when allowed, fetch and compare. Returns how many were identical."""
+        original = dict(zip(patient.records, patient.originals, strict=True))
+        custodian = self._cluster.clients[patient.home]
+        identical = 0
+        bases: dict[str, int] = {}
+        limit = access.RECORDS_PER_REQUEST_MAX
+        for start in range(0, len(patient.records), limit):
+            start_s = time.monotonic()
+            part = patient.records[start : start + limit]
+            asked = await reading.request(reader, PURPOSE, record_ids=part)
+            self.tally.spent("decide", start_s)
+            allowed = asked.allowed
+            self._decisions.append((patient.home, asked.transaction, allowed))
+            self._verdicts.setdefault(patient.wallet.identity, []).append(allowed)
+            for verdict in asked.decision.verdicts:
+                bases[verdict.basis] = bases.get(verdict.basis, 0) + 1
+            if allowed:
+                self.tally.decisions_allow += 1
+            else:
+                self.tally.decisions_deny += 1
+            if allowed != expected:
+                raise DemoFailed(
+                    f"the ledger decided {'allow' if allowed else 'deny'}, the opposite was expected"
+                )
+            if allowed:
+                start_s = time.monotonic()
+                opened = await reading.fetch(reader, asked, custodian)
+                self.tally.spent("read", start_s)
+                if sorted(one.record for one in opened) != sorted(part):
+                    raise DemoFailed("the custodian opened other records than the decision names")
+                identical += sum(one.payload == original[one.record] for one in opened)
+        verdict = "ALLOW" if expected else "DENY"
+        self._say(f"    the ledger decides {verdict}: {', '.join(sorted(bases))}")
+        return identical
+
+    async def _kill_primary(self) -> None:
+        status = await self._cluster.clients[0].status()
+        victim = self._cluster.index_of(bytes.fromhex(str(status["primary"])))
+        witness = (victim + 1) % NODES
+        before = int((await self._cluster.clients[witness].status())["height"])
+        self._say(f"Institution {victim + 1} is primary. Its node is killed (SIGKILL).")
+        start_s = time.monotonic()
+        await self._cluster.kill(victim)
+        newcomer = Wallet.create("failover probe", "practitioner")
+        witness_session = self._cluster.session(witness, self._cluster.institution(witness))
+        await asyncio.wait_for(recording.enrol(witness_session, "practitioner", newcomer), FAILOVER_TIMEOUT_S)
+        self.tally.failover_ms = round((time.monotonic() - start_s) * 1000)
+        after = int((await self._cluster.clients[witness].status())["height"])
+        if after <= before:
+            raise DemoFailed("no block was decided after the primary was killed")
+        self._say(f"  the other three go on: block {after} is committed after {self.tally.failover_ms} ms.")
+        start_s = time.monotonic()
+        await self._cluster.restart(victim)
+        await self._cluster.wait_height(after, nodes=[victim], timeout_s=CATCH_UP_TIMEOUT_S)
+        self.tally.spent("restart", start_s)
+        self._say(f"  institution {victim + 1} is started again, and has caught up.")
+
+    async def _check_log(self) -> None:
+        """Every verdict, allow and deny, stands in the log of every node, in the order of the decisions."""
+        start_s = time.monotonic()
+        for node in range(NODES):
+            height = max(int((await client.status())["height"]) for client in self._cluster.clients)
+            await self._cluster.wait_height(height, nodes=[node], timeout_s=CATCH_UP_TIMEOUT_S)
+            for patient, verdicts in self._verdicts.items():
+                logged = await access_log(self._cluster.clients[node], patient)
+                if logged != verdicts:
+                    raise DemoFailed(
+                        f"node {node + 1} logs {len(logged)} verdicts, {len(verdicts)} were given"
+                    )
+        lines = sum(len(verdicts) for verdicts in self._verdicts.values())
+        self.tally.spent("log", start_s)
+        self._say(f"The access log of every node shows all {lines} verdicts, allow and deny.")
+
+    async def _verify_receipts(self) -> None:
+        start_s = time.monotonic()
+        genesis = genesis_from_json(genesis_to_json(self._cluster.genesis))
+        for node, transaction, allowed in self._decisions:
+            receipt = await self._cluster.clients[node].verdict_receipt(transaction)
+            proved = await asyncio.to_thread(verify_receipt, receipt, genesis)
+            if proved.transaction_id != transaction or proved.leaf is None:
+                raise DemoFailed("a receipt proves something else")
+            decision = access.DECISIONS.decode(proved.leaf.results[0])
+            if all(verdict.allow for verdict in decision.verdicts) != allowed:
+                raise DemoFailed("a receipt proves another verdict than the one that was given")
+            self.tally.receipts_verified += 1
+        self.tally.blocks = max([int((await client.status())["height"]) for client in self._cluster.clients])
+        self.tally.spent("receipts", start_s)
+        self._say(
+            f"{self.tally.receipts_verified} receipts verified offline, with the genesis file and nothing else."
+        )
+
+
+async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
+    """The verdicts on a patient, one for each decided request, oldest first."""
+    verdicts: list[bool] = []
+    async for item in client.all_events(kinds=["access.decided"], subject=patient):
+        from consilium.ledger import codec
+
+        data = codec.decode(item.event.data, access.AccessDecided, EVENT_BYTES_MAX)
+            verdicts.append(all(line.allow for line in data.lines))
+    return verdicts
+
+
+def load(folder: Path | None, patients: int, seed: int) -> list[tuple[str, bytes]]:
+    """The bundles: every .json file of a folder, or patients that are generated."""
+    if folder is None:
+        generated = generate_population(seed, patients)
+        return [(f"generated {number + 1}", raw) for number, raw in enumerate(generated)]
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise DemoFailed(f"{folder} holds no .json file")
+    return [(path.stem.split("_0")[0], read_bundle_file(path)) for path in files]
+
+
+async def demonstrate(arguments: argparse.Namespace, say: Say) -> Tally:
+    """Found a cluster, tell the story, stop the cluster, whatever happens."""
+    start_s = time.monotonic()
+    bundles = load(arguments.data, arguments.patients, arguments.seed)
+    async with AsyncExitStack() as stack:
+        workers = stack.enter_context(ProcessPoolExecutor(max_workers=1))
+        say(f"Four institutions found a network and start a node each ({len(bundles)} patients to come).")
+        founding_s = time.monotonic()
+        cluster = await stack.enter_async_context(LocalCluster(nodes=NODES))
+        demo = Demo(cluster, say, workers)
+        demo.tally.spent("start", founding_s)
+        await demo.run(bundles)
+        tally = demo.tally
+    tally.seconds = round(time.monotonic() - start_s, 1)
+    if tally.resources_identical != tally.resources_in:
+        raise DemoFailed(
+            f"{tally.resources_identical} of {tally.resources_in} resources came back as they went in"
+        )
+    return tally
+
+
+def main() -> int:
+    """Parse the arguments, run, print the summary. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="a folder of FHIR R4 transaction bundles (default: generated)"
+    )
+    parser.add_argument(
+        "--patients", type=int, default=GENERATED_PATIENTS, help="how many patients to generate"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the generated patients")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
+    arguments = parser.parse_args()
+    output = sys.stderr if arguments.json else sys.stdout
+
+    def say(line: str) -> None:
+        print(line, file=output, flush=True)
+
+    try:
+        tally = asyncio.run(demonstrate(arguments, say))
+    except (DemoFailed, ConsiliumError, OSError, TimeoutError) as error:
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    steps = {name: round(seconds, 1) for name, seconds in tally.seconds_by_step.items()}
+    say(
+        f"Done: {tally.patients} patients, {tally.resources_identical} of {tally.resources_in} resources identical, "
+        f"{tally.decisions_allow} allowed and {tally.decisions_deny} denied decisions, "
+        f"{tally.receipts_verified} receipts, {tally.blocks} blocks, failover {tally.failover_ms} ms, "
+        f"{tally.seconds} s ({', '.join(f'{name} {seconds} s' for name, seconds in steps.items())})."
+    )
+    if arguments.json:
+        summary = {
+            "patients": tally.patients,
+            "resources_in": tally.resources_in,
+            "resources_identical": tally.resources_identical,
+            "decisions_allow": tally.decisions_allow,
+            "decisions_deny": tally.decisions_deny,
+            "receipts_verified": tally.receipts_verified,
+            "blocks": tally.blocks,
+            "failover_ms": tally.failover_ms,
+            "seconds": tally.seconds,
+            "seconds_by_step": steps,
+        }
+        print(json.dumps(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
