@@ -1,0 +1,49 @@
+"""A bounded cache in two generations, cheap enough to stand before every read of the state.
+
+What is used stays in the young generation. When that is full it becomes the old one, and what was in the old one and
+was not used since is forgotten. A hit costs one look-up in a dict and no bookkeeping, unlike a list of recent use.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ENTRY_OVERHEAD_BYTES: Final = 160
+"""About what Python adds to a key and a value."""
+
+
+class GenerationCache:
+    """Bytes by bytes; a value may be None, which says that the store has none. `bytes_max` is approximate."""
+
+    __slots__ = ("_half_bytes", "_old", "_young", "_young_bytes")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._half_bytes = max(1, bytes_max // 2)
+        self._young: dict[bytes, bytes | None] = {}
+        self._old: dict[bytes, bytes | None] = {}
+        self._young_bytes = 0
+
+    def get(self, key: bytes, missing: bytes) -> bytes | None:
+        """The cached value, or `missing` itself."""
+        value = self._young.get(key, missing)
+        if value is not missing:
+            return value
+        value = self._old.pop(key, missing)
+        if value is not missing:
+            self.put(key, value)
+        return value
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Remember a value, in place of an earlier one."""
+        self._young[key] = value
+        self._young_bytes += len(key) + (len(value) if value is not None else 0) + ENTRY_OVERHEAD_BYTES
+        if self._young_bytes > self._half_bytes:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+
+    def drop(self, key: bytes) -> None:
+        """Forget a value."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)

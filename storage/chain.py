@@ -1,0 +1,416 @@
+"""The chain on disk: a height is one synced batch of everything it decided, or it is not there at all.
+
+`commit` is the only way to write, and `tip` the last thing that it did. A block's execution is certified by the next
+header only; the tip therefore carries what that header must say. A header that says otherwise means that this node's
+state is not the network's: that is InvariantBroken, and the node halts before anything is written.
+
+Everything read from here was written here, so bytes that do not decode are damage: InvariantBroken too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from consilium.ledger import codec, merkle
+from consilium.ledger.block import BLOCK_BYTES_MAX, CERTIFICATE_BYTES_MAX, Block, CommitCertificate, Header
+from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.ledger.execution import EVENT_BYTES_MAX, Event, Outcome
+from consilium.ledger.merkle import MOUNTAIN_RANGE_BYTES_MAX, InclusionProof, MountainRange, NodePosition
+from consilium.ledger.state import StateReader
+from consilium.ledger.trie import NodeRef, TrieUpdate
+from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
+from consilium.ledger.validators import Validator, ValidatorSet
+from consilium.storage import schema
+from consilium.storage.kv import KeyValue, Write
+from consilium.storage.state import NODE_CACHE_BYTES, VALUE_CACHE_BYTES, StateAt, StateStore
+
+TIP_BYTES_MAX: Final = 256 + MOUNTAIN_RANGE_BYTES_MAX
+EVENTS_READ_MAX: Final = 10_000
+STORED_EVENT_BYTES_MAX: Final = EVENT_BYTES_MAX + 1024
+
+_T = TypeVar("_T")
+_leaves_decoder = msgspec.msgpack.Decoder(list[bytes])
+_validators_decoder = msgspec.msgpack.Decoder(list[Validator])
+
+
+class Tip(codec.Wire, frozen=True):
+    """The last committed height, and what the next header says of it.
+
+    `state_root`, `receipts_root` and `next_validators_hash` (the set of the height after next) follow from its
+    execution; `history` is over all headers up to its own. `state_version` is None while the state is empty.
+    """
+
+    height: codec.Uint
+    block_hash: codec.Bytes32
+    time_ms: codec.Uint
+    state_version: codec.Uint | None
+    state_root: codec.Bytes32
+    receipts_root: codec.Bytes32
+    next_validators_hash: codec.Bytes32
+    history: MountainRange
+
+    @property
+    def state(self) -> NodeRef | None:
+        """Root of the state trie."""
+        return None if self.state_version is None else NodeRef(self.state_version, self.state_root)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an executed transaction or an event is: its height, and its index there."""
+
+    height: int
+    index: int
+
+
+class SeenAt(NamedTuple):
+    """The transactions that a height executed, in the order of their receipt leaves."""
+
+    height: int
+    time_ms: int
+    ids: tuple[bytes, ...]
+
+
+class ChainStore:
+    """One writer; any number of readers in other threads. Calls block for the disk: make them from a thread."""
+
+    def __init__(
+        self,
+        store: KeyValue,
+        chain_id: bytes,
+        *,
+        proof_heights: int = schema.PROOF_HEIGHTS,
+        node_cache_bytes: int = NODE_CACHE_BYTES,
+        value_cache_bytes: int = VALUE_CACHE_BYTES,
+    ) -> None:
+        """Open a store that `create_chain` made.
+
+        Raises Refused: `store.newer_format`, `store.older_format`, `store.wrong_chain`, and `store.corrupt` where
+        the tip does not fit the blocks and the state below it.
+        """
+        self._store = store
+        self.chain_id = chain_id
+        self._state = StateStore(
+            store,
+            proof_heights=proof_heights,
+            node_cache_bytes=node_cache_bytes,
+            value_cache_bytes=value_cache_bytes,
+        )
+        schema.check_format(store, schema.STORE_FORMAT)
+        try:
+            self._tip = self._checked_tip()
+        except InvariantBroken as broken:
+            raise Refused("store.corrupt", str(broken)) from broken
+
+    # ---- writing
+
+    def prepare(self, outcome: Outcome) -> TrieUpdate:
+        """What an outcome does to the state trie on top of the tip: to be given to `commit`, or dropped."""
+        return self._state.prepare(self._tip.state, outcome.height, outcome.changes)
+
+    def commit(
+        self,
+        block: Block,
+        certificate: CommitCertificate,
+        batches: Sequence[bytes],
+        outcome: Outcome,
+        update: TrieUpdate | None = None,
+    ) -> Tip:
+        """Write a decided block and its outcome, durably, and prune what is out of reach. Returns the new tip.
+
+        `batches` are the signed batches' bytes in the block's order; `update` is what `prepare` gave for this outcome.
+        Raises InvariantBroken, with nothing written, where the block does not continue this chain.
+        """
+        self._check_continues(block, certificate, batches, outcome)
+        if update is None:
+            update = self.prepare(outcome)
+        writes, tip = _height_writes(block, batches, outcome, update, self._tip.history)
+        writes.append((schema.at_height(schema.CERTIFICATE, block.height), codec.encode(certificate)))
+        writes += self._state.writes(block.height, outcome.changes, update)
+        self._store.write(writes, sync=True)
+        self._state.committed(outcome.changes, update)
+        self._tip = tip
+        return tip
+
+    # ---- reading the chain
+
+    @property
+    def tip(self) -> Tip:
+        """The last committed height."""
+        return self._tip
+
+    def block(self, height: int) -> Block:
+        """Raises Refused `chain.unknown_height`."""
+        raw = self._at(schema.BLOCK, height)
+        return _stored(raw, Block, BLOCK_BYTES_MAX)
+
+    def header(self, height: int) -> Header:
+        """Raises Refused `chain.unknown_height`."""
+        return self.block(height).header
+
+    def certificate(self, height: int) -> CommitCertificate | None:
+        """The commit certificate; None for genesis. Raises Refused `chain.unknown_height`."""
+        if height == 0:
+            return None
+        return _stored(self._at(schema.CERTIFICATE, height), CommitCertificate, CERTIFICATE_BYTES_MAX)
+
+    def batches(self, height: int) -> list[bytes]:
+        """The block's signed batches, in its order, as bytes. Raises Refused `chain.unknown_height`."""
+        self._at(schema.BLOCK, height)
+        prefix = schema.at_height(schema.BATCH, height)
+        return [raw for _, raw in self._store.iterate(prefix)]
+
+    def batch(self, digest: bytes) -> bytes | None:
+        """A committed batch by its digest."""
+        place = self._store.get(schema.BATCH_PLACE + digest)
+        return None if place is None else self._store.get(schema.BATCH + place)
+
+    def leaves(self, height: int) -> list[bytes]:
+        """The encoded receipt leaves of the block's execution. Raises Refused `chain.unknown_height`."""
+        leaves: list[bytes] = _leaves_decoder.decode(self._at(schema.LEAVES, height))
+        return leaves
+
+    def transactions(self, height: int) -> SeenAt:
+        """What the block executed. Raises Refused `chain.unknown_height`."""
+        return _seen_in(schema.at_height(schema.SEEN, height), self._at(schema.SEEN, height))
+
+    def height_of(self, block_hash: bytes) -> int | None:
+        """The height of a committed block."""
+        raw = self._store.get(schema.HEIGHT_OF + block_hash)
+        return None if raw is None else int.from_bytes(raw, "big")
+
+    def place_of(self, transaction: bytes) -> Place | None:
+        """Where a transaction was executed; the index is its receipt leaf's. None where it was not."""
+        raw = self._store.get(schema.TRANSACTION + transaction)
+        return None if raw is None else _place_in(raw)
+
+    def seen_since(self, time_ms: int) -> Iterator[SeenAt]:
+        """What blocks with a time after `time_ms` executed, newest first: to fill the window of ids at start."""
+        for key, row in self._store.iterate(schema.SEEN, reverse=True):
+            seen = _seen_in(key, row)
+            if seen.time_ms <= time_ms:
+                return
+            yield seen
+
+    def validators(self, validators_hash: bytes) -> ValidatorSet:
+        """A validator set that a header of this chain named. Raises InvariantBroken for another."""
+        raw = self._store.get(schema.VALIDATORS + validators_hash)
+        if raw is None:
+            raise InvariantBroken(f"the validator set {validators_hash.hex()[:16]} is not in the store")
+        return ValidatorSet(_validators_decoder.decode(raw))
+
+    def history_proof(self, height: int, size: int) -> InclusionProof:
+        """That the header at `height` is in the history root over the first `size` headers (the one at height `size`).
+
+        Raises Refused `chain.unknown_height`.
+        """
+        if not 0 <= height < size <= self._tip.history.count:
+            raise Refused(
+                "chain.unknown_height", f"header {height} of {size}; {self._tip.history.count} are here"
+            )
+        return merkle.history_proof(self._history_node, height, size)
+
+    # ---- reading state
+
+    @property
+    def state(self) -> StateReader:
+        """State after the tip, whatever the tip is at each call."""
+        return self._state
+
+    def state_at(self, height: int) -> StateAt:
+        """State after a height. Raises Refused `chain.height_pruned`, `chain.unknown_height`."""
+        return self._state.at(height)
+
+    def prove(self, key: bytes, height: int) -> tuple[bytes | None, TrieProof]:
+        """The value of a key after a height, or None, and the proof of it against that height's state root, which the
+        header at `height + 1` carries. Raises Refused `chain.height_pruned`, `chain.unknown_height`."""
+        return self._state.prove(key, height)
+
+    def state_rows(
+        self, after: bytes = b"", limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """(key hash, key, value) after the tip, in the trie's order, above the hash `after`."""
+        return self._state.rows(after, limit)
+
+    # ---- reading events
+
+    def events(self, after: Place, limit: int) -> list[tuple[Place, Event]]:
+        """Events after a cursor, in order. `Place(height, -1)` is before every event of that height."""
+        rows = self._store.iterate(
+            schema.EVENT, start=_event_key(_following(after)), limit=min(limit, EVENTS_READ_MAX)
+        )
+        return [(_place_in(key[1:]), _stored(raw, Event, STORED_EVENT_BYTES_MAX)) for key, raw in rows]
+
+    def events_of(self, subject: bytes, after: Place, limit: int) -> list[tuple[Place, Event]]:
+        """As `events`, of one subject (16 bytes)."""
+        found = []
+        first = _following(after)
+        start = schema.subject_key(subject, first.height, first.index)
+        prefix = schema.SUBJECT + subject
+        for key, _ in self._store.iterate(prefix, start=start, limit=min(limit, EVENTS_READ_MAX)):
+            place = _place_in(key[len(prefix) :])
+            raw = self._store.get(_event_key(place))
+            if raw is None:
+                raise InvariantBroken(f"the event {place} is indexed and not in the store")
+            found.append((place, _stored(raw, Event, STORED_EVENT_BYTES_MAX)))
+        return found
+
+    def close(self) -> None:
+        """Close the store below."""
+        self._store.close()
+
+    # ---- inside
+
+    def _at(self, kind: bytes, height: int) -> bytes:
+        raw = self._store.get(schema.at_height(kind, height)) if height >= 0 else None
+        if raw is None:
+            if 0 <= height <= self._tip.height:
+                raise InvariantBroken(f"a part of height {height} is not in the store")
+            raise Refused("chain.unknown_height", f"height {height}; the tip is {self._tip.height}")
+        return raw
+
+    def _history_node(self, position: NodePosition) -> bytes:
+        raw = self._store.get(schema.history_key(position))
+        if raw is None:
+            raise InvariantBroken(f"the history's node {position} is not in the store")
+        return raw
+
+    def _check_continues(
+        self, block: Block, certificate: CommitCertificate, batches: Sequence[bytes], outcome: Outcome
+    ) -> None:
+        tip, header = self._tip, block.header
+        block_hash = header.hash
+        if (header.height, header.parent) != (
+            tip.height + 1,
+            tip.block_hash,
+        ) or header.chain_id != self.chain_id:
+            raise InvariantBroken(f"block {header.height} does not continue the chain at {tip.height}")
+        if (certificate.height, certificate.block_hash) != (header.height, block_hash):
+            raise InvariantBroken(f"the certificate given for block {header.height} is for another")
+        if outcome.height != header.height or len(batches) != len(block.batches):
+            raise InvariantBroken(
+                f"the outcome or the batches given for block {header.height} are not its own"
+            )
+        own = (tip.state_root, tip.receipts_root, tip.history.root(), tip.next_validators_hash)
+        certified = (
+            header.state_root,
+            header.receipts_root,
+            header.history_root,
+            header.next_validators_hash,
+        )
+        for name, mine, theirs in zip(
+            ("state", "receipts", "history", "validators"), own, certified, strict=True
+        ):
+            if mine != theirs:
+                raise InvariantBroken(
+                    f"the certified header {header.height} has the {name} root {theirs.hex()}, and this node has "
+                    f"{mine.hex()} after height {tip.height}: its state is not the network's"
+                )
+
+    def _checked_tip(self) -> Tip:
+        raw = self._store.get(schema.TIP)
+        if raw is None:
+            raise InvariantBroken("the store has no tip")
+        tip = _stored(raw, Tip, TIP_BYTES_MAX)
+        raw_block = self._store.get(schema.at_height(schema.BLOCK, tip.height))
+        if raw_block is None:
+            raise InvariantBroken(f"the store has no block at its tip {tip.height}")
+        header = _stored(raw_block, Block, BLOCK_BYTES_MAX).header
+        if header.chain_id != self.chain_id:
+            raise Refused("store.wrong_chain", f"the store is of chain {header.chain_id.hex()[:16]}")
+        if (
+            header.hash != tip.block_hash
+            or tip.history.count != tip.height + 1
+            or not tip.history.well_formed()
+        ):
+            raise InvariantBroken("the tip does not fit its block")
+        if self._state.root_at(tip.height) != tip.state or (
+            tip.state is None and tip.state_root != EMPTY_STATE_ROOT
+        ):
+            raise InvariantBroken("the tip does not fit the state")
+        return tip
+
+
+def create_chain(store: KeyValue, block: Block, outcome: Outcome, validators: ValidatorSet) -> Tip:
+    """Write the genesis block and its outcome into an empty store; `validators` vote at heights 1 and 2.
+
+    Raises Refused `store.exists` where the store has anything in it.
+    """
+    if next(iter(store.iterate(b"", limit=1)), None) is not None:
+        raise Refused("store.exists", "the store is not empty")
+    state = StateStore(store)
+    update = state.prepare(None, block.height, outcome.changes)
+    writes, tip = _height_writes(block, [], outcome, update, MountainRange())
+    writes += state.writes(block.height, outcome.changes, update)
+    writes.append((schema.FORMAT, schema.format_bytes(schema.STORE_FORMAT)))
+    writes.append((schema.VALIDATORS + validators.hash, codec.encode(list(validators.validators))))
+    store.write(writes, sync=True)
+    return tip
+
+
+def _height_writes(
+    block: Block, batches: Sequence[bytes], outcome: Outcome, update: TrieUpdate, history: MountainRange
+) -> tuple[list[Write], Tip]:
+    """All rows of a height but its certificate and its state."""
+    height, block_hash = block.height, block.hash
+    height_bytes = height.to_bytes(8, "big")
+    grown, completed = history.grow(merkle.leaf_hash(block_hash))
+    ids = [transaction.id for transaction in outcome.transactions]
+    next_validators = outcome.next_validators
+    tip = Tip(
+        height=height,
+        block_hash=block_hash,
+        time_ms=block.header.time_ms,
+        state_version=None if update.root is None else update.root.version,
+        state_root=update.root_hash,
+        receipts_root=outcome.receipts_root,
+        next_validators_hash=next_validators.hash,
+        history=grown,
+    )
+    writes: list[Write] = [
+        (schema.BLOCK + height_bytes, codec.encode(block)),
+        (schema.HEIGHT_OF + block_hash, height_bytes),
+        (schema.LEAVES + height_bytes, codec.encode(list(outcome.leaves))),
+        (schema.SEEN + height_bytes, block.header.time_ms.to_bytes(8, "big") + b"".join(ids)),
+        (schema.VALIDATORS + next_validators.hash, codec.encode(list(next_validators.validators))),
+        (schema.TIP, codec.encode(tip)),
+    ]
+    for index, (digest, raw) in enumerate(zip(block.batches, batches, strict=True)):
+        key = schema.batch_key(height, index)
+        writes += [(key, raw), (schema.BATCH_PLACE + digest, key[1:])]
+    for index, transaction_id in enumerate(ids):
+        writes.append((schema.TRANSACTION + transaction_id, height_bytes + index.to_bytes(4, "big")))
+    for index, event in enumerate(outcome.events):
+        writes.append((schema.event_key(height, index), codec.encode(event)))
+        writes += [(schema.subject_key(subject, height, index), b"") for subject in event.subjects]
+    writes += [(schema.history_key(position), node) for position, node in completed]
+    return writes, tip
+
+
+def _stored(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
+    """Decode what this node wrote."""
+    try:
+        return codec.decode(raw, kind, bytes_max)
+    except Refused as refusal:
+        raise InvariantBroken(f"a stored {kind.__name__} is damaged: {refusal}") from refusal
+
+
+def _event_key(place: Place) -> bytes:
+    return schema.event_key(place.height, place.index)
+
+
+def _place_in(raw: bytes) -> Place:
+    return Place(int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:12], "big"))
+
+
+def _following(cursor: Place) -> Place:
+    return Place(cursor.height, cursor.index + 1) if cursor.height >= 0 else Place(0, 0)
+
+
+def _seen_in(key: bytes, row: bytes) -> SeenAt:
+    ids = tuple(row[at : at + 32] for at in range(8, len(row), 32))
+    return SeenAt(schema.height_in(key), int.from_bytes(row[:8], "big"), ids)
