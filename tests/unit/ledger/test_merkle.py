@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from consilium.ledger import codec, merkle
-from consilium.ledger.merkle import InclusionProof, MountainRange, NodePosition
 from hypothesis import given
 from hypothesis import strategies as st
+
+from consilium.ledger import codec, merkle
+from consilium.ledger.merkle import InclusionProof, MountainRange, NodePosition
 
 
 def twin_root(leaves: list[bytes]) -> bytes:
