@@ -1,0 +1,178 @@
+"""Every field that contracts put on the chain, and why it must be there: no name, no code of medicine, no free text.
+
+What reaches the chain is the body of an operation, its result, what it leaves in state, and the data of its events. A
+test holds each of their fields against this table, and `docs/contracts.md` against both: whoever adds a field says here
+what it reveals and why nothing less will do, or does not add it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_RANDOM = "a random id: says nothing, and is needed to name the thing again"
+_READER = "who is answerable for the reading; institutions and staff act under their own ids"
+_PATIENT = "a pseudonym: whose right it is, without saying who"
+_PURPOSE = (
+    "a code of HL7's PurposeOfUse: consent is given for purposes, and a log without them proves nothing"
+)
+_PERIOD = "consents end by block time, on every node alike"
+_WHEN = "block time of the block that did it: in its header already"
+_SIGNING = "verifies signatures; random-looking, belongs to one identity"
+_ENCRYPTION = "others seal to it; random-looking"
+_PROOF = "shows that the key's holder wants it registered here"
+_KIND = "institution, patient, practitioner or application: rights follow from it"
+_ROLES = "what an institution may do: anybody must be able to check it"
+_SPONSOR = "who vouches for the identity, and may suspend it"
+_STATUS = "a suspended identity must be refused by every node"
+_CLASS = "a number of the network's class list; every patient has one compartment of each, so it says nothing"
+_EPOCH = "which key a record is sealed to: an ended one is refused"
+_SHARING = "public points: shares and partials are checked against them"
+_CUSTODIANS = "who must obey decisions about the compartment, and can be asked to"
+_ANCHOR = "a tagged hash over ciphertext and its context, never over plaintext"
+_ENVELOPE = "a tagged hash of encrypted bytes: under it vaults keep and find them"
+_PLACE = "a bundle is visible whole or not at all; how many records it has shows in any case"
+_SCOPE = "random ids of the patient's compartments: which of them a consent or verdict is about"
+_EFFECT = "permit or deny: the decision is made from it, on every node"
+_ALLOW = "the verdict itself: custodians act on it"
+_BASIS = "one word of a fixed list: a denial must say its reason, an allow its ground"
+_EPHEMERAL = "made for one request: what is released is sealed to it alone"
+_VERSION = "a decision is read for as long as the chain is"
+_NAMED = "random ids: a decision opens what it names and nothing else"
+
+ALLOWED: Final[dict[str, dict[str, str]]] = {
+    "AccessDecided": {
+        "patient": _PATIENT,
+        "reader": _READER,
+        "institution": _READER,
+        "purpose": _PURPOSE,
+        "lines": "a line of the access log for each compartment",
+    },
+    "AccessLine": {
+        "compartment": _SCOPE,
+        "records": "how many were asked for: the ids stand in the decision only",
+        "allow": _ALLOW,
+        "basis": _BASIS,
+        "consent": _RANDOM,
+        "valid_until": _PERIOD,
+    },
+    "AccessRequest": {
+        "records": _NAMED,
+        "compartments": _SCOPE,
+        "purpose": _PURPOSE,
+        "ephemeral": _EPHEMERAL,
+    },
+    "AddKey": {"key": _SIGNING, "proof": _PROOF},
+    "AnchorRecord": {
+        "record": _RANDOM,
+        "compartment": _SCOPE,
+        "epoch": _EPOCH,
+        "bundle": _RANDOM,
+        "position": _PLACE,
+        "count": _PLACE,
+        "anchor": _ANCHOR,
+        "envelope": _ENVELOPE,
+    },
+    "Anchored": {
+        "record": _RANDOM,
+        "compartment": _SCOPE,
+        "bundle": _RANDOM,
+        "position": _PLACE,
+        "count": _PLACE,
+    },
+    "BeginEpoch": {"compartment": _SCOPE, "commitments": _SHARING, "custodians": _CUSTODIANS},
+    "Bundle": {
+        "patient": _PATIENT,
+        "count": _PLACE,
+        "anchored": _PLACE,
+        "positions": "which places are taken, until the bundle is complete",
+    },
+    "Compartment": {"patient": _PATIENT, "class_code": _CLASS, "epoch": _EPOCH},
+    "Completed": {"bundle": _RANDOM, "count": _PLACE},
+    "Consent": {
+        "patient": _PATIENT,
+        "grantee": _READER,
+        "purposes": _PURPOSE,
+        "compartments": _SCOPE,
+        "effect": _EFFECT,
+        "not_before": _PERIOD,
+        "not_after": _PERIOD,
+        "granted_ms": _WHEN,
+        "revoked_ms": _WHEN,
+    },
+    "Decision": {
+        "version": _VERSION,
+        "reader": _READER,
+        "institution": _READER,
+        "key": "the key that asked: revoking it must stop the release",
+        "purpose": _PURPOSE,
+        "time_ms": _WHEN,
+        "ephemeral": _EPHEMERAL,
+        "verdicts": "one for each patient and compartment",
+    },
+    "Enrol": {"kind": _KIND, "key": _SIGNING, "encryption_key": _ENCRYPTION, "proof": _PROOF},
+    "Enrolled": {"identity": "a hash of the first key", "kind": _KIND, "sponsor": _SPONSOR},
+    "Epoch": {"commitments": _SHARING, "custodians": _CUSTODIANS, "begun_ms": _WHEN},
+    "EpochBegun": {"compartment": _SCOPE, "epoch": _EPOCH},
+    "FoundInstitution": {
+        "key": _SIGNING,
+        "encryption_key": _ENCRYPTION,
+        "author_point": _ENCRYPTION,
+        "roles": _ROLES,
+    },
+    "GrantConsent": {
+        "consent": _RANDOM,
+        "grantee": _READER,
+        "purposes": _PURPOSE,
+        "compartments": _SCOPE,
+        "effect": _EFFECT,
+        "not_before": _PERIOD,
+        "not_after": _PERIOD,
+    },
+    "Grants": {"consents": _RANDOM},
+    "Identity": {
+        "kind": _KIND,
+        "status": _STATUS,
+        "sponsor": _SPONSOR,
+        "keys": _SIGNING,
+        "encryption_key": _ENCRYPTION,
+        "author_point": _ENCRYPTION,
+        "roles": _ROLES,
+        "since_ms": _WHEN,
+    },
+    "KeyChanged": {"key": _SIGNING},
+    "KeyEntry": {"identity": "whose key it is", "added_ms": _WHEN, "revoked_ms": _WHEN},
+    "NewCompartment": {
+        "compartment": _RANDOM,
+        "class_code": _CLASS,
+        "commitments": _SHARING,
+        "custodians": _CUSTODIANS,
+    },
+    "OpenCompartments": {"patient": _PATIENT, "compartments": "one of every class at once"},
+    "PatientCompartments": {"compartments": _SCOPE},
+    "Record": {
+        "compartment": _SCOPE,
+        "epoch": _EPOCH,
+        "author": "which institution answers for the record, and keeps its chart",
+        "bundle": _RANDOM,
+        "position": _PLACE,
+        "anchor": _ANCHOR,
+        "envelope": _ENVELOPE,
+        "anchored_ms": _WHEN,
+    },
+    "Reinstate": {"identity": "whom"},
+    "RevokeConsent": {"consent": _RANDOM},
+    "RevokeKey": {"key": _SIGNING},
+    "StatusChanged": {"status": _STATUS},
+    "Suspend": {"identity": "whom"},
+    "Verdict": {
+        "patient": _PATIENT,
+        "compartment": _SCOPE,
+        "epoch": _EPOCH,
+        "records": _NAMED,
+        "allow": _ALLOW,
+        "basis": _BASIS,
+        "consent": _RANDOM,
+        "valid_until": _PERIOD,
+    },
+}
+"""Type, field and reason; the types are those of bodies, results, state and event data, and what they contain."""

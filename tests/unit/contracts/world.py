@@ -1,0 +1,233 @@
+"""A small network for contract tests: three institutions, two patients, two practitioners and an application.
+
+Every transaction is signed and executed as in a block of its own, one second after the last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from consilium.contracts import access, consent, identity, records
+from consilium.contracts.registry import Registry, default_registry
+from consilium.ledger import codec
+from consilium.ledger.crypto import SigningKey
+from consilium.ledger.execution import Event, Outcome, ReceiptLeaf, execute, execute_genesis
+from consilium.ledger.genesis import GENESIS_VERSION, Genesis
+from consilium.ledger.state import MemoryState
+from consilium.ledger.transaction import Operation, Transaction, Verified, identity_of, sign_transaction
+from consilium.ledger.validators import Validator, ValidatorSet
+
+START_MS = 1_700_000_000_000
+STEP_MS = 1_000
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def some(label: str, size: int = 16) -> bytes:
+    """Bytes that look random and are the same every time."""
+    return hashlib.sha256(label.encode()).digest()[:size]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody with one signing key."""
+
+    name: str
+    key: SigningKey
+    id: bytes
+
+    @property
+    def encryption_key(self) -> bytes:
+        return some(f"encryption/{self.name}", 32)
+
+
+def actor(name: str) -> Actor:
+    key = SigningKey(some(f"seed/{name}", 32))
+    return Actor(name, key, identity_of(key.public))
+
+
+NORTH, SOUTH, WEST = actor("north"), actor("south"), actor("west")
+PETRA, PAUL = actor("petra"), actor("paul")
+DORA, DAN = actor("dora"), actor("dan")
+APP = actor("app")
+NOBODY = actor("nobody")
+
+ROLES: dict[str, list[identity.Role]] = {
+    "north": ["author", "custodian", "manager"],
+    "south": ["author", "custodian", "manager"],
+    "west": [],
+}
+
+
+def found(who: Actor) -> identity.FoundInstitution:
+    point = some(f"point/{who.name}", 32)
+    return identity.FoundInstitution(who.key.public, who.encryption_key, point, ROLES[who.name])
+
+
+@dataclass
+class World:
+    """The network's state, and a block for each transaction."""
+
+    state: MemoryState = field(default_factory=MemoryState)
+    registry: Registry = field(default_factory=default_registry)
+    time_ms: int = START_MS
+    height: int = 0
+    counter: int = 0
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.validators = ValidatorSet([Validator(NORTH.key.public, NORTH.id)])
+        operations = [self.operation(found(who)) for who in (NORTH, SOUTH, WEST)]
+        self.genesis = Genesis(GENESIS_VERSION, "test", START_MS, self.validators.validators, operations)  # type: ignore[arg-type]
+        self._apply(execute_genesis(self.genesis, self.state, self.registry))
+
+    @property
+    def chain_id(self) -> bytes:
+        return self.genesis.chain_id
+
+    def operation(self, body: codec.Wire) -> Operation:
+        (name,) = (name for name, spec in self.registry.operations.items() if spec.body is type(body))
+        return Operation(name, codec.encode(body))
+
+    def sign(self, who: Actor, *bodies: codec.Wire, sender: bytes | None = None) -> Verified[Transaction]:
+        self.counter += 1
+        return sign_transaction(
+            who.key,
+            chain_id=self.chain_id,
+            sender=who.id if sender is None else sender,
+            nonce=self.counter.to_bytes(16, "big"),
+            valid_until=self.time_ms + 60_000,
+            operations=[self.operation(body) for body in bodies],
+        )
+
+    def block(self, transactions: Sequence[Verified[Transaction]]) -> Outcome:
+        self.time_ms += STEP_MS
+        self.height += 1
+        outcome = execute(
+            chain_id=self.chain_id,
+            height=self.height,
+            time_ms=self.time_ms,
+            transactions=transactions,
+            state=self.state,
+            seen=frozenset(),
+            contracts=self.registry,
+            validators=self.validators,
+        )
+        assert outcome.skipped == ()
+        self._apply(outcome)
+        return outcome
+
+    def _apply(self, outcome: Outcome) -> None:
+        self.state.apply(outcome.changes)
+        self.events = [codec.decode(codec.encode(e), Event, 64 * 1024) for e in outcome.events]
+
+    def leaf(self, who: Actor, *bodies: codec.Wire, sender: bytes | None = None) -> ReceiptLeaf:
+        """What became of a transaction of its own."""
+        outcome = self.block([self.sign(who, *bodies, sender=sender)])
+        return codec.decode(outcome.leaves[0], ReceiptLeaf, 1 << 20)
+
+    def ok(self, who: Actor, *bodies: codec.Wire, sender: bytes | None = None) -> ReceiptLeaf:
+        leaf = self.leaf(who, *bodies, sender=sender)
+        assert leaf.code == "ok", leaf.code
+        return leaf
+
+    def refused(self, who: Actor, *bodies: codec.Wire, sender: bytes | None = None) -> str:
+        before = dict(self.state.values)
+        leaf = self.leaf(who, *bodies, sender=sender)
+        assert leaf.code != "ok"
+        assert self.state.values == before
+        assert self.events == []
+        return leaf.code
+
+    # --- what tests do often ---
+
+    def enrolment(self, who: Actor, sponsor: Actor, kind: identity.EnrolledKind) -> identity.Enrol:
+        digest = identity.enrolment_digest(
+            chain_id=self.chain_id,
+            sponsor=sponsor.id,
+            kind=kind,
+            key=who.key.public,
+            encryption_key=who.encryption_key,
+        )
+        return identity.Enrol(kind, who.key.public, who.encryption_key, who.key.sign(digest))
+
+    def populate(self) -> World:
+        """Enrol everybody, and open Petra's and Paul's compartments."""
+        self.ok(NORTH, self.enrolment(PETRA, NORTH, "patient"))
+        self.ok(SOUTH, self.enrolment(PAUL, SOUTH, "patient"))
+        self.ok(SOUTH, self.enrolment(DORA, SOUTH, "practitioner"))
+        self.ok(NORTH, self.enrolment(DAN, NORTH, "practitioner"))
+        self.ok(SOUTH, self.enrolment(APP, SOUTH, "application"))
+        self.ok(NORTH, opening(PETRA))
+        self.ok(SOUTH, opening(PAUL, custodian=SOUTH))
+        return self
+
+    def ask(
+        self,
+        who: Actor,
+        *,
+        records_: Sequence[bytes] = (),
+        compartments: Sequence[bytes] = (),
+        purpose="TREAT",
+    ) -> access.Decision:
+        leaf = self.ok(who, asking(records_=records_, compartments=compartments, purpose=purpose))
+        return codec.decode(leaf.results[0], access.Decision, 1 << 16)
+
+
+def compartment_of(patient: Actor) -> bytes:
+    return some(f"compartment/{patient.name}")
+
+
+def opening(patient: Actor, custodian: Actor = NORTH) -> records.OpenCompartments:
+    point = some(f"C/{patient.name}", 32)
+    return records.OpenCompartments(
+        patient.id,
+        [records.NewCompartment(compartment_of(patient), records.GENERAL, [point], [custodian.id])],
+    )
+
+
+def record_id(label: str) -> bytes:
+    return some(f"record/{label}")
+
+
+def anchoring(
+    label: str, patient: Actor, *, bundle: str = "b", position: int = 0, count: int = 1, epoch: int = 0
+) -> records.AnchorRecord:
+    return records.AnchorRecord(
+        record=record_id(label),
+        compartment=compartment_of(patient),
+        epoch=epoch,
+        bundle=some(f"bundle/{bundle}"),
+        position=position,
+        count=count,
+        anchor=some(f"anchor/{label}", 32),
+        envelope=some(f"envelope/{label}", 32),
+    )
+
+
+def granting(
+    label: str,
+    grantee: Actor,
+    *,
+    purposes: Sequence[str] = ("TREAT",),
+    compartments: list[bytes] | None = None,
+    effect: consent.Effect = "permit",
+    not_before: int = 0,
+    not_after: int = START_MS + 30 * DAY_MS,
+) -> consent.GrantConsent:
+    return consent.GrantConsent(
+        some(f"consent/{label}"), grantee.id, list(purposes), compartments, effect, not_before, not_after
+    )
+
+
+def revoking(label: str) -> consent.RevokeConsent:
+    return consent.RevokeConsent(some(f"consent/{label}"))
+
+
+def asking(
+    *, records_: Sequence[bytes] = (), compartments: Sequence[bytes] = (), purpose: str = "TREAT"
+) -> access.AccessRequest:
+    return access.AccessRequest(
+        list(records_) or None, list(compartments) or None, purpose, some("ephemeral", 32)
+    )
