@@ -139,6 +139,18 @@ def test_what_is_refused(world: World) -> None:
     assert world.refused(SOUTH, body) == "codec.malformed"
 
 
+def test_a_suspended_patient_is_read_by_nobody(world: World) -> None:
+    world.ok(PETRA, w.granting("c", SOUTH))
+    decision = world.ask(SOUTH, records_=[R0])
+    petra = identity.IDENTITIES.get(world.state, PETRA.id)
+    assert petra is not None
+    suspended = codec.encode(msgspec.structs.replace(petra, status="suspended"))
+    world.state.values[identity.IDENTITIES.key(PETRA.id)] = suspended
+    assert world.ask(SOUTH, records_=[R0]).verdicts[0].basis == "suspended"
+    verdict = decision.verdicts[0]
+    assert access.still_stands(world.state, decision, verdict, world.time_ms) == "access.not_allowed"
+
+
 def test_revocations_run_before_requests_of_the_same_block(world: World) -> None:
     world.ok(PETRA, w.granting("c", SOUTH))
     request = world.sign(SOUTH, w.asking(records_=[R0]))
