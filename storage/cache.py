@@ -13,19 +13,22 @@ ENTRY_OVERHEAD_BYTES: Final = 160
 
 
 class GenerationCache:
-    """Bytes by bytes; a value may be None, which says that the store has none. `bytes_max` is approximate."""
+    """Bytes by bytes; a value may be None, which says that the store has none. `bytes_max` is approximate.
 
-    __slots__ = ("_half_bytes", "_old", "_young", "_young_bytes")
+    A caller in haste may look into `young` itself before it asks `get`.
+    """
+
+    __slots__ = ("_half_bytes", "_old", "_young_bytes", "young")
 
     def __init__(self, bytes_max: int) -> None:
         self._half_bytes = max(1, bytes_max // 2)
-        self._young: dict[bytes, bytes | None] = {}
+        self.young: dict[bytes, bytes | None] = {}
         self._old: dict[bytes, bytes | None] = {}
         self._young_bytes = 0
 
     def get(self, key: bytes, missing: bytes) -> bytes | None:
         """The cached value, or `missing` itself."""
-        value = self._young.get(key, missing)
+        value = self.young.get(key, missing)
         if value is not missing:
             return value
         value = self._old.pop(key, missing)
@@ -35,15 +38,10 @@ class GenerationCache:
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Remember a value, in place of an earlier one."""
-        self._young[key] = value
+        self.young[key] = value
         self._young_bytes += len(key) + (len(value) if value is not None else 0) + ENTRY_OVERHEAD_BYTES
         if self._young_bytes > self._half_bytes:
-            self._old, self._young, self._young_bytes = self._young, {}, 0
-
-    def drop(self, key: bytes) -> None:
-        """Forget a value."""
-        self._young.pop(key, None)
-        self._old.pop(key, None)
+            self._old, self.young, self._young_bytes = self.young, {}, 0
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.young) + len(self._old)

@@ -56,6 +56,10 @@ TOMBSTONE: Final = b"X"  # digest of an erased envelope:32 -> nothing: it does n
 VAULT_TOTALS: Final = b"S"  # -> envelopes:u64 + their bytes:u64
 
 
+# ---- a custodian's store of shares
+SHARE: Final = b"K"  # compartment:16 + epoch:u64 -> share parcel, sealed to the institution's encryption key
+
+
 def at_height(kind: bytes, height: int) -> bytes:
     """The key of what a kind keeps once per height."""
     return kind + height.to_bytes(8, "big")
@@ -79,6 +83,11 @@ def event_key(height: int, index: int) -> bytes:
 def subject_key(subject: bytes, height: int, index: int) -> bytes:
     """The entry that leads from a subject (16 bytes) to an event."""
     return SUBJECT + subject + height.to_bytes(8, "big") + index.to_bytes(4, "big")
+
+
+def share_key(compartment: bytes, epoch: int) -> bytes:
+    """The share of one epoch of a compartment."""
+    return SHARE + compartment + epoch.to_bytes(8, "big")
 
 
 def history_key(position: NodePosition) -> bytes:

@@ -71,7 +71,7 @@ class StateStore:
 
     def node(self, key: bytes) -> bytes:
         """A node of the trie, for `ledger.trie`."""
-        return self._node(key, self._store)
+        return self._nodes.young.get(key) or self._node(key, self._store)
 
     def prepare(self, root: NodeRef | None, height: int, changes: Sequence[Change]) -> TrieUpdate:
         """What a block's changes do to the trie under `root`. Writes nothing, and may be asked ahead of a decision."""
@@ -155,9 +155,7 @@ class StateStore:
         stale_key = schema.at_height(schema.STALE, oldest)
         raw = self._store.get(stale_key)
         if raw is not None:
-            for key in _keys_decoder.decode(raw):
-                writes.append((schema.NODE + key, None))
-                self._nodes.drop(key)
+            writes += [(schema.NODE + key, None) for key in _keys_decoder.decode(raw)]
         writes.append((stale_key, None))
         writes.append((schema.at_height(schema.UNDO, oldest), None))
         writes.append((schema.at_height(schema.ROOT, oldest - 1), None))

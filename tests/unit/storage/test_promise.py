@@ -271,7 +271,7 @@ def test_a_failed_sync_is_final(store: PromiseStore, monkeypatch: pytest.MonkeyP
         asked.append(descriptor)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(promise.os, "fdatasync", failing)
+    monkeypatch.setattr("os.fdatasync", failing)
     for _ in range(2):
         with pytest.raises(InvariantBroken):
             store.save(b"votes")

@@ -1,0 +1,44 @@
+"""A custodian's shares: sealed parcels by compartment and epoch, in a key-value store of their own.
+
+The parcels are ciphertext to everybody but the institution, this store included.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consilium.storage import schema
+from consilium.storage.kv import KeyValue
+
+SHARES_FORMAT: Final = 1
+
+
+class ShareVault:
+    """See the module."""
+
+    def __init__(self, store: KeyValue, *, create: bool = False) -> None:
+        """Raises Refused `store.newer_format`, `store.older_format`, `store.corrupt`."""
+        self._store = store
+        if create:
+            store.write([(schema.FORMAT, schema.format_bytes(SHARES_FORMAT))], sync=True)
+        schema.check_format(store, SHARES_FORMAT)
+        self._count = sum(1 for _ in store.iterate(schema.SHARE))
+
+    def put_share(self, compartment: bytes, epoch: int, parcel: bytes) -> None:
+        """Keep a parcel in place of an earlier one; durable on return."""
+        key = schema.share_key(compartment, epoch)
+        fresh = self._store.get(key) is None
+        self._store.write([(key, parcel)], sync=True)
+        self._count += fresh
+
+    def share(self, compartment: bytes, epoch: int) -> bytes | None:
+        """The parcel of a compartment's epoch."""
+        return self._store.get(schema.share_key(compartment, epoch))
+
+    def share_count(self) -> int:
+        """How many are kept."""
+        return self._count
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
