@@ -192,6 +192,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "valid_until lies further ahead of block time than VALIDITY_MAX_MS.",
         "Sign it again with an earlier valid_until, and check this computer's clock.",
     ),
+    "transaction.unknown": _entry(
+        "No transaction with this id is in the chain.",
+        "Check the id; if it was submitted just now, wait for it.",
+    ),
     "transaction.unknown_operation": _entry(
         "No contract of this network knows the operation's name.",
         "Check the operation's name, and that the node runs the network's version.",
@@ -413,6 +417,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "store.wrong_chain": _entry(
         "The store belongs to another chain.",
         "Check the genesis file and the folder in the configuration.",
+    ),
+    "vault.unknown": _entry(
+        "The vault holds no envelope under this digest.",
+        "Check the digest, or ask another custodian of the record.",
     ),
     "vault.damaged": _entry(
         "The bytes of an envelope do not have the digest that they are kept by.",

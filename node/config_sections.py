@@ -120,15 +120,15 @@ class ConsensusSection(Section, frozen=True):
 
     view_timeout_ms: Annotated[
         int, Meta(ge=20, le=60_000, description="Patience with a primary before a view change.")
-    ] = 1_000
+    ] = 600
     view_timeout_max_ms: Annotated[
         int,
         Meta(ge=20, le=600_000, description="The growing timer's cap: the stated assumption on synchrony."),
-    ] = 30_000
+    ] = 10_000
     clock_skew_max_ms: Annotated[
         int,
         Meta(ge=10, le=600_000, description="How far a fresh proposal's time may be off this node's clock."),
-    ] = 10_000
+    ] = 2_000
 
 
 class StorageSection(Section, frozen=True):

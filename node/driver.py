@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -101,7 +101,7 @@ class Driver:
         outlet: Outlet,
         clock: Clock,
         on_commit: Callable[[Commit], None],
-        metrics: Any,
+        seal_delay_s: float = SEAL_DELAY_S,
     ) -> None:
         self._replica = replica
         self._executor = executor
@@ -110,7 +110,7 @@ class Driver:
         self._outlet = outlet
         self._clock = clock
         self._on_commit = on_commit
-        self._metrics = metrics
+        self._seal_delay_s = seal_delay_s
         self.synchroniser: Synchroniser | None = None
         self._messages: asyncio.Queue[Input | VerifiedDecision] = asyncio.Queue(maxsize=MESSAGES_QUEUED_MAX)
         self._signals: dict[tuple[object, ...], Input] = {}
@@ -121,6 +121,7 @@ class Driver:
         self._retry: asyncio.TimerHandle | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._work_told = False
+        self._delivered: dict[int, asyncio.Future[None]] = {}
         self.evidence: list[Equivocation] = []
 
     # What others may call, on the event loop
@@ -135,6 +136,13 @@ class Driver:
         await self._messages.put(item)
         self._wake.set()
 
+    async def deliver(self, decision: VerifiedDecision) -> None:
+        """Queue a verified block, and wait until it is committed, or found to be old."""
+        done = asyncio.get_running_loop().create_future()
+        self._delivered[decision.block.height] = done
+        await self.receive(decision)
+        await done
+
     def peer_at(self, peer: bytes, height: int) -> None:
         """A peer works at this height."""
         self._signal(("peer", peer), PeerHeight(peer, height))
@@ -142,7 +150,7 @@ class Driver:
     def work_arrived(self) -> None:
         """Transactions were admitted: seal them soon."""
         if self._sealing is None:
-            self._sealing = asyncio.get_running_loop().call_later(SEAL_DELAY_S, self._seal)
+            self._sealing = asyncio.get_running_loop().call_later(self._seal_delay_s, self._seal)
 
     def batch_arrived(self) -> None:
         """A batch was added to the mempool: a proposal may have waited for it."""
@@ -175,6 +183,9 @@ class Driver:
             if isinstance(item, VerifiedDecision):
                 if item.block.height == self.context.height:
                     await self._commit(item.block, item.certificate, item.batches)
+                done = self._delivered.pop(item.block.height, None)
+                if done is not None and not done.done():
+                    done.set_result(None)
             else:
                 await self._step(item)
 

@@ -57,7 +57,9 @@ class Mempool:
         self._batches: OrderedDict[bytes, VerifiedBatch] = OrderedDict()
         self._arrived_at: dict[bytes, int] = {}
         self._known: dict[bytes, int] = {}
-        """How many of pending and batches hold a transaction id."""
+        """Of each transaction that is held: its valid_until, by id."""
+        self._holders: dict[bytes, int] = {}
+        """How many of pending and batches hold it, where it is more than one."""
         self._author_count: dict[bytes, int] = {}
         self._author_bytes: dict[bytes, int] = {}
         self._wanted: dict[bytes, int] = {}
@@ -77,7 +79,7 @@ class Mempool:
             raise Refused("mempool.full", f"{len(self._pending)} transactions are waiting")
         self._pending[transaction.id] = transaction
         self._pending_bytes += len(transaction.raw)
-        self._hold(transaction.id)
+        self._hold(transaction)
 
     def seal(self, height: int, key_share_bytes: int = BATCH_BYTES_MAX) -> VerifiedBatch | None:
         """Seal the oldest pending transactions into a batch of our own, or None where there are none or our share of
@@ -222,9 +224,18 @@ class Mempool:
         """Distinct transactions held."""
         return len(self._known)
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of everything that waits."""
+        return self._pending_bytes + sum(self._author_bytes.values())
+
     def knows(self, identifier: bytes) -> bool:
         """Whether a transaction with this id is pending or in a batch."""
         return identifier in self._known
+
+    def valid_until(self, identifier: bytes) -> int | None:
+        """The end of validity (block time, ms) of a transaction that is held, or None."""
+        return self._known.get(identifier)
 
     # Inner book-keeping
 
@@ -240,7 +251,7 @@ class Mempool:
         self._author_count[batch.author] = self._author_count.get(batch.author, 0) + 1
         self._author_bytes[batch.author] = self._author_bytes.get(batch.author, 0) + len(batch.raw)
         for transaction in batch.transactions:
-            self._hold(transaction.id)
+            self._hold(transaction)
 
     def _drop_batch(self, digest: bytes) -> None:
         batch = self._batches.pop(digest, None)
@@ -258,12 +269,15 @@ class Mempool:
             self._pending_bytes -= len(transaction.raw)
             self._release(identifier)
 
-    def _hold(self, identifier: bytes) -> None:
-        self._known[identifier] = self._known.get(identifier, 0) + 1
+    def _hold(self, transaction: Verified[Transaction]) -> None:
+        if transaction.id in self._known:
+            self._holders[transaction.id] = self._holders.get(transaction.id, 1) + 1
+        else:
+            self._known[transaction.id] = transaction.value.valid_until
 
     def _release(self, identifier: bytes) -> None:
-        count = self._known.get(identifier, 0) - 1
-        if count > 0:
-            self._known[identifier] = count
-        else:
+        holders = self._holders.pop(identifier, 1)
+        if holders == 1:
             self._known.pop(identifier, None)
+        elif holders > 2:
+            self._holders[identifier] = holders - 1

@@ -259,7 +259,7 @@ async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
     async for item in client.all_events(kinds=["access.decided"], subject=patient):
         from consilium.ledger import codec
 
-        data = codec.decode(item.event.data, access.AccessDecided, EVENT_BYTES_MAX)
+            data = codec.decode(item.event.data, access.AccessDecided, EVENT_BYTES_MAX)
             verdicts.append(all(line.allow for line in data.lines))
     return verdicts
 

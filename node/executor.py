@@ -1,0 +1,146 @@
+"""From a decided block to a committed one, and to the context of the next height. The only caller of `store.commit`.
+
+Execution, the trie and the synced write run one after the other in the caller's thread. The window of recent
+transaction ids lives here: the same ids on every node, because it follows from block times alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consilium.consensus.context import HeightContext
+from consilium.ledger import codec
+from consilium.ledger.batch import VerifiedBatch
+from consilium.ledger.block import Block, CommitCertificate
+from consilium.ledger.errors import InvariantBroken
+from consilium.ledger.execution import Contracts, Outcome, execute
+from consilium.ledger.transaction import VALIDITY_MAX_MS
+from consilium.ledger.validators import ValidatorSet
+from consilium.node.peer_messages import (
+    BLOCKS_PER_RESPONSE_MAX,
+    BLOCKS_RESPONSE_BYTES,
+    Blocks,
+    DecidedBlock,
+)
+from consilium.storage.chain import ChainStore, Tip
+
+CERTIFIED_LAG: Final = 1
+"""The roots of a height's execution are certified by the header so many heights later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What was just committed, and how long its steps took."""
+
+    block: Block
+    outcome: Outcome
+    tip: Tip
+    execute_s: float
+    store_s: float
+
+
+class SeenWindow:
+    """Ids of the transactions that blocks included within the validity window, oldest forgotten first."""
+
+    __slots__ = ("_blocks", "_ids")
+
+    def __init__(self) -> None:
+        self._ids: dict[bytes, None] = {}
+        self._blocks: deque[tuple[int, tuple[bytes, ...]]] = deque()
+
+    def add(self, time_ms: int, ids: Sequence[bytes]) -> None:
+        """A block at this time included these; forget what no block after it could include again."""
+        self._ids.update(dict.fromkeys(ids))
+        self._blocks.append((time_ms, tuple(ids)))
+        while self._blocks and self._blocks[0][0] + VALIDITY_MAX_MS <= time_ms:
+            for identifier in self._blocks.popleft()[1]:
+                self._ids.pop(identifier, None)
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+class Executor:
+    """See the module. `commit` is called by one thread at a time; everything else may be read from any."""
+
+    def __init__(self, store: ChainStore, contracts: Contracts) -> None:
+        self.store = store
+        self._contracts = contracts
+        self.seen = SeenWindow()
+        window = list(store.seen_since(store.tip.time_ms - VALIDITY_MAX_MS))
+        for seen in reversed(window):
+            self.seen.add(seen.time_ms, seen.ids)
+        self.context, self._next = self._follow(store.tip)
+
+    def commit(
+        self, block: Block, certificate: CommitCertificate, batches: Sequence[VerifiedBatch]
+    ) -> Commit:
+        """Execute a decided block on the tip and write all of it in one synced batch.
+
+        Raises InvariantBroken where the block contradicts this node's chain or state, or the disk fails.
+        """
+        context = self.context
+        if [batch.digest for batch in batches] != block.batches:
+            raise InvariantBroken(f"block {block.height} is to be committed without its batches")
+        started = time.perf_counter()
+        outcome = execute(
+            chain_id=context.chain_id,
+            height=block.height,
+            time_ms=block.header.time_ms,
+            transactions=[transaction for batch in batches for transaction in batch.transactions],
+            state=self.store.state,
+            seen=self.seen,
+            contracts=self._contracts,
+            validators=self._next,
+        )
+        update = self.store.prepare(outcome)
+        executed = time.perf_counter()
+        tip = self.store.commit(block, certificate, [batch.raw for batch in batches], outcome, update)
+        stored = time.perf_counter()
+        self.seen.add(block.header.time_ms, [transaction.id for transaction in outcome.transactions])
+        self.context, self._next = self._follow(tip)
+        return Commit(block, outcome, tip, executed - started, stored - executed)
+
+    def validators_at(self, height: int) -> ValidatorSet | None:
+        """Who votes at the height that is being decided, or at the next; None for any other height."""
+        context = self.context
+        if height == context.height:
+            return context.validators
+        return self._next if height == context.height + 1 else None
+
+    def encoded_blocks(self, first: int, count: int) -> bytes | None:
+        """An encoded `Blocks` message from height `first` on, or None where there is none to send."""
+        blocks: list[DecidedBlock] = []
+        size = 0
+        last = min(self.store.tip.height, first + min(count, BLOCKS_PER_RESPONSE_MAX) - 1)
+        for height in range(max(1, first), last + 1):
+            certificate = self.store.certificate(height)
+            if certificate is None:
+                break
+            batches = self.store.batches(height)
+            blocks.append(DecidedBlock(self.store.block(height), certificate, batches))
+            size += sum(len(raw) for raw in batches)
+            if size > BLOCKS_RESPONSE_BYTES:
+                break
+        return codec.encode(Blocks(blocks)) if blocks else None
+
+    def _follow(self, tip: Tip) -> tuple[HeightContext, ValidatorSet]:
+        parent = self.store.header(tip.height)
+        context = HeightContext(
+            height=tip.height + 1,
+            chain_id=self.store.chain_id,
+            parent=parent,
+            validators=self.store.validators(parent.next_validators_hash),
+            next_validators_hash=tip.next_validators_hash,
+            state_root=tip.state_root,
+            receipts_root=tip.receipts_root,
+            history_root=tip.history.root(),
+        )
+        return context, self.store.validators(tip.next_validators_hash)

@@ -1,0 +1,73 @@
+"""Between the machine's `Promise` and the file that keeps it: votes small and often, proposals large and once.
+
+A proposal is kept with its batches' bytes, so that a validator that prepared a block can always serve and execute it,
+whatever else the crash took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from consilium.consensus.promise import Promise, decode_votes
+from consilium.ledger import codec
+from consilium.ledger.batch import BATCH_BYTES_MAX, VerifiedBatch, verify_batch
+from consilium.ledger.block import BLOCK_BATCHES_MAX, Block
+from consilium.ledger.crypto import Digest, Tag
+from consilium.ledger.errors import InvariantBroken
+from consilium.storage.promise import PROPOSAL_BYTES_MAX, Promises
+
+_OWNER = Tag("consilium/promise-owner/1")
+
+
+class _KeptProposal(codec.Wire, frozen=True):
+    block: Block
+    batches: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=BATCH_BYTES_MAX)]],
+        msgspec.Meta(max_length=BLOCK_BATCHES_MAX),
+    ]
+
+
+def promise_owner(chain_id: bytes, key: bytes) -> Digest:
+    """Whose word a promise folder holds (32 bytes): this validator's, on this network."""
+    return _OWNER.digest(chain_id, key)
+
+
+class PromiseKeeper:
+    """Implements `driver.Keeper` on a promise store. Blocks for a sync: call it from a thread."""
+
+    def __init__(self, promises: Promises) -> None:
+        self._promises = promises
+
+    def keep(self, promise: Promise, batches: Callable[[bytes], VerifiedBatch | None]) -> None:
+        """Durable on return. Raises InvariantBroken where a batch of a promised block is not at hand."""
+        names: list[bytes] = []
+        for block in promise.proposals:
+            name = block.hash
+            names.append(name)
+            if self._promises.holds(name):
+                continue
+            raws: list[bytes] = []
+            for digest in block.batches:
+                batch = batches(digest)
+                if batch is None:
+                    raise InvariantBroken(f"block {name.hex()[:16]} is promised without its batches")
+                raws.append(batch.raw)
+            self._promises.keep(name, codec.encode(_KeptProposal(block, raws)))
+        self._promises.save(codec.encode(promise.votes), names)
+
+
+def recall(promises: Promises, chain_id: bytes) -> tuple[Promise | None, list[VerifiedBatch]]:
+    """What was promised last, with the batches of its proposals. Raises Refused `promise.corrupt` and `codec.*`."""
+    kept = promises.load()
+    if kept.votes is None:
+        return None, []
+    blocks: list[Block] = []
+    batches: list[VerifiedBatch] = []
+    for raw in kept.proposals.values():
+        proposal = codec.decode(raw, _KeptProposal, PROPOSAL_BYTES_MAX)
+        blocks.append(proposal.block)
+        batches.extend(verify_batch(batch, chain_id) for batch in proposal.batches)
+    return Promise(decode_votes(kept.votes), blocks), batches

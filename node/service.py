@@ -1,0 +1,352 @@
+"""The node as its faces see it: implements `node.api.NodeApi` on the chain's store, the mempool and the driver.
+
+Reading the store and checking signatures happen in threads. Whoever waits, for a transaction or for events, is woken by
+commits and reads from the store: nothing is handed to a waiter that is not durable, and a slow one holds no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+from consilium.client.envelope import envelope_digest, parse
+from consilium.consensus.replica import Replica
+from consilium.ledger import codec
+from consilium.ledger.errors import Refused
+from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
+from consilium.ledger.genesis import Genesis
+from consilium.ledger.transaction import Transaction, Verified, verify_transaction
+from consilium.node.api import Committed, Cursor, EventAt, Release, StoredBlock, Submission
+from consilium.node.custodian import Custodian
+from consilium.node.driver import Driver
+from consilium.node.executor import Commit, Executor
+from consilium.node.mempool import Mempool
+from consilium.node.receipts import ReceiptBuilder
+from consilium.p2p.mesh import Mesh
+from consilium.storage.chain import ChainStore, Place
+from consilium.storage.vault import EnvelopeStore
+
+EVENTS_PAGE: Final = 1_000
+WAITERS_MAX: Final = 20_000
+STALE_TIP_MS: Final = 120_000
+"""A node whose newest block is older than this does not follow the chain, and says so to monitors."""
+
+
+class Service:
+    """See the module. Lives on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        role: str,
+        key: bytes,
+        genesis: Genesis,
+        executor: Executor,
+        driver: Driver,
+        replica: Replica,
+        mempool: Mempool,
+        mesh: Mesh,
+        vault: EnvelopeStore,
+        custodian: Custodian | None,
+        retry_after_ms: int,
+        refused: Callable[[str], None],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._name = name
+        self._role = role
+        self._key = key
+        self._genesis = genesis
+        self._executor = executor
+        self._store: ChainStore = executor.store
+        self._driver = driver
+        self._replica = replica
+        self._mempool = mempool
+        self._mesh = mesh
+        self._vault = vault
+        self._custodian = custodian
+        self._retry_after_ms = retry_after_ms
+        self._refused = refused
+        self._clock_ms = clock_ms
+        self._receipts = ReceiptBuilder(self._store, genesis)
+        self._started_s = time.monotonic()
+        self._tick = asyncio.Event()
+        self._waiters: dict[bytes, asyncio.Future[str]] = {}
+        self._validity: list[tuple[int, bytes]] = []
+
+    # Woken by the driver
+
+    def committed(self, commit: Commit) -> None:
+        """A block was committed: wake whoever waits for it."""
+        for transaction in commit.outcome.transactions:
+            self._resolve(transaction.id, "")
+        for identifier, code in commit.outcome.skipped:
+            if code != "transaction.duplicate":
+                self._resolve(identifier, code)
+        tip_ms = commit.block.header.time_ms
+        while self._validity and self._validity[0][0] <= tip_ms:
+            self._resolve(heapq.heappop(self._validity)[1], "transaction.expired")
+        tick, self._tick = self._tick, asyncio.Event()
+        tick.set()
+
+    def _resolve(self, identifier: bytes, code: str) -> None:
+        waiter = self._waiters.pop(identifier, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(code)
+
+    # NodeApi
+
+    @property
+    def genesis(self) -> Genesis:
+        """The network's genesis document."""
+        return self._genesis
+
+    def status(self) -> dict[str, Any]:
+        """See `NodeApi.status`."""
+        tip, context = self._store.tip, self._executor.context
+        connected = self._mesh.connected()
+        healthy, reason = self.healthy()
+        totals = self._vault.totals()
+        return {
+            "node_id": self._key.hex(),
+            "name": self._name,
+            "role": self._role,
+            "institution": self._institution(),
+            "network": self._genesis.network,
+            "chain_id": self._genesis.chain_id.hex(),
+            "version": version("consilium"),
+            "height": tip.height,
+            "tip_hash": tip.block_hash.hex(),
+            "tip_time_ms": tip.time_ms,
+            "certified_height": max(0, tip.height - 1),
+            "view": self._replica.view,
+            "phase": self._replica.phase.value,
+            "primary": self._replica.primary.hex(),
+            "validators": [
+                {
+                    "key": validator.key.hex(),
+                    "institution": validator.institution.hex(),
+                    "connected": validator.key in connected or validator.key == self._key,
+                }
+                for validator in context.validators.validators
+            ],
+            "peers": [{"key": peer.key.hex(), "connected": peer.connected} for peer in self._mesh.peers()],
+            "mempool": {
+                "pending": self._mempool.pending_count,
+                "batches": self._mempool.batch_count,
+                "transactions": self._mempool.transaction_count,
+            },
+            "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
+            "custodian": self._custody(),
+            "evidence": len(self._driver.evidence),
+            "uptime_s": int(time.monotonic() - self._started_s),
+            "healthy": healthy,
+            "reason": reason,
+        }
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether the node serves and follows the chain."""
+        context = self._executor.context
+        if self._driver.synchroniser is not None and self._driver.synchroniser.catching_up:
+            return False, f"catching up: at {context.height - 1} of {self._driver.synchroniser.best_known}"
+        reachable = len([k for k in context.validators.keys if k == self._key or k in self._mesh.connected()])
+        if reachable < context.validators.quorum:
+            return False, f"{reachable} validators are reachable; a quorum is {context.validators.quorum}"
+        if self._store.tip.height and self._clock_ms() - self._store.tip.time_ms > STALE_TIP_MS:
+            return False, "the newest block is old: the chain stands still, or this node does not follow it"
+        return True, ""
+
+    async def submit(self, transactions: Sequence[bytes]) -> list[Submission]:
+        """See `NodeApi.submit`."""
+        checked = await asyncio.to_thread(_verify_all, list(transactions), self._genesis.chain_id)
+        answers = [self._admit(one) for one in checked]
+        self._driver.work_arrived()
+        return answers
+
+    def _admit(self, checked: Verified[Transaction] | Refused) -> Submission:
+        identifier = None if isinstance(checked, Refused) else checked.id
+        try:
+            if isinstance(checked, Refused):
+                raise checked
+            if checked.id in self._executor.seen:
+                raise Refused("transaction.duplicate", "it is in the chain already")
+            self._mempool.admit(checked, self._store.tip.time_ms)
+        except Refused as refusal:
+            self._refused(refusal.code)
+            retry = self._retry_after_ms if refusal.code == "mempool.full" else None
+            return Submission(identifier, refusal.code, refusal.detail or refusal.entry.cause, retry)
+        return Submission(identifier, None, "")
+
+    async def wait(self, transaction: bytes, timeout_s: float, certified: bool) -> Committed:
+        """See `NodeApi.wait`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                place = await self._placed(transaction)
+                while certified and self._store.tip.height <= place.height:
+                    await self._tick.wait()
+        except TimeoutError:
+            raise Refused("rpc.timeout", f"transaction {transaction.hex()} within {timeout_s:g} s") from None
+        return await asyncio.to_thread(self._committed_at, transaction, place)
+
+    async def _placed(self, transaction: bytes) -> Place:
+        """Where the transaction is, as soon as it is."""
+        while True:
+            waiter = self._waiters.get(transaction)
+            if waiter is None:
+                if len(self._waiters) >= WAITERS_MAX:
+                    raise Refused("rpc.overloaded", "too many clients wait for transactions")
+                waiter = self._waiters[transaction] = asyncio.get_running_loop().create_future()
+                until = self._mempool.valid_until(transaction)
+                if until is not None:
+                    heapq.heappush(self._validity, (until, transaction))
+            # Looked up after the waiter is in place: a commit between the two is not missed.
+            place = await asyncio.to_thread(self._store.place_of, transaction)
+            if place is not None:
+                self._resolve(transaction, "")
+                return place
+            code = await asyncio.shield(waiter)
+            if code:
+                raise Refused(code, transaction.hex())
+
+    async def transaction(self, transaction: bytes) -> Committed:
+        """See `NodeApi.transaction`."""
+        place = await asyncio.to_thread(self._store.place_of, transaction)
+        if place is None:
+            raise Refused("transaction.unknown", transaction.hex())
+        return await asyncio.to_thread(self._committed_at, transaction, place)
+
+    async def block(self, height: int) -> StoredBlock:
+        """See `NodeApi.block`."""
+        return await asyncio.to_thread(self._stored_block, height)
+
+    async def state(self, key: bytes) -> tuple[bytes | None, int]:
+        """See `NodeApi.state`."""
+        return await asyncio.to_thread(self._certified_value, key)
+
+    async def state_receipt(self, key: bytes, height: int | None) -> bytes:
+        """See `NodeApi.state_receipt`."""
+        return await asyncio.to_thread(self._receipts.state, key, height)
+
+    async def verdict_receipt(self, transaction: bytes) -> bytes:
+        """See `NodeApi.verdict_receipt`."""
+        return await asyncio.to_thread(self._receipts.verdict, transaction)
+
+    async def transaction_receipt(self, transaction: bytes) -> bytes:
+        """See `NodeApi.transaction_receipt`."""
+        return await asyncio.to_thread(self._receipts.transaction, transaction)
+
+    async def events(
+        self, after: Cursor, limit: int, kinds: frozenset[str] | None, subject: bytes | None
+    ) -> list[EventAt]:
+        """See `NodeApi.events`."""
+        found: list[EventAt] = []
+        while len(found) < limit:
+            page = await asyncio.to_thread(self._page, after, subject)
+            if not page:
+                break
+            found += [item for item in page if kinds is None or item.event.kind in kinds]
+            after = page[-1].cursor
+        return found[:limit]
+
+    async def subscribe(
+        self, after: Cursor, kinds: frozenset[str] | None, subject: bytes | None
+    ) -> AsyncIterator[EventAt]:
+        """See `NodeApi.subscribe`."""
+        while True:
+            tick = self._tick
+            page = await asyncio.to_thread(self._page, after, subject)
+            for item in page:
+                if kinds is None or item.event.kind in kinds:
+                    yield item
+            if page:
+                after = page[-1].cursor
+            else:
+                await tick.wait()
+
+    async def put_envelopes(self, envelopes: Sequence[bytes]) -> list[bytes]:
+        """See `NodeApi.put_envelopes`."""
+        return await asyncio.to_thread(self._put_envelopes, list(envelopes))
+
+    async def get_envelope(self, digest: bytes) -> bytes:
+        """See `NodeApi.get_envelope`."""
+        envelope = await asyncio.to_thread(self._vault.get, digest)
+        if envelope is None:
+            raise Refused("vault.unknown", digest.hex())
+        return envelope
+
+    async def deposit_share(self, parcel: bytes) -> None:
+        """See `NodeApi.deposit_share`."""
+        await asyncio.to_thread(self._require_custodian().deposit, parcel)
+
+    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
+        """See `NodeApi.release`."""
+        custodian = self._require_custodian()
+        return await asyncio.to_thread(custodian.release, transaction, operation, signature)
+
+    # Inside; these block
+
+    def _committed_at(self, transaction: bytes, place: Place) -> Committed:
+        leaf = codec.decode(self._store.leaves(place.height)[place.index], ReceiptLeaf, LEAF_BYTES_MAX)
+        header = self._store.header(place.height)
+        certified = self._store.tip.height > place.height
+        return Committed(transaction, place.height, place.index, header.time_ms, leaf, certified)
+
+    def _stored_block(self, height: int) -> StoredBlock:
+        return StoredBlock(
+            self._store.block(height), self._store.certificate(height), self._store.transactions(height).ids
+        )
+
+    def _certified_value(self, key: bytes) -> tuple[bytes | None, int]:
+        height = max(0, self._store.tip.height - 1)
+        return self._store.state_at(height).get(key), height
+
+    def _page(self, after: Cursor, subject: bytes | None) -> list[EventAt]:
+        place = Place(after.height, after.index)
+        rows = (
+            self._store.events(place, EVENTS_PAGE)
+            if subject is None
+            else self._store.events_of(subject, place, EVENTS_PAGE)
+        )
+        return [EventAt(Cursor(at.height, at.index), event) for at, event in rows]
+
+    def _put_envelopes(self, envelopes: list[bytes]) -> list[bytes]:
+        for envelope in envelopes:
+            parse(envelope)
+        named = [(envelope_digest(envelope), envelope) for envelope in envelopes]
+        self._vault.put_many(named)
+        return [digest for digest, _ in named]
+
+    def _require_custodian(self) -> Custodian:
+        if self._custodian is None:
+            raise Refused("custodian.disabled")
+        return self._custodian
+
+    def _custody(self) -> dict[str, Any]:
+        if self._custodian is None:
+            return {"enabled": False}
+        count = self._custodian.compartments
+        return {
+            "enabled": True,
+            "compartments": count,
+            "note": "this custodian can read alone" if count else "",
+        }
+
+    def _institution(self) -> str | None:
+        for validator in self._executor.context.validators.validators:
+            if validator.key == self._key:
+                return validator.institution.hex()
+        return None
+
+
+def _verify_all(raws: list[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:
+    answers: list[Verified[Transaction] | Refused] = []
+    for raw in raws:
+        try:
+            answers.append(verify_transaction(raw, chain_id))
+        except Refused as refusal:
+            answers.append(refusal)
+    return answers

@@ -1,0 +1,409 @@
+"""Builds every object of a node, once, and runs them together: the only place that knows everybody.
+
+A node is a handful of tasks. When one of them dies the node dies, with the reason: a validator that goes on after it
+contradicted itself is worse than one that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from consilium.client.envelope import envelope_digest
+from consilium.client.wallet import Wallet, load
+from consilium.consensus.io import Now
+from consilium.consensus.limits import ReplicaConfig
+from consilium.consensus.replica import Replica
+from consilium.contracts import records
+from consilium.contracts.registry import default_registry
+from consilium.ledger import codec
+from consilium.ledger.batch import VerifiedBatch
+from consilium.ledger.block import Header
+from consilium.ledger.crypto import SigningKey
+from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
+from consilium.ledger.execution import EVENT_BYTES_MAX, execute_genesis
+from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis, genesis_block, genesis_from_json
+from consilium.ledger.state import MemoryState, StateReader
+from consilium.node.config import Config, write_ports
+from consilium.node.custodian import Custodian
+from consilium.node.driver import Driver
+from consilium.node.executor import Commit, Executor
+from consilium.node.files import load_node_key, load_token, read_bounded, read_secret
+from consilium.node.mempool import Mempool, MempoolLimits
+from consilium.node.metrics import Metrics
+from consilium.node.peer_messages import LIMITS, Kind, Tip
+from consilium.node.promises import PromiseKeeper, promise_owner, recall
+from consilium.node.router import Router
+from consilium.node.rpc import RpcServer
+from consilium.node.service import Service
+from consilium.node.sync import Synchroniser, VerifiedDecision
+from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
+from consilium.storage.chain import ChainStore, Place, create_chain
+from consilium.storage.leveldb import LevelKV
+from consilium.storage.promise import PromiseStore
+from consilium.storage.shares import ShareVault
+from consilium.storage.vault import Vault
+
+TICK_S: Final = 1.0
+LAG_SAMPLE_S: Final = 0.1
+CHAIN_FOLDER: Final = "chain"
+PROMISE_FOLDER: Final = "promise"
+VAULT_FOLDER: Final = "vault"
+SHARES_FOLDER: Final = "shares"
+VAULT_BUFFER_BYTES: Final = 16 * 1024 * 1024
+SHARES_BUFFER_BYTES: Final = 1024 * 1024
+PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
+RECORDS_PAGE: Final = 1_000
+RECONNECT_MAX_S: Final = 2.0
+"""Peers that come back are dialled again soon: commits resume as fast as the quorum does."""
+
+_log = structlog.get_logger("consilium.node")
+
+
+def wall_ms() -> int:
+    """This machine's clock: milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def read_genesis(config: Config) -> Genesis:
+    """The network's genesis document. Raises Refused `config.*`, `genesis.malformed`."""
+    return genesis_from_json(read_bounded(config.genesis_path, GENESIS_BYTES_MAX))
+
+
+def init_stores(config: Config) -> None:
+    """Make the stores of a new node: the chain with its genesis block executed, promise, vault and shares.
+
+    Raises Refused `store.exists` where there is something already, `genesis.malformed`, `config.*`.
+    """
+    genesis = read_genesis(config)
+    key = load_node_key(config.key_path)
+    outcome = execute_genesis(genesis, MemoryState(), default_registry())
+    folder = config.data_dir
+    with ExitStack() as stack:
+        chain = LevelKV(folder / CHAIN_FOLDER, create=True)
+        stack.callback(chain.close)
+        create_chain(chain, genesis_block(genesis), outcome, genesis.validator_set)
+        vault = LevelKV(folder / VAULT_FOLDER, create=True, write_buffer_bytes=VAULT_BUFFER_BYTES)
+        stack.callback(vault.close)
+        Vault(vault, envelope_digest, create=True)
+        shares = LevelKV(folder / SHARES_FOLDER, create=True, write_buffer_bytes=SHARES_BUFFER_BYTES)
+        stack.callback(shares.close)
+        ShareVault(shares, create=True)
+        owner = promise_owner(genesis.chain_id, key.public)
+        stack.callback(PromiseStore(folder / PROMISE_FOLDER, owner, create=True).close)
+
+
+async def run_node(config: Config, stop: asyncio.Event) -> None:
+    """Run a node until `stop` is set.
+
+    Raises Refused where it cannot start, InvariantBroken where it must not go on.
+    """
+    with ExitStack() as stack:
+        parts = await asyncio.to_thread(_open, config, stack)
+        await _Node(config, parts).run(stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is opened from disk, in a thread, before the loop's objects are built."""
+
+    genesis: Genesis
+    key: SigningKey
+    token: str
+    wallet: Wallet | None
+    executor: Executor
+    promises: PromiseStore
+    vault: Vault
+    shares: ShareVault
+
+
+def _open(config: Config, stack: ExitStack) -> _Parts:
+    genesis = read_genesis(config)
+    key = load_node_key(config.key_path)
+    folder = config.data_dir
+    wallet = _wallet(config)
+    chain = LevelKV(folder / CHAIN_FOLDER, write_buffer_bytes=config.storage.write_buffer_bytes)
+    stack.callback(chain.close)
+    vault = LevelKV(folder / VAULT_FOLDER, write_buffer_bytes=VAULT_BUFFER_BYTES)
+    stack.callback(vault.close)
+    shares = LevelKV(folder / SHARES_FOLDER, write_buffer_bytes=SHARES_BUFFER_BYTES)
+    stack.callback(shares.close)
+    promises = PromiseStore(folder / PROMISE_FOLDER, promise_owner(genesis.chain_id, key.public))
+    stack.callback(promises.close)
+    return _Parts(
+        genesis=genesis,
+        key=key,
+        token=load_token(config.token_path),
+        wallet=wallet,
+        executor=Executor(ChainStore(chain, genesis.chain_id), default_registry()),
+        promises=promises,
+        vault=Vault(vault, envelope_digest),
+        shares=ShareVault(shares),
+    )
+
+
+def _wallet(config: Config) -> Wallet | None:
+    section = config.custodian
+    if not section.wallet_file:
+        return None
+    if section.passphrase_file:
+        passphrase = read_secret(config.folder / section.passphrase_file)
+    else:
+        passphrase = os.environ.get(PASSPHRASE_VARIABLE, "")
+        if not passphrase:
+            raise Refused(
+                "config.missing", f"[custodian] names a wallet, but neither a file nor {PASSPHRASE_VARIABLE}"
+            )
+    return load(Path(config.folder / section.wallet_file), passphrase)
+
+
+class _LedgerReader:
+    """What the custodian reads of the chain."""
+
+    def __init__(self, store: ChainStore) -> None:
+        self._store = store
+
+    def tip(self) -> Header:
+        return self._store.header(self._store.tip.height)
+
+    def tip_state(self) -> StateReader:
+        return self._store.state
+
+    def certified_state(self) -> StateReader:
+        return self._store.state_at(max(0, self._store.tip.height - 1))
+
+    def records_in(self, patient: bytes, compartment: bytes) -> list[bytes]:
+        found: list[bytes] = []
+        after = Place(-1, -1)
+        while page := self._store.events_of(patient, after, RECORDS_PAGE):
+            after = page[-1][0]
+            for _, event in page:
+                if event.kind != records.ANCHORED.name:
+                    continue
+                anchored = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX)
+                if anchored.compartment == compartment:
+                    found.append(anchored.record)
+        return found
+
+
+class _Node:
+    """All tasks of one node."""
+
+    def __init__(self, config: Config, parts: _Parts) -> None:
+        self._config = config
+        self._parts = parts
+        self._metrics = Metrics()
+        self._loop = asyncio.get_running_loop()
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        executor, key = parts.executor, parts.key
+        chain_id = parts.genesis.chain_id
+        votes = config.node.role == "validator"
+        self._mempool = Mempool(
+            key,
+            chain_id,
+            MempoolLimits(config.mempool.transactions_max, config.mempool.bytes_max),
+            # Unique per start: equal contents sealed again must make another batch.
+            first_sequence=time.time_ns() // 1_000,
+        )
+        promise, batches = recall(parts.promises, chain_id)
+        self._pin(batches)
+        self._replica = Replica(
+            key if votes else None,
+            executor.context,
+            promise,
+            ReplicaConfig(
+                view_timeout_ms=config.consensus.view_timeout_ms,
+                view_timeout_max_ms=config.consensus.view_timeout_max_ms,
+                clock_bound_ms=config.consensus.clock_skew_max_ms,
+                proposal_age_max_ms=config.consensus.clock_skew_max_ms + config.consensus.view_timeout_max_ms,
+            ),
+        )
+        self._mesh = Mesh(
+            key=key,
+            chain_id=chain_id,
+            members=self._members(),
+            listen=Address(config.p2p.host, config.p2p.port),
+            limits=LIMITS,
+            handler=self._handle,
+            policy=MeshPolicy(backoff_max_s=RECONNECT_MAX_S),
+        )
+        self._driver = Driver(
+            replica=self._replica,
+            executor=executor,
+            mempool=self._mempool,
+            keeper=PromiseKeeper(parts.promises),
+            outlet=self._mesh,
+            clock=self._now,
+            on_commit=self._committed,
+            seal_delay_s=config.mempool.batch_delay_ms / 1000,
+        )
+        self._synchroniser = Synchroniser(
+            send=self._send_bulk,
+            connected=self._mesh.connected,
+            context=lambda: executor.context,
+            deliver=self._deliver,
+            fault=self._fault,
+        )
+        self._driver.synchroniser = self._synchroniser
+        self._router = Router(
+            chain_id=chain_id,
+            driver=self._driver,
+            executor=executor,
+            mempool=self._mempool,
+            synchroniser=self._synchroniser,
+            send=self._send_bulk,
+        )
+        self._service = Service(
+            name=config.node.name,
+            role=config.node.role,
+            key=key.public,
+            genesis=parts.genesis,
+            executor=executor,
+            driver=self._driver,
+            replica=self._replica,
+            mempool=self._mempool,
+            mesh=self._mesh,
+            vault=parts.vault,
+            custodian=self._custodian(),
+            retry_after_ms=MempoolLimits().retry_after_ms,
+            refused=self._metrics.refused,
+            clock_ms=wall_ms,
+        )
+        self._rpc = RpcServer(
+            self._service, config.rpc, parts.token, metrics=self._metrics, on_broken=self._break
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start everything, run until `stop`, end everything."""
+        await self._mesh.start()
+        try:
+            rpc_port = await self._rpc.start()
+            await asyncio.to_thread(write_ports, self._config, {"p2p": self._mesh.port, "rpc": rpc_port})
+            _log.info(
+                "node.started",
+                node=self._parts.key.public.hex(),
+                height=self._parts.executor.store.tip.height,
+                p2p=self._mesh.port,
+                rpc=rpc_port,
+            )
+            await self._run_tasks(stop)
+        finally:
+            await self._rpc.stop()
+            await self._mesh.stop()
+
+    async def _run_tasks(self, stop: asyncio.Event) -> None:
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("driver", self._driver.run()),
+                ("sync", self._synchroniser.run()),
+                ("mesh", self._mesh.run()),
+                ("tick", self._tick()),
+                ("lag", self._sample_lag()),
+                ("broken", self._until_broken()),
+                ("stop", _until_set(stop)),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            error = task.exception()
+            if error is not None:
+                _log.critical("node.halted", reason=str(error), height=self._parts.executor.store.tip.height)
+                raise error
+        if not stop.is_set():
+            raise InvariantBroken("a task of the node ended by itself")
+
+    # Glue between the objects
+
+    async def _handle(self, peer: bytes, kind: int, body: bytes) -> None:
+        await self._router.handle(peer, kind, body)
+
+    async def _deliver(self, decision: VerifiedDecision) -> None:
+        """Hand a verified block to the driver, and wait until it is committed or overtaken."""
+        await self._driver.deliver(decision)
+
+    def _send_bulk(self, peer: bytes, kind: int, body: bytes) -> bool:
+        return self._mesh.send(peer, kind, body, Lane.BULK)
+
+    def _fault(self, peer: bytes, fault: PeerFault) -> None:
+        self._mesh.fault(peer, fault)
+
+    def _break(self, broken: InvariantBroken) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(broken)
+
+    async def _until_broken(self) -> None:
+        await self._broken
+
+    def _now(self) -> Now:
+        return Now(int(self._loop.time() * 1000), wall_ms())
+
+    def _committed(self, commit: Commit) -> None:
+        self._service.committed(commit)
+        metrics = self._metrics
+        executed = len(commit.outcome.transactions)
+        metrics.committed(commit.block.height, {"executed": executed, "skipped": len(commit.outcome.skipped)})
+        metrics.executed(commit.execute_s)
+        metrics.synced("chain", commit.store_s)
+        metrics.view(0)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._driver.tick()
+            tip = self._parts.executor.store.tip
+            body = codec.encode(Tip(tip.height, tip.block_hash))
+            self._mesh.broadcast(Kind.TIP, body, Lane.VOTES)
+            self._metrics.peers(len(self._mesh.connected()))
+            self._metrics.mempool(self._mempool.transaction_count, self._mempool.bytes_held)
+            self._metrics.view(self._replica.view)
+
+    async def _sample_lag(self) -> None:
+        while True:
+            start_s = self._loop.time()
+            await asyncio.sleep(LAG_SAMPLE_S)
+            self._metrics.loop_lag(max(0.0, self._loop.time() - start_s - LAG_SAMPLE_S))
+
+    def _members(self) -> dict[bytes, Address | None]:
+        members: dict[bytes, Address | None] = dict.fromkeys(self._parts.executor.context.validators.keys)
+        for peer in self._config.p2p.peers:
+            members[bytes(peer.key)] = Address(peer.host, peer.port)
+        return members
+
+    def _pin(self, batches: list[VerifiedBatch]) -> None:
+        """Batches of promised proposals: whoever missed them will ask us."""
+        self._mempool.want([batch.digest for batch in batches])
+        for batch in batches:
+            self._mempool.add_batch(batch, self._parts.executor.context.height)
+
+    def _custodian(self) -> Custodian | None:
+        parts = self._parts
+        if parts.wallet is None:
+            return None
+        clock_ms: Callable[[], int] = wall_ms
+        return Custodian(
+            wallet=parts.wallet,
+            chain_id=parts.genesis.chain_id,
+            ledger=_LedgerReader(parts.executor.store),
+            shares=parts.shares,
+            envelopes=parts.vault,
+            staleness_max_ms=self._config.custodian.release_staleness_max_ms,
+            clock_ms=clock_ms,
+        )
+
+
+async def _until_set(event: asyncio.Event) -> None:
+    await event.wait()
