@@ -10,8 +10,7 @@ Everything read from here was written here, so bytes that do not decode are dama
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,60 +18,24 @@ from consilium.ledger import codec, merkle
 from consilium.ledger.block import BLOCK_BYTES_MAX, CERTIFICATE_BYTES_MAX, Block, CommitCertificate, Header
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX, Event, Outcome
-from consilium.ledger.merkle import MOUNTAIN_RANGE_BYTES_MAX, InclusionProof, MountainRange, NodePosition
+from consilium.ledger.merkle import InclusionProof, MountainRange, NodePosition
 from consilium.ledger.state import StateReader
-from consilium.ledger.trie import NodeRef, TrieUpdate
+from consilium.ledger.trie import TrieUpdate
 from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.storage import schema
-from consilium.storage.kv import KeyValue, Write
+from consilium.storage.height import TIP_BYTES_MAX, Place, SeenAt, Tip, height_writes, place_in, seen_in
+from consilium.storage.kv import KeyValue
 from consilium.storage.state import NODE_CACHE_BYTES, VALUE_CACHE_BYTES, StateAt, StateStore
 
-TIP_BYTES_MAX: Final = 256 + MOUNTAIN_RANGE_BYTES_MAX
+__all__ = ["ChainStore", "Place", "SeenAt", "Tip", "create_chain"]
+
 EVENTS_READ_MAX: Final = 10_000
 STORED_EVENT_BYTES_MAX: Final = EVENT_BYTES_MAX + 1024
 
 _T = TypeVar("_T")
 _leaves_decoder = msgspec.msgpack.Decoder(list[bytes])
 _validators_decoder = msgspec.msgpack.Decoder(list[Validator])
-
-
-class Tip(codec.Wire, frozen=True):
-    """The last committed height, and what the next header says of it.
-
-    `state_root`, `receipts_root` and `next_validators_hash` (the set of the height after next) follow from its
-    execution; `history` is over all headers up to its own. `state_version` is None while the state is empty.
-    """
-
-    height: codec.Uint
-    block_hash: codec.Bytes32
-    time_ms: codec.Uint
-    state_version: codec.Uint | None
-    state_root: codec.Bytes32
-    receipts_root: codec.Bytes32
-    next_validators_hash: codec.Bytes32
-    history: MountainRange
-
-    @property
-    def state(self) -> NodeRef | None:
-        """Root of the state trie."""
-        return None if self.state_version is None else NodeRef(self.state_version, self.state_root)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Where an executed transaction or an event is: its height, and its index there."""
-
-    height: int
-    index: int
-
-
-class SeenAt(NamedTuple):
-    """The transactions that a height executed, in the order of their receipt leaves."""
-
-    height: int
-    time_ms: int
-    ids: tuple[bytes, ...]
 
 
 class ChainStore:
@@ -128,7 +91,7 @@ class ChainStore:
         self._check_continues(block, certificate, batches, outcome)
         if update is None:
             update = self.prepare(outcome)
-        writes, tip = _height_writes(block, batches, outcome, update, self._tip.history)
+        writes, tip = height_writes(block, batches, outcome, update, self._tip.history)
         writes.append((schema.at_height(schema.CERTIFICATE, block.height), codec.encode(certificate)))
         writes += self._state.writes(block.height, outcome.changes, update)
         self._store.write(writes, sync=True)
@@ -176,7 +139,7 @@ class ChainStore:
 
     def transactions(self, height: int) -> SeenAt:
         """What the block executed. Raises Refused `chain.unknown_height`."""
-        return _seen_in(schema.at_height(schema.SEEN, height), self._at(schema.SEEN, height))
+        return seen_in(schema.at_height(schema.SEEN, height), self._at(schema.SEEN, height))
 
     def height_of(self, block_hash: bytes) -> int | None:
         """The height of a committed block."""
@@ -186,12 +149,12 @@ class ChainStore:
     def place_of(self, transaction: bytes) -> Place | None:
         """Where a transaction was executed; the index is its receipt leaf's. None where it was not."""
         raw = self._store.get(schema.TRANSACTION + transaction)
-        return None if raw is None else _place_in(raw)
+        return None if raw is None else place_in(raw)
 
     def seen_since(self, time_ms: int) -> Iterator[SeenAt]:
         """What blocks with a time after `time_ms` executed, newest first: to fill the window of ids at start."""
         for key, row in self._store.iterate(schema.SEEN, reverse=True):
-            seen = _seen_in(key, row)
+            seen = seen_in(key, row)
             if seen.time_ms <= time_ms:
                 return
             yield seen
@@ -243,7 +206,7 @@ class ChainStore:
         rows = self._store.iterate(
             schema.EVENT, start=_event_key(_following(after)), limit=min(limit, EVENTS_READ_MAX)
         )
-        return [(_place_in(key[1:]), _stored(raw, Event, STORED_EVENT_BYTES_MAX)) for key, raw in rows]
+        return [(place_in(key[1:]), _stored(raw, Event, STORED_EVENT_BYTES_MAX)) for key, raw in rows]
 
     def events_of(self, subject: bytes, after: Place, limit: int) -> list[tuple[Place, Event]]:
         """As `events`, of one subject (16 bytes)."""
@@ -252,7 +215,7 @@ class ChainStore:
         start = schema.subject_key(subject, first.height, first.index)
         prefix = schema.SUBJECT + subject
         for key, _ in self._store.iterate(prefix, start=start, limit=min(limit, EVENTS_READ_MAX)):
-            place = _place_in(key[len(prefix) :])
+            place = place_in(key[len(prefix) :])
             raw = self._store.get(_event_key(place))
             if raw is None:
                 raise InvariantBroken(f"the event {place} is indexed and not in the store")
@@ -344,51 +307,12 @@ def create_chain(store: KeyValue, block: Block, outcome: Outcome, validators: Va
         raise Refused("store.exists", "the store is not empty")
     state = StateStore(store)
     update = state.prepare(None, block.height, outcome.changes)
-    writes, tip = _height_writes(block, [], outcome, update, MountainRange())
+    writes, tip = height_writes(block, [], outcome, update, MountainRange())
     writes += state.writes(block.height, outcome.changes, update)
     writes.append((schema.FORMAT, schema.format_bytes(schema.STORE_FORMAT)))
     writes.append((schema.VALIDATORS + validators.hash, codec.encode(list(validators.validators))))
     store.write(writes, sync=True)
     return tip
-
-
-def _height_writes(
-    block: Block, batches: Sequence[bytes], outcome: Outcome, update: TrieUpdate, history: MountainRange
-) -> tuple[list[Write], Tip]:
-    """All rows of a height but its certificate and its state."""
-    height, block_hash = block.height, block.hash
-    height_bytes = height.to_bytes(8, "big")
-    grown, completed = history.grow(merkle.leaf_hash(block_hash))
-    ids = [transaction.id for transaction in outcome.transactions]
-    next_validators = outcome.next_validators
-    tip = Tip(
-        height=height,
-        block_hash=block_hash,
-        time_ms=block.header.time_ms,
-        state_version=None if update.root is None else update.root.version,
-        state_root=update.root_hash,
-        receipts_root=outcome.receipts_root,
-        next_validators_hash=next_validators.hash,
-        history=grown,
-    )
-    writes: list[Write] = [
-        (schema.BLOCK + height_bytes, codec.encode(block)),
-        (schema.HEIGHT_OF + block_hash, height_bytes),
-        (schema.LEAVES + height_bytes, codec.encode(list(outcome.leaves))),
-        (schema.SEEN + height_bytes, block.header.time_ms.to_bytes(8, "big") + b"".join(ids)),
-        (schema.VALIDATORS + next_validators.hash, codec.encode(list(next_validators.validators))),
-        (schema.TIP, codec.encode(tip)),
-    ]
-    for index, (digest, raw) in enumerate(zip(block.batches, batches, strict=True)):
-        key = schema.batch_key(height, index)
-        writes += [(key, raw), (schema.BATCH_PLACE + digest, key[1:])]
-    for index, transaction_id in enumerate(ids):
-        writes.append((schema.TRANSACTION + transaction_id, height_bytes + index.to_bytes(4, "big")))
-    for index, event in enumerate(outcome.events):
-        writes.append((schema.event_key(height, index), codec.encode(event)))
-        writes += [(schema.subject_key(subject, height, index), b"") for subject in event.subjects]
-    writes += [(schema.history_key(position), node) for position, node in completed]
-    return writes, tip
 
 
 def _stored(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
@@ -403,14 +327,5 @@ def _event_key(place: Place) -> bytes:
     return schema.event_key(place.height, place.index)
 
 
-def _place_in(raw: bytes) -> Place:
-    return Place(int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:12], "big"))
-
-
 def _following(cursor: Place) -> Place:
     return Place(cursor.height, cursor.index + 1) if cursor.height >= 0 else Place(0, 0)
-
-
-def _seen_in(key: bytes, row: bytes) -> SeenAt:
-    ids = tuple(row[at : at + 32] for at in range(8, len(row), 32))
-    return SeenAt(schema.height_in(key), int.from_bytes(row[:8], "big"), ids)
