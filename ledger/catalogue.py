@@ -500,6 +500,85 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The purpose is no code of HL7's PurposeOfUse.",
         "Use a code such as TREAT, HPAYMT or HRESCH; docs/contracts.md names the list.",
     ),
+    # cli, cluster, founding: commands, clusters of one machine, how networks begin
+    "cli.bad_value": _entry(
+        "An argument of a command is not of the form that it must have: an id that is not 32 hexadecimal "
+        "digits, a time that is neither a date with a zone nor a duration.",
+        "Correct the argument that the message names. --help of every command has an example.",
+    ),
+    "cli.internal": _entry(
+        "The command met an error that its authors did not expect: a bug.",
+        "Report the message and the traceback above it, with the command that was given. Read them first: "
+        "nothing personal should be in them.",
+    ),
+    "cli.no_passphrase": _entry(
+        "A wallet must be opened, and there is neither a terminal to ask at nor a passphrase in a file or "
+        "in the environment.",
+        "Give --passphrase-file FILE (mode 0600), or set CONSILIUM_PASSPHRASE. A passphrase is never an "
+        "argument: other users see arguments.",
+    ),
+    "cli.unknown_code": _entry(
+        "No error has this code.",
+        "Check the spelling. consilium error without a code lists them all.",
+    ),
+    "cli.unreadable": _entry(
+        "A file that the command was given does not exist, or cannot be read.",
+        "Check the path, and that this user may read the file.",
+    ),
+    "cli.unwritable": _entry(
+        "The command cannot write its result where it was told to.",
+        "Check the folder, its permissions and the free space. A file that is there already is not "
+        "overwritten.",
+    ),
+    "cluster.missing": _entry(
+        "The folder holds no cluster, or only parts of one: it has genesis.json and the folders node-0, "
+        "node-1, ….",
+        "Check the path. consilium cluster create DIR makes a cluster.",
+    ),
+    "cluster.node_died": _entry(
+        "A node's process ended while it was being started; the others that were started with it were "
+        "stopped again.",
+        "Read the end of its log, which the message shows. node.log in the node's folder has all of it.",
+    ),
+    "cluster.not_ready": _entry(
+        "A node's process runs, but did not become healthy in the time that was given.",
+        "Read the end of its log, which the message shows. A node is healthy once it follows the chain, "
+        "for which a quorum of nodes must run. Give a longer --timeout where the machine is slow.",
+    ),
+    "cluster.port_taken": _entry(
+        "Another program uses a port of a node that is to be started. Other nodes of the cluster run, and "
+        "know this port.",
+        "Stop the whole cluster and start it again: stopped as a whole, it moves to free ports.",
+    ),
+    "founding.already_joined": _entry(
+        "The node's folder has the genesis of another network.",
+        "Check the genesis file. For another network, make another folder: keys are never shared between "
+        "networks.",
+    ),
+    "founding.bad_address": _entry(
+        "The address at which other nodes would reach this one is no address, or has port 0, which nobody "
+        "can dial.",
+        "Give host:port, or [IPv6]:port, with the port that the node listens on.",
+    ),
+    "founding.bad_card": _entry(
+        "The file is no founding card, or was changed after its institution signed it.",
+        "Ask the institution for its card again. consilium node init prints it and keeps it as card.json "
+        "in the node's folder.",
+    ),
+    "founding.bad_cards": _entry(
+        "The cards cannot found a network together: there are none or too many of them, or two share a "
+        "key or an address.",
+        "Give the card of each founder once, one to sixty of them. The message says which two collide.",
+    ),
+    "founding.folder_taken": _entry(
+        "The folder cannot be made, or is not empty.",
+        "Give a new folder, or an empty one that this user may write to. Nothing is ever overwritten.",
+    ),
+    "founding.not_a_founder": _entry(
+        "The genesis document does not name this node as a validator.",
+        "Found the network with this node's card among the others, or make the folder with --observer: it "
+        "then follows and does not vote.",
+    ),
     # contract: what runs operations
     "contract.fault": _entry(
         "The contract made a mistake on this operation; every node met it alike, and changed nothing.",
@@ -553,6 +632,11 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "records.not_yours": _entry(
         "Only the patient, or the institution that manages it, may do this.",
         "Sign as the patient, or ask its manager.",
+    ),
+    "records.other_custodian": _entry(
+        "The patient's compartments are kept by another institution. A record's envelope must lie with a "
+        "custodian, or nobody could open it.",
+        "Import at a node of the custodian that the message names.",
     ),
     "records.position_taken": _entry(
         "The bundle has a record at this position already, or no such position.",
