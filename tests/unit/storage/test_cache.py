@@ -1,0 +1,37 @@
+"""The cache never lies, keeps what is used, and stays within its bound."""
+
+from __future__ import annotations
+
+import random
+
+from consilium.storage.cache import ENTRY_OVERHEAD_BYTES, GenerationCache
+
+MISSING = b"missing"
+
+
+def test_it_answers_what_was_put_last_or_nothing() -> None:
+    draw = random.Random(1)
+    cache, twin = GenerationCache(40 * (ENTRY_OVERHEAD_BYTES + 4)), dict[bytes, bytes | None]()
+    hits = 0
+    for _ in range(5_000):
+        key = b"%d" % draw.randrange(60)
+        if draw.random() < 0.4:
+            twin[key] = None if draw.random() < 0.2 else b"%d" % draw.randrange(9)
+            cache.put(key, twin[key])
+        else:
+            value = cache.get(key, MISSING)
+            if value is not MISSING:
+                assert value == twin[key]
+                hits += 1
+        assert len(cache) <= 42
+    assert hits > 1_000
+
+
+def test_what_is_used_outlives_what_is_not() -> None:
+    cache = GenerationCache(20 * (ENTRY_OVERHEAD_BYTES + 4))
+    cache.put(b"used", b"")
+    for number in range(200):
+        cache.put(b"%4d" % number, b"")
+        assert cache.get(b"used", MISSING) == b""
+    assert cache.get(b"   0", MISSING) is MISSING
+    assert cache.get(b" 199", MISSING) == b""

@@ -1,0 +1,98 @@
+"""State on disk with caches too small to hold anything, and with commits in the middle of a read."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from consilium.ledger import trie_proof
+from consilium.ledger.errors import InvariantBroken
+from consilium.ledger.state import Change
+from consilium.ledger.trie import NodeRef, root_hash_of
+from consilium.storage import schema
+from consilium.storage.kv import MemoryKV
+from consilium.storage.state import StateStore
+
+
+class Chain:
+    """A state under random changes, beside a dict of every height."""
+
+    def __init__(self, store: MemoryKV, cache_bytes: int) -> None:
+        self.store = store
+        self.state = StateStore(
+            store, proof_heights=5, node_cache_bytes=cache_bytes, value_cache_bytes=cache_bytes
+        )
+        self.root: NodeRef | None = None
+        self.heights: list[dict[bytes, bytes]] = []
+        self.roots: list[NodeRef | None] = []
+
+    def add(self, changes: list[Change]) -> None:
+        height = len(self.heights)
+        update = self.state.prepare(self.root, height, changes)
+        self.store.write(self.state.writes(height, changes, update), sync=True)
+        self.state.committed(changes, update)
+        values = dict(self.heights[-1]) if self.heights else {}
+        for key, value in changes:
+            if value is None:
+                values.pop(key, None)
+            else:
+                values[key] = value
+        self.heights.append(values)
+        self.root = update.root
+        self.roots.append(update.root)
+
+
+@pytest.mark.parametrize("cache_bytes", [1, 20_000, 10**8])
+def test_caches_change_no_answer(cache_bytes: int) -> None:
+    draw = random.Random(5)
+    chain = Chain(MemoryKV(), cache_bytes)
+    keys = [b"key %d" % number for number in range(150)]
+    for _ in range(30):
+        changed = draw.sample(keys, draw.choice([0, 1, 3, 40]))
+        chain.add([(key, b"%d" % draw.randrange(99) if draw.random() < 0.7 else None) for key in changed])
+        for key in draw.sample(keys, 20):
+            assert chain.state.get(key) == chain.heights[-1].get(key)
+    reopened = StateStore(chain.store, proof_heights=5)
+    for height in range(25, 30):
+        for key in keys:
+            value, proof = reopened.prove(key, height)
+            assert value == chain.state.at(height).get(key) == chain.heights[height].get(key)
+            assert trie_proof.verify_state(root_hash_of(chain.roots[height]), key, value, proof)
+
+
+def test_a_read_that_is_overtaken_by_a_commit_leaves_no_old_value_behind() -> None:
+    chain = Chain(MemoryKV(), 10**6)
+    chain.add([(b"key", b"old")])
+    overtaken = StateStore(chain.store)
+    read = chain.store.get
+
+    class Slow:
+        """Answers the first read of a value only after a commit has gone by."""
+
+        def __init__(self) -> None:
+            self.waiting = True
+
+        def get(self, key: bytes) -> bytes | None:
+            row = read(key)
+            if self.waiting and key.startswith(schema.STATE):
+                self.waiting = False
+                changes: list[Change] = [(b"key", b"new")]
+                update = overtaken.prepare(chain.root, 1, changes)
+                chain.store.write(overtaken.writes(1, changes, update), sync=True)
+                overtaken.committed(changes, update)
+            return row
+
+    overtaken._store = Slow()  # type: ignore[assignment]
+    assert overtaken.get(b"key") == b"old"
+    assert overtaken.get(b"key") == b"new"
+
+
+def test_a_row_of_another_key_halts() -> None:
+    chain = Chain(MemoryKV(), 1)
+    chain.add([(b"key 1", b"one"), (b"key 2", b"two")])
+    first, second = (schema.STATE + trie_proof.key_hash(key) for key in (b"key 1", b"key 2"))
+    row = chain.store.get(second)
+    chain.store.write([(first, row)], sync=True)
+    with pytest.raises(InvariantBroken):
+        StateStore(chain.store).get(b"key 1")
