@@ -124,6 +124,8 @@ def _base64(value: Any) -> str | None:
     compact = value.translate(_XML_SPACE)
     if not compact:
         return "is an empty string"
+    if len(compact) % 4:
+        return "is not base64 (RFC 4648, with padding): its length is no multiple of 4"
     try:
         binascii.a2b_base64(compact.encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
