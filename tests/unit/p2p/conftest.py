@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,6 +59,9 @@ class Node:
     @property
     def address(self) -> Address:
         return Address(HOST, self.mesh.port)
+
+    def knows(self, keys: frozenset[bytes]) -> bool:
+        return self.mesh.connected() >= keys
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something was received, or a peer changed, that makes the condition true."""
@@ -132,7 +136,7 @@ class Net:
     async def connected(self, nodes: list[Node]) -> None:
         for node in nodes:
             others = frozenset(other.key for other in nodes) - {node.key}
-            await node.until(lambda node=node, others=others: node.mesh.connected() >= others)
+            await node.until(partial(node.knows, others))
 
     async def eventually(self, condition: Callable[[], Any]) -> None:
         await eventually(condition)

@@ -7,12 +7,17 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import PeerFault
+from consilium.p2p import tls
 from consilium.p2p.dialer import Backoff, Dialer
 from consilium.p2p.frame import Lane
 from consilium.p2p.handshake import Verdict, welcome
@@ -111,6 +116,29 @@ async def test_another_member_at_the_address_is_not_spoken_to(fast: MeshPolicy) 
     async with server(handler, other) as address:
         assert not await dial(address, fast)
     assert asked == []
+
+
+async def test_a_key_that_the_member_vouched_for_is_not_the_member(fast: MeshPolicy, tmp_path: Path) -> None:
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes([3]) * 32)
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(tls.node_name(TWO.public))
+        .public_key(stranger.public_key())
+        .serial_number(7)
+        .not_valid_before(tls.NOT_BEFORE)
+        .not_valid_after(tls.NOT_AFTER)
+        .sign(Ed25519PrivateKey.from_private_bytes(TWO.seed), None)
+    )
+    shown = tmp_path / "shown.pem"
+    shown.write_bytes(
+        leaf.public_bytes(Encoding.PEM)
+        + stranger.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    context = trusting()
+    context.load_cert_chain(shown)
+    async with server(answering(welcome(CHAIN, Verdict.ACCEPTED)), context) as address:
+        assert not await dial(address, fast)
 
 
 async def test_a_redirect_is_not_followed(fast: MeshPolicy) -> None:

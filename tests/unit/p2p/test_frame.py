@@ -214,3 +214,22 @@ def test_the_last_flag_is_the_only_flag() -> None:
     assert LAST == 1
     with pytest.raises(PeerFault, match="flags 0x03"):
         Reassembler({1: 9}).feed(bytes((1, 3, 0, 0, 0, 0, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("second", "wrong"),
+    [
+        pytest.param(bytes((1, 1, 0, 1, 0, 0, 0, 0)), "empty chunk", id="nothing at the end"),
+        pytest.param(bytes((2, 1, 0, 1, 0, 0, 0, 0, 9)), "out of place", id="another kind"),
+        pytest.param(bytes((1, 1, 0, 2, 0, 0, 0, 0, 9)), "out of place", id="another index"),
+        pytest.param(bytes((1, 1, 0, 1, 0, 0, 0, 1, 9)), "out of place", id="another message"),
+    ],
+)
+def test_what_may_not_follow_a_full_chunk(second: bytes, wrong: str) -> None:
+    limits = {1: 2 * CHUNK_BYTES_MAX, 2: 2 * CHUNK_BYTES_MAX}
+    first = bytes((1, 0, 0, 0, 0, 0, 0, 0)) + bytes(CHUNK_BYTES_MAX)
+    reassembler = Reassembler(limits)
+    assert reassembler.feed(first) is None
+    assert reassembler.held_bytes == CHUNK_BYTES_MAX
+    with pytest.raises(PeerFault, match=wrong):
+        reassembler.feed(second)

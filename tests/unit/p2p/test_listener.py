@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 
 from consilium.p2p.frame import Lane
@@ -79,9 +81,13 @@ async def test_a_hello_that_is_none_is_a_fault(net: Any, raw: bytes) -> None:
     await socket.close()
 
 
-@pytest.mark.parametrize("limit", ["handshakes_max", "handshakes_per_host_max"])
-async def test_unfinished_handshakes_are_bounded(net: Any, fast: MeshPolicy, limit: str) -> None:
-    node = await net.node(1, policy=replace(fast, handshake_timeout_s=5.0, **{limit: 3}))
+@pytest.mark.parametrize(
+    "policy",
+    [MeshPolicy(handshakes_max=3), MeshPolicy(handshakes_per_host_max=3)],
+    ids=["in all", "per host"],
+)
+async def test_unfinished_handshakes_are_bounded(net: Any, policy: MeshPolicy) -> None:
+    node = await net.node(1, policy=policy)
     streams = [await asyncio.open_connection(node.address.host, node.address.port) for _ in range(5)]
     ends = [asyncio.create_task(end_of(reader)) for reader, _ in streams]
     await net.eventually(lambda: node.mesh.metrics.handshakes_refused == 2)
@@ -111,3 +117,32 @@ async def tls_connection(rogue: Any, node: Any) -> tuple[asyncio.StreamReader, a
     return await asyncio.open_connection(
         node.address.host, node.address.port, ssl=context, server_hostname=""
     )
+
+
+async def test_a_member_gets_its_places_back(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(fast, handshakes_per_peer_max=2))
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    for count in range(1, 4):
+        _, writer = await tls_connection(rogue, node)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await net.eventually(partial(failures_are, node, count))
+        writer.close()
+    node.mesh.set_members({})
+    node.mesh.set_members({rogue.key: None})  # with a clean record
+    assert await rogue.dial(node, Lane.VOTES) is not None
+
+
+async def test_a_blocked_member_is_not_even_given_a_websocket(net: Any) -> None:
+    node = await net.node(1)
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
+    node.mesh.set_blocked(frozenset({rogue.key}))
+    with pytest.raises((aiohttp.ClientError, OSError)):
+        await rogue.dialer._connect(node.address, rogue.credentials.client_context(node.key))
+    assert node.mesh.metrics.handshakes_refused >= 1  # aiohttp tries a GET twice
+    assert node.mesh.metrics.faults == 0
+
+
+def failures_are(node: Any, count: int) -> bool:
+    return bool(node.mesh.metrics.handshake_failures == count)

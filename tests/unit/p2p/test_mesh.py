@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consilium.ledger.errors import PeerFault, Refused
-from consilium.p2p.frame import CHUNK_BYTES_MAX, HEADER_BYTES, Chunker, Lane
+from consilium.p2p.frame import CHUNK_BYTES_MAX, HEADER_BYTES, Chunker, Lane, Message
 from consilium.p2p.mesh import Address, Mesh, MeshPolicy
 
 PATIENCE_S = 20.0
@@ -141,6 +141,24 @@ async def test_a_blocked_peer_is_cut_off_and_comes_back(net: Any) -> None:
     assert two.mesh.connected() == {three.key}
     one.mesh.set_blocked(frozenset())
     await net.connected([one, two, three])
+
+
+async def test_what_was_received_from_a_peer_that_was_blocked_since_is_not_handled(net: Any) -> None:
+    one, two = await net.full(2)
+    two.gate.clear()
+    for number in range(3):
+        one.mesh.send(two.key, 1, bytes([number]), Lane.VOTES)
+    await net.eventually(lambda: two.mesh.metrics.votes.messages_in == 3)
+    two.mesh.set_blocked(frozenset({one.key}))
+    port = two.mesh._peers[one.key].ports[Lane.VOTES]
+    await port.inbox.put(Message(1, b"late"))  # what a reader may still do before it is cancelled
+    two.gate.set()
+    await net.eventually(lambda: len(port.inbox) == 0)
+    two.mesh.set_blocked(frozenset())
+    await net.connected([one, two])
+    one.mesh.send(two.key, 1, b"again", Lane.VOTES)
+    await two.until(lambda: two.received[-1:] == [(one.key, 1, b"again")])
+    assert [body for _, _, body in two.received] == [bytes([0]), b"again"]
 
 
 async def test_another_chain_does_not_connect(net: Any) -> None:
