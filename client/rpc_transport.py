@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -27,6 +27,9 @@ CONNECTIONS_MAX: Final = 64
 HEARTBEAT_S: Final = 20.0
 IN_FLIGHT_MAX: Final = 32
 RPC_PATH: Final = "/rpc"
+
+Socket: TypeAlias = "aiohttp.ClientWebSocketResponse[Literal[False]]"
+"""A WebSocket that gives out text as bytes."""
 
 _T = TypeVar("_T")
 
@@ -168,9 +171,7 @@ async def _bounded(response: aiohttp.ClientResponse, url: str) -> bytes:
     return b"".join(parts)
 
 
-async def open_socket(
-    session: aiohttp.ClientSession, url: str, token: str | None
-) -> aiohttp.ClientWebSocketResponse:
+async def open_socket(session: aiohttp.ClientSession, url: str, token: str | None) -> Socket:
     """A WebSocket to a node. Raises ConnectionLost, or Refused where the node refuses the upgrade."""
     try:
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
@@ -201,7 +202,7 @@ class RpcSocket:
         self._session = session
         self._url = url
         self._token = token
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._socket: Socket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
@@ -237,7 +238,7 @@ class RpcSocket:
             finally:
                 del self._waiting[number]
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _read(self, socket: Socket) -> None:
         reason = "the connection was closed"
         try:
             async for message in socket:

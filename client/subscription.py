@@ -24,6 +24,7 @@ import msgspec
 from consilium.client.rpc_transport import (
     Answer,
     ConnectionLost,
+    Socket,
     decode_answer,
     open_socket,
     printable,
@@ -136,7 +137,7 @@ class _Stream:
         finally:
             await _close(socket)
 
-    async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse, url: str) -> str:
+    async def _subscribe(self, socket: Socket, url: str) -> str:
         params = dict(self._params)
         if self._after is not None:
             params["after"] = str(self._after)
@@ -154,7 +155,7 @@ class _Stream:
         return result.subscription
 
 
-async def _receive(socket: aiohttp.ClientWebSocketResponse, url: str, timeout_s: float | None) -> Answer:
+async def _receive(socket: Socket, url: str, timeout_s: float | None) -> Answer:
     """The next message. A silent peer is found out by the socket's heartbeat."""
     try:
         message = await socket.receive(timeout_s)
@@ -165,7 +166,7 @@ async def _receive(socket: aiohttp.ClientWebSocketResponse, url: str, timeout_s:
     raise ConnectionLost(url, f"closed with {socket.close_code}", sent=True)
 
 
-async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
+async def _close(socket: Socket) -> None:
     """Close, but do not wait for a peer that does not answer."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ HEARTBEAT_S: Final = 20.0
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long a dropped peer has to read why."""
 LAST_WORD_TIMEOUT_S: Final = 0.1
+SEND_BUFFER_BYTES: Final = 256 * 1024
+"""What the kernel holds for a peer that does not read: left alone, Linux grows it to several megabytes."""
 BUSY_RETRY_MS: Final = 100
 INDEX_LAST: Final = 2**31 - 1
 """Greater than the index of any event of a block."""
@@ -66,7 +69,7 @@ class Session:
 
     def __init__(
         self,
-        socket: web.WebSocketResponse,
+        connection: web.WebSocketResponse,
         transport: asyncio.Transport,
         dispatcher: Dispatcher,
         api: NodeApi,
@@ -77,7 +80,7 @@ class Session:
         subscriptions_max: int,
         slow_timeout_s: float,
     ) -> None:
-        self._socket = socket
+        self._connection = connection
         self._transport = transport
         self._dispatcher = dispatcher
         self._api = api
@@ -93,6 +96,9 @@ class Session:
 
     async def run(self) -> None:
         """Serve until the peer or the node closes. Every task of the session has ended when this returns."""
+        plain = self._transport.get_extra_info("socket")
+        if plain is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         try:
             await self._receive()
         finally:
@@ -102,8 +108,9 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._closing is not None:
                 await self._closing
-                # What the peer did not read in time, it will not: a transport that waits for it holds memory.
-                self._transport.abort()
+                # What is written is flushed until then; what the peer has not read by then, it will not: a transport
+                # that waits for it holds memory.
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     async def close(self, code: str, detail: str, close_code: int) -> None:
         """Tell every subscription why and where it stood, then close. At once where it is closing already."""
@@ -138,7 +145,7 @@ class Session:
         return True
 
     async def _receive(self) -> None:
-        async for message in self._socket:
+        async for message in self._connection:
             if message.type is not WSMsgType.TEXT:
                 await self.close("rpc.invalid_request", "text frames only", WSCloseCode.UNSUPPORTED_DATA)
                 return
@@ -190,11 +197,11 @@ class Session:
 
     async def _send(self, frame: bytes) -> None:
         """Write one text frame. Raises Gone where the peer is, or is too slow and therefore dropped."""
-        if self._closing is not None or self._socket.closed:
+        if self._closing is not None or self._connection.closed:
             raise Gone
         try:
             async with asyncio.timeout(self._slow_timeout_s):
-                await self._socket.send_frame(frame, WSMsgType.TEXT)
+                await self._connection.send_frame(frame, WSMsgType.TEXT)
         except TimeoutError:
             if self._subscriptions:
                 self._metrics.slow_subscriber()
@@ -209,10 +216,10 @@ class Session:
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(LAST_WORD_TIMEOUT_S):
                 for subscription in list(self._subscriptions.values()):
-                    await self._socket.send_frame(_dropped(subscription, code, detail), WSMsgType.TEXT)
+                    await self._connection.send_frame(_dropped(subscription, code, detail), WSMsgType.TEXT)
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._socket.close(code=close_code, message=code.encode(), drain=False)
+                await self._connection.close(code=close_code, message=code.encode(), drain=False)
 
 
 class _Subscriber:
