@@ -32,6 +32,8 @@ from consilium.storage.vault import EnvelopeStore
 
 EVENTS_PAGE: Final = 1_000
 WAITERS_MAX: Final = 20_000
+RELEASE_WAIT_S: Final = 5.0
+"""So long a custodian waits for its own chain to reach a decision that a reader brings."""
 STALE_TIP_MS: Final = 120_000
 """A node whose newest block is older than this does not follow the chain, and says so to monitors."""
 
@@ -75,7 +77,7 @@ class Service:
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._started_s = time.monotonic()
         self._tick = asyncio.Event()
-        self._waiters: dict[bytes, asyncio.Future[str]] = {}
+        self._waiters: dict[bytes, list[asyncio.Future[str]]] = {}
         self._validity: list[tuple[int, bytes]] = []
 
     # Woken by the driver
@@ -94,9 +96,9 @@ class Service:
         tick.set()
 
     def _resolve(self, identifier: bytes, code: str) -> None:
-        waiter = self._waiters.pop(identifier, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(code)
+        for waiter in self._waiters.pop(identifier, []):
+            if not waiter.done():
+                waiter.set_result(code)
 
     # NodeApi
 
@@ -194,23 +196,28 @@ class Service:
 
     async def _placed(self, transaction: bytes) -> Place:
         """Where the transaction is, as soon as it is."""
-        while True:
-            waiter = self._waiters.get(transaction)
-            if waiter is None:
-                if len(self._waiters) >= WAITERS_MAX:
-                    raise Refused("rpc.overloaded", "too many clients wait for transactions")
-                waiter = self._waiters[transaction] = asyncio.get_running_loop().create_future()
-                until = self._mempool.valid_until(transaction)
-                if until is not None:
-                    heapq.heappush(self._validity, (until, transaction))
+        if transaction not in self._waiters and len(self._waiters) >= WAITERS_MAX:
+            raise Refused("rpc.overloaded", "too many clients wait for transactions")
+        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(transaction, []).append(waiter)
+        until = self._mempool.valid_until(transaction)
+        if until is not None and len(self._waiters[transaction]) == 1:
+            heapq.heappush(self._validity, (until, transaction))
+        try:
             # Looked up after the waiter is in place: a commit between the two is not missed.
             place = await asyncio.to_thread(self._store.place_of, transaction)
-            if place is not None:
-                self._resolve(transaction, "")
-                return place
-            code = await asyncio.shield(waiter)
-            if code:
-                raise Refused(code, transaction.hex())
+            while place is None:
+                code = await waiter
+                if code:
+                    raise Refused(code, transaction.hex())
+                place = await asyncio.to_thread(self._store.place_of, transaction)
+            return place
+        finally:
+            left = self._waiters.get(transaction, [])
+            if waiter in left:
+                left.remove(waiter)
+            if not left:
+                self._waiters.pop(transaction, None)
 
     async def transaction(self, transaction: bytes) -> Committed:
         """See `NodeApi.transaction`."""
@@ -285,6 +292,15 @@ class Service:
     async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
         """See `NodeApi.release`."""
         custodian = self._require_custodian()
+        try:
+            # The reader's node may be a moment ahead of this one.
+            await self.wait(transaction, RELEASE_WAIT_S, certified=True)
+        except Refused as refusal:
+            if refusal.code != "rpc.timeout":
+                raise
+            raise Refused(
+                "custodian.no_decision", f"not certified here within {RELEASE_WAIT_S:g} s"
+            ) from None
         return await asyncio.to_thread(custodian.release, transaction, operation, signature)
 
     # Inside; these block
