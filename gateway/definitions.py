@@ -8,6 +8,7 @@ out.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,17 @@ from types import MappingProxyType
 from typing import Any, Final
 
 FHIR_VERSION: Final = "4.0.1"
+
+_MIME_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?:[ \t]*;.*)?")
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+FORMS: Final[Mapping[tuple[str, str], re.Pattern[str]]] = MappingProxyType(
+    {
+        ("Attachment", "contentType"): _MIME_TYPE,
+        ("Binary", "contentType"): _MIME_TYPE,
+        ("Money", "currency"): _CURRENCY,
+    }
+)
+"""Required bindings whose codes cannot be listed, but have a form (BCP 13, ISO 4217)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ class ElementDefinition:
     many: bool
     binding: ValueSet | None
     targets: frozenset[str]
+    form: re.Pattern[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,7 @@ def _type(name: str, rows: Mapping[str, Any], value_sets: Mapping[str, ValueSet]
                 maximum == 0,
                 value_sets[bound] if bound else None,
                 frozenset() if "Resource" in reach else reach,
+                FORMS.get((name, member)),
             )
         if minimum:
             required.append(tuple(names))

@@ -14,8 +14,6 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
-from consilium.gateway.problems import shown
-
 STRING_CHARS_MAX: Final = 1_048_576
 INTEGER_MIN: Final = -(2**31)
 INTEGER_MAX: Final = 2**31 - 1
@@ -107,12 +105,12 @@ def _moment(name: str) -> Callable[[Any], str | None]:
             return f"is no {name} (a JSON string)"
         found = matches(value)
         if found is None:
-            return f"has not the format of {'an' if name == 'instant' else 'a'} {name}: {shown(value)}"
+            return f"has not the format of {'an' if name == 'instant' else 'a'} {name}"
         year, month, day = found["year"], found["month"], found["day"]
         if year == "0000":
             return "is in the year 0000, which FHIR does not know"
         if day is not None and int(day) > calendar.monthrange(int(year), int(month))[1]:
-            return f"is no day of the calendar: {shown(value)}"
+            return "is no day of the calendar"
         return None
 
     return reason

@@ -5,8 +5,8 @@ checks R4 itself, against the facts in `definitions`. It collects references (th
 bundle is known) and the types of all resources seen, contained ones included.
 
 What it does not check: extensible, preferred and example bindings; the code systems behind required bindings that
-cannot be listed (mime types, currencies, units); profiles; invariants, but ele-1 (nothing empty), ext-1 (a value or
-extensions), dom-2 (no containment in a contained resource).
+cannot be listed (mime types and currencies have their form checked, units nothing); profiles; invariants, but ele-1
+(nothing empty), ext-1 (a value or extensions), dom-2 (no containment in a contained resource).
 
 Sources: FHIR R4 json.html, element.html, extensibility.html, terminologies.html#required, references.html.
 """
@@ -161,6 +161,8 @@ class _Walk:
             reason = reason_of(value)
             if reason is None and element.binding is not None:
                 reason = unbound(value, element.type, element.binding)
+            if reason is None and element.form is not None and not element.form.fullmatch(value):
+                reason = f"{shown(value)} is no code of the form that {element.name} must have"
             if reason is not None:
                 self.fault(where, reason)
             return

@@ -104,6 +104,10 @@ class Inventor:
                 found[member] = [None, *values[1:]]
 
     def value(self, element: ElementDefinition, depth: int) -> Any:
+        if element.form is not None:
+            return self.random.choice(
+                [code for code in ("text/plain", "USD") if element.form.fullmatch(code)]
+            )
         if element.type in SAMPLES:
             codes = sorted(element.binding.codes) if element.binding else SAMPLES[element.type]
             return self.random.choice(codes)

@@ -20,6 +20,9 @@ VALID: list[dict[str, Any]] = [
         "resourceType": "Patient",
         "name": [{"given": ["A", None], "_given": [None, {"extension": [EXTENSION]}]}],
     },
+    {"resourceType": "Patient", "photo": [{"contentType": "text/plain; charset=utf-8", "title": "x"}]},
+    {"resourceType": "Binary", "contentType": "application/hl7-v3+xml", "data": "QQ=="},
+    {"resourceType": "Invoice", "status": "issued", "totalNet": {"value": 1, "currency": "EUR"}},
     {"resourceType": "Patient", "multipleBirthInteger": 2, "deceasedDateTime": "2020"},
     {"resourceType": "Observation", "_status": {"extension": [EXTENSION]}, "code": {"text": "x"}},
     {
@@ -133,6 +136,12 @@ FAULTS: list[tuple[Any, str, str]] = [
     (patient(_birthDate={"value": 1}), "Patient._birthDate.value", "no element of Element"),
     (patient(_name=[{}]), "Patient._name", "no element"),
     (patient(photo=[{"data": "???"}]), "Patient.photo[0].data", "not base64"),
+    (patient(photo=[{"contentType": "pdf"}]), "Patient.photo[0].contentType", "form"),
+    (
+        {"resourceType": "Invoice", "status": "issued", "totalNet": {"value": 1, "currency": "dollars"}},
+        "Invoice.totalNet.currency",
+        "form",
+    ),
     (patient(birthDate="1970-1-1"), "Patient.birthDate", "format of a date"),
     (patient(deceasedBoolean=True, deceasedDateTime="2020"), "Patient.deceased[x]", "choice"),
     (
