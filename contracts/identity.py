@@ -17,7 +17,7 @@ import msgspec
 from consilium.contracts import keys
 from consilium.contracts.operation import ID_BYTES, KEY_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
-from consilium.ledger.crypto import Digest, Tag, verify
+from consilium.ledger.crypto import Digest, Tag, is_group_point, verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
@@ -218,6 +218,8 @@ def authorise(context: OperationContext) -> None:
 def _found(body: FoundInstitution, context: OperationContext) -> Enrolled:
     if list(body.roles) != sorted({*body.roles}):
         raise Refused("identity.bad_roles")
+    if not is_group_point(body.author_point):
+        raise Refused("identity.bad_point")
     institution = Identity(
         kind="institution",
         status="active",

@@ -17,6 +17,7 @@ import msgspec
 from consilium.contracts import identity, keys
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
 from consilium.ledger import codec
+from consilium.ledger.crypto import is_group_point
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
@@ -252,13 +253,11 @@ def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
 
 
 def _require_sharing(commitments: list[bytes], custodians: list[bytes], context: OperationContext) -> None:
-    """k of n with 1 <= k <= n, by different institutions that are custodians.
-
-    Whether the commitments are points of the group is checked by whoever seals: a bad one makes a compartment that no
-    client seals to, and takes nothing from anybody else.
-    """
+    """k of n with 1 <= k <= n, by different institutions that are custodians; commitments are points of the group."""
     if len(commitments) > len(custodians) or len({*custodians}) != len(custodians):
         raise Refused("records.bad_sharing", f"{len(commitments)} of {len(custodians)}")
+    if not all(is_group_point(commitment) for commitment in commitments):
+        raise Refused("records.bad_sharing", "a commitment is no point of the group")
     for custodian in custodians:
         identity.require_role(context.state, custodian, identity.CUSTODIAN)
 

@@ -214,6 +214,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Nothing needs doing: it convinces nobody. Whoever sent it is mistaken or malicious.",
     ),
     # identity
+    "identity.bad_point": _entry(
+        "The author point is no point of the group.",
+        "Use the public point of the institution's wallet.",
+    ),
     "identity.bad_proof": _entry(
         "The new key did not sign the proof that its holder wants it registered here.",
         "Sign the enrolment digest (or the addition digest) with the new key, for this chain and this sponsor.",

@@ -67,6 +67,15 @@ Verify: TypeAlias = Callable[[bytes, Digest, bytes], bool]
 """(key, digest, signature) -> whether it is good. `verify` everywhere but in simulations of many thousand schedules."""
 
 
+def is_group_point(point: bytes) -> bool:
+    """Whether 32 bytes encode a point of the prime-order group of Ed25519, canonically, and not its neutral element.
+
+    Part of the agreed path: a release of libsodium that answers otherwise could split a network (CVE-2025-69277 was
+    one), so the project pins a PyNaCl that carries the mended one.
+    """
+    return len(point) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(point))
+
+
 def public_key(seed: bytes) -> bytes:
     """The public key (32 bytes) of an Ed25519 seed (32 bytes)."""
     return _keypair(seed)[0]

@@ -27,7 +27,6 @@ from consilium.client.wallet import Wallet
 from consilium.contracts import access
 from consilium.gateway.bundle import Bundle, parse_bundle, read_bundle_file
 from consilium.gateway.importing import payloads_of
-from consilium.gateway.synthetic import generate_population
 from consilium.ledger import codec
 from consilium.ledger.errors import ConsiliumError
 from consilium.ledger.execution import EVENT_BYTES_MAX
@@ -256,9 +255,10 @@ class Demo:
 async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
     """The verdicts on a patient, one for each decided request, oldest first."""
     verdicts: list[bool] = []
-    async for item in client.all_events(kinds=["access.decided"], subject=patient):
-        from consilium.ledger import codec
-
+    after = BEFORE_ALL
+    while page := await client.events(after, EVENTS_PER_PAGE, ["access.decided"], patient):
+        after = page[-1].cursor
+        for item in page:
             data = codec.decode(item.event.data, access.AccessDecided, EVENT_BYTES_MAX)
             verdicts.append(all(line.allow for line in data.lines))
     return verdicts
@@ -267,6 +267,8 @@ async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
 def load(folder: Path | None, patients: int, seed: int) -> list[tuple[str, bytes]]:
     """The bundles: every .json file of a folder, or patients that are generated."""
     if folder is None:
+        from consilium.gateway.synthetic import generate_population
+
         generated = generate_population(seed, patients)
         return [(f"generated {number + 1}", raw) for number, raw in enumerate(generated)]
     files = sorted(folder.glob("*.json"))

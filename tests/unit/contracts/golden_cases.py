@@ -135,7 +135,7 @@ def _new_patient(world: World) -> tuple[bytes, codec.Wire]:
 
 
 NEW = w.actor("founded later")
-FOUND = identity.FoundInstitution(NEW.key.public, NEW.encryption_key, w.some("point/new", 32), ["author"])
+FOUND = identity.FoundInstitution(NEW.key.public, NEW.encryption_key, w.some_point("point/new"), ["author"])
 GRANT = w.granting("g", SOUTH, purposes=["TREAT", "HPAYMT"], compartments=[w.compartment_of(PETRA)])
 R0, R1 = w.anchoring("r0", PETRA, position=0, count=2), w.anchoring("r1", PETRA, position=1, count=2)
 ASK = w.asking(records_=[R0.record, R1.record, w.record_id("none")])
@@ -184,7 +184,7 @@ CASES: dict[str, list[Case]] = {
             "two of one custodian",
             lambda world: (
                 _new_patient(world)[0],
-                sharing(w.opening(NOBODY), commitments=[bytes(32), bytes(32)]),
+                sharing(w.opening(NOBODY), commitments=[w.some_point("one"), w.some_point("two")]),
             ),
         ),
     ],

@@ -278,7 +278,7 @@ def test_a_suspension_a_rotated_key_and_an_ended_epoch_stop_it(allowed: Allowed)
     assert now() == "identity.suspended"
     world.ok(SOUTH, identity.Reinstate(DORA.id))
     assert now() is None
-    world.ok(PETRA, records.BeginEpoch(PETRAS, [w.some("new", 32)], [NORTH.id]))
+    world.ok(PETRA, records.BeginEpoch(PETRAS, [w.some_point("new")], [NORTH.id]))
     assert now() == "access.epoch_ended"
     world.ok(DORA, identity.RevokeKey(DORA.key.public))
     assert now() == "identity.key_not_authorised"

@@ -40,7 +40,7 @@ def test_the_manager_or_the_patient_opens(fresh: World) -> None:
     assert compartment == records.Compartment(PETRA.id, records.GENERAL, 0)
     epoch = records.EPOCHS.get(fresh.state, w.compartment_of(PETRA), records.epoch_bytes(0))
     assert epoch is not None
-    assert (epoch.point, epoch.threshold, epoch.custodians) == (w.some("C/petra", 32), 1, [NORTH.id])
+    assert (epoch.point, epoch.threshold, epoch.custodians) == (w.some_point("C/petra"), 1, [NORTH.id])
     opened = records.PATIENTS.get(fresh.state, PETRA.id)
     assert opened == records.PatientCompartments([w.compartment_of(PETRA)])
     (event,) = fresh.events
@@ -88,14 +88,14 @@ def test_custodians_are_different_institutions_with_the_role(
 ) -> None:
     body = sharing(
         w.opening(PETRA),
-        commitments=[w.some(f"C{i}", 32) for i in range(points)],
+        commitments=[w.some_point(f"C{i}") for i in range(points)],
         custodians=[c.id for c in custodians],
     )
     assert fresh.refused(NORTH, body) == code
 
 
 def test_two_of_two(fresh: World) -> None:
-    points = [w.some("C0", 32), w.some("C1", 32)]
+    points = [w.some_point("C0"), w.some_point("C1")]
     fresh.ok(NORTH, sharing(w.opening(PETRA), commitments=points, custodians=[SOUTH.id, NORTH.id]))
     epoch = records.EPOCHS.get(fresh.state, w.compartment_of(PETRA), records.epoch_bytes(0))
     assert epoch is not None
@@ -103,7 +103,7 @@ def test_two_of_two(fresh: World) -> None:
 
 
 def beginning(patient: w.Actor, label: str = "new point") -> records.BeginEpoch:
-    return records.BeginEpoch(w.compartment_of(patient), [w.some(label, 32)], [SOUTH.id])
+    return records.BeginEpoch(w.compartment_of(patient), [w.some_point(label)], [SOUTH.id])
 
 
 def test_an_ended_epoch_takes_no_records_and_is_remembered(world: World) -> None:
@@ -265,3 +265,17 @@ def test_a_suspended_custodian_takes_no_new_compartment(fresh: World) -> None:
         msgspec.structs.replace(known, status="suspended")
     )
     assert fresh.refused(NORTH, w.opening(PETRA, custodian=SOUTH)) == "identity.suspended"
+
+
+@pytest.mark.parametrize(
+    "commitment",
+    [
+        bytes(32),
+        b"\x01" + bytes(31),
+        b"\xff" * 32,
+        bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    ],
+    ids=["zero", "neutral", "not canonical", "of order eight"],
+)
+def test_a_commitment_is_a_point_of_the_prime_order_group(fresh: World, commitment: bytes) -> None:
+    assert fresh.refused(NORTH, sharing(w.opening(PETRA), commitments=[commitment])) == "records.bad_sharing"

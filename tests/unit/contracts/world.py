@@ -9,10 +9,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from consilium.client import group
 from consilium.contracts import access, consent, identity, records
 from consilium.contracts.registry import Registry, default_registry
 from consilium.ledger import codec
-from consilium.ledger.crypto import SigningKey
+from consilium.ledger.crypto import SigningKey, Tag
 from consilium.ledger.execution import Event, Outcome, ReceiptLeaf, execute, execute_genesis
 from consilium.ledger.genesis import GENESIS_VERSION, Genesis
 from consilium.ledger.state import MemoryState
@@ -22,6 +23,14 @@ from consilium.ledger.validators import Validator, ValidatorSet
 START_MS = 1_700_000_000_000
 STEP_MS = 1_000
 DAY_MS = 24 * 60 * 60 * 1000
+
+
+_POINT = Tag("test/point")
+
+
+def some_point(label: str) -> bytes:
+    """A point of the group, the same for the same label."""
+    return group.multiply_base(group.hash_to_scalar(_POINT, label.encode()))
 
 
 def some(label: str, size: int = 16) -> bytes:
@@ -61,7 +70,7 @@ ROLES: dict[str, list[identity.Role]] = {
 
 
 def found(who: Actor) -> identity.FoundInstitution:
-    point = some(f"point/{who.name}", 32)
+    point = some_point(f"point/{who.name}")
     return identity.FoundInstitution(who.key.public, who.encryption_key, point, ROLES[who.name])
 
 
@@ -180,7 +189,7 @@ def compartment_of(patient: Actor) -> bytes:
 
 
 def opening(patient: Actor, custodian: Actor = NORTH) -> records.OpenCompartments:
-    point = some(f"C/{patient.name}", 32)
+    point = some_point(f"C/{patient.name}")
     return records.OpenCompartments(
         patient.id,
         [records.NewCompartment(compartment_of(patient), records.GENERAL, [point], [custodian.id])],
