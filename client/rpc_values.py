@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import msgspec
 
@@ -30,7 +30,7 @@ class Hex(bytes):
     SIZES: ClassVar[tuple[int, int]] = (0, 64)
 
     @classmethod
-    def parse(cls, text: object) -> Hex:
+    def parse(cls, text: object) -> Self:
         """From the JSON form. Raises ValueError with a sentence for whoever wrote it."""
         low, high = cls.SIZES
         size = f"{2 * low}" if low == high else f"{2 * low} to {2 * high}"

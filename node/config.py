@@ -66,7 +66,11 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     _check_whole(path, config)
     extra = read_peers(config.peers_path) if config.peers_path.exists() else []
     peers = _without_repetition(path, [*config.p2p.peers, *extra])
-    return msgspec.structs.replace(config, p2p=msgspec.structs.replace(config.p2p, peers=peers))
+    rpc = config.rpc
+    if rpc.tls_certificate:
+        certificate, key = (str(config.folder / name) for name in (rpc.tls_certificate, rpc.tls_key))
+        rpc = msgspec.structs.replace(rpc, tls_certificate=certificate, tls_key=key)
+    return msgspec.structs.replace(config, p2p=msgspec.structs.replace(config.p2p, peers=peers), rpc=rpc)
 
 
 def read_peers(path: Path) -> list[Peer]:

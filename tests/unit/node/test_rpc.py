@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import json
+import ssl
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consilium.client.rpc import RpcClient
+from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.node import rpc
-from tests.unit.node.fake_node import TOKEN, FakeNode, Running, served, transaction_id
+from tests.unit.node.fake_node import TOKEN, FakeNode, Running, event_at, served, transaction_id
 
 STATUS = {"jsonrpc": "2.0", "method": "node.status", "id": 1}
 ID = transaction_id(b"x").hex()
@@ -261,19 +271,47 @@ async def test_stop_twice_and_before_start_does_nothing(running: Running) -> Non
 async def test_a_broken_invariant_reaches_who_halts_the_node(
     http: aiohttp.ClientSession, running: Running
 ) -> None:
-    from consilium.ledger.errors import InvariantBroken
-
     running.node.raises = InvariantBroken("two roots")
     _, answer = await post(http, running, STATUS)
     assert answer["error"]["code"] == -32603
     assert len(running.broken) == 1
 
 
-async def test_https_where_a_certificate_is_configured(tmp_path: Any) -> None:
-    from consilium.ledger.errors import Refused
+def self_signed(folder: Path) -> tuple[str, str]:
+    """A certificate for localhost and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2000, 1, 1))
+        .not_valid_after(datetime.datetime(2100, 1, 1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    return str(folder / "certificate.pem"), str(folder / "key.pem")
 
+
+async def test_https_where_a_certificate_is_configured(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    node = FakeNode(events_log=[event_at(1, 0)])
+    async with served(node, tls_certificate=certificate, tls_key=key) as running:
+        url = f"https://localhost:{running.server.port}"
+        async with RpcClient(url, tls=ssl.create_default_context(cafile=certificate)) as client:
+            assert (await client.status())["height"] == 1
+            async with aclosing(client.subscribe()) as stream:
+                assert str((await anext(stream)).cursor) == "1.0"
+        async with RpcClient(url, timeout_s=0.3) as client:
+            with pytest.raises(Refused, match=r"rpc\.(unreachable|timeout)"):
+                await client.status()
     with pytest.raises(Refused, match="tls_certificate"):
-        async with served(tls_certificate=str(tmp_path / "no.pem"), tls_key=str(tmp_path / "no.key")):
+        async with served(tls_certificate=str(tmp_path / "no.pem"), tls_key=key):
             pass
 
 

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from consilium.node.metrics import Metrics
+
+
+def test_what_is_counted_shows_under_its_documented_name() -> None:
+    metrics = Metrics()
+    metrics.committed(7, {"ok": 3, "consent.unknown": 1})
+    metrics.committed(8, {})
+    metrics.view(2)
+    metrics.view_changed()
+    metrics.executed(0.002)
+    metrics.synced("chain", 0.004)
+    metrics.commit_latency(0.1)
+    metrics.mempool(5, 4_096)
+    metrics.refused("mempool.full")
+    metrics.peers(3)
+    metrics.peer_bytes("votes", "out", 100)
+    metrics.peer_fault()
+    metrics.frame_dropped("bulk")
+    metrics.released("ok")
+    metrics.released("access.not_allowed")
+    metrics.loop_lag(0.001)
+    metrics.rpc_call("node.status", "ok", 0.01)
+    metrics.rpc_connections(4)
+    metrics.subscriptions(1)
+    metrics.slow_subscriber()
+    expected: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
+        ("consilium_height", ()): 8,
+        ("consilium_blocks_total", ()): 2,
+        ("consilium_transactions_total", (("outcome", "ok"),)): 3,
+        ("consilium_transactions_total", (("outcome", "consent.unknown"),)): 1,
+        ("consilium_block_transactions_sum", ()): 4,
+        ("consilium_view", ()): 2,
+        ("consilium_view_changes_total", ()): 1,
+        ("consilium_block_execute_seconds_count", ()): 1,
+        ("consilium_fsync_seconds_sum", (("store", "chain"),)): 0.004,
+        ("consilium_commit_seconds_count", ()): 1,
+        ("consilium_mempool_transactions", ()): 5,
+        ("consilium_mempool_bytes", ()): 4_096,
+        ("consilium_refused_total", (("code", "mempool.full"),)): 1,
+        ("consilium_peers_connected", ()): 3,
+        ("consilium_peer_bytes_total", (("direction", "out"), ("lane", "votes"))): 100,
+        ("consilium_peer_faults_total", ()): 1,
+        ("consilium_frames_dropped_total", (("lane", "bulk"),)): 1,
+        ("consilium_releases_total", (("outcome", "ok"),)): 1,
+        ("consilium_releases_total", (("outcome", "access.not_allowed"),)): 1,
+        ("consilium_event_loop_lag_seconds_count", ()): 1,
+        ("consilium_rpc_seconds_count", (("method", "node.status"), ("outcome", "ok"))): 1,
+        ("consilium_rpc_connections", ()): 4,
+        ("consilium_rpc_subscriptions", ()): 1,
+        ("consilium_rpc_slow_subscribers_total", ()): 1,
+    }
+    found = {(name, labels): metrics.value(name, **dict(labels)) for name, labels in expected}
+    assert found == expected
+    text = metrics.exposition().decode()
+    for (name, _), _ in expected.items():
+        assert name in text
+
+
+def test_two_nodes_in_one_process_count_apart() -> None:
+    first, second = Metrics(), Metrics()
+    first.at(5)
+    assert (first.value("consilium_height"), second.value("consilium_height")) == (5, 0)
+    assert first.value("consilium_refused_total", code="never.seen") == 0
