@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice
 from typing import Any, Final, TypeVar
 
+from consilium.gateway.synthetic_layout import LAYOUTS, written
 from consilium.gateway.synthetic_terms import (
     ALLERGIES,
     CONDITIONS,
@@ -48,25 +47,6 @@ _T = TypeVar("_T")
 _Resource = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a bundle is written."""
-
-    indent: str | None
-    newline: str
-    colon: str
-    ascii_only: bool
-    escaped_slashes: bool
-
-
-LAYOUTS: Final = (
-    Layout(indent="  ", newline="\n", colon=": ", ascii_only=False, escaped_slashes=False),
-    Layout(indent=None, newline="", colon=":", ascii_only=False, escaped_slashes=False),
-    Layout(indent="\t", newline="\r\n", colon=" : ", ascii_only=False, escaped_slashes=True),
-    Layout(indent="    ", newline="\n", colon=":  ", ascii_only=True, escaped_slashes=True),
-)
-
-
 def generate_bundle(seed: int, resources: int = RESOURCES_DEFAULT) -> bytes:
     """One patient as a transaction bundle with exactly `resources` entries (at least RESOURCES_MIN).
 
@@ -88,7 +68,7 @@ def generate_bundle(seed: int, resources: int = RESOURCES_DEFAULT) -> bytes:
         ],
     }
     layout = LAYOUTS[seed % len(LAYOUTS)]
-    return (_written(bundle, layout, 0) + layout.newline).encode("utf-8")
+    return (written(bundle, layout) + layout.newline).encode("utf-8")
 
 
 def generate_population(seed: int, patients: int, resources: int = RESOURCES_DEFAULT) -> tuple[bytes, ...]:
@@ -387,23 +367,3 @@ class _Patient:
 def _concept(system: str, code: str, display: str | None = None) -> _Resource:
     coding = {"system": system, "code": code}
     return {"coding": [coding | {"display": display}], "text": display} if display else {"coding": [coding]}
-
-
-def _written(value: Any, layout: Layout, depth: int) -> str:
-    """JSON in a layout. The standard library's writer cannot keep the digits of a Decimal."""
-    if isinstance(value, dict):
-        parts = [f'"{name}"{layout.colon}{_written(item, layout, depth + 1)}' for name, item in value.items()]
-        return _enclosed("{", parts, "}", layout, depth)
-    if isinstance(value, list):
-        return _enclosed("[", [_written(item, layout, depth + 1) for item in value], "]", layout, depth)
-    if isinstance(value, Decimal):
-        return str(value)
-    text = json.dumps(value, ensure_ascii=layout.ascii_only)
-    return text.replace("/", "\\/") if layout.escaped_slashes else text
-
-
-def _enclosed(opening: str, parts: Sequence[str], closing: str, layout: Layout, depth: int) -> str:
-    if layout.indent is None:
-        return opening + ",".join(parts) + closing
-    inner = layout.newline + layout.indent * (depth + 1)
-    return opening + inner + f",{inner}".join(parts) + layout.newline + layout.indent * depth + closing

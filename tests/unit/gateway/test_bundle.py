@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from consilium.gateway.bundle import LIMITS, Bundle, parse_bundle, patient_key, read_bundle_file
 from consilium.gateway.problems import BundleRefused
-from consilium.gateway.synthetic import LAYOUTS, generate_bundle
+from consilium.gateway.synthetic import generate_bundle
+from consilium.gateway.synthetic_layout import LAYOUTS
 from consilium.ledger.errors import Refused
 
 Build = Callable[..., dict[str, Any]]

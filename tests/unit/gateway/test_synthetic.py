@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from consilium.gateway.bundle import parse_bundle
-from consilium.gateway.synthetic import LAYOUTS, RESOURCES_MIN, generate_bundle, generate_population
+from consilium.gateway.synthetic import RESOURCES_MIN, generate_bundle, generate_population
+from consilium.gateway.synthetic_layout import LAYOUTS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "gateway" / "synthetic.json"
 
