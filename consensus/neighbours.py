@@ -44,11 +44,11 @@ class Neighbours:
         """Ask the host to fetch blocks from `height` on, if a peer works above `beyond`; not too often."""
         if self._asked is not None and now.monotonic_ms < self._asked + CATCH_UP_EVERY_MS:
             return []
-        hint = max(self._ahead, key=lambda peer: self._ahead[peer], default=None)
-        if hint is None or self._ahead[hint] <= beyond:
+        hint = next((peer for peer, at in self._ahead.items() if at > beyond), None)
+        if hint is None:
             return []
         self._asked = now.monotonic_ms
-        # A peer that lied is not asked first again, unless it repeats its lie.
+        # Peers are asked in turn, whatever they claim: one that boasts of great heights must not be asked each time.
         del self._ahead[hint]
         return [CatchUp(height, hint)]
 

@@ -29,6 +29,7 @@ from consilium.consensus.messages import (
     view_change_digest,
 )
 from consilium.ledger.block import Block, Header, Seal
+from consilium.ledger.errors import Refused
 from simulation.chain import CHAIN_ID, digest_of
 from simulation.host import Host
 
@@ -96,7 +97,10 @@ class DoubleVoter(Attacker):
 
     def receive(self, source: int, raw: bytes) -> None:
         super().receive(source, raw)
-        message = decode_message(raw)
+        try:
+            message = decode_message(raw)
+        except Refused:
+            return
         if isinstance(message, PrePrepare | Prepare):
             height, view, block = message.height, message.view, message.block_hash
             for target in self.everyone:

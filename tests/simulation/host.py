@@ -84,7 +84,7 @@ class Host:
     def reset_memory(self) -> None:
         """What a crash takes."""
         self.pool: dict[bytes, bytes] = dict(self.disk.batches)
-        self.inbox: deque[Input] = deque()
+        self.inbox: deque[Input | Callable[[], None]] = deque()
         self.busy = False
         self.timers: dict[TimerKind, int] = {}
         self.held_asks: dict[bytes, int] = {}
@@ -157,8 +157,8 @@ class Host:
 
     # The driver's loop --------------------------------------------------------------------------------------------
 
-    def feed(self, event: Input) -> None:
-        """Give the replica an input, when it is its turn."""
+    def feed(self, event: Input | Callable[[], None]) -> None:
+        """Give the replica an input, or do something that must not fall between effects, when it is its turn."""
         self.inbox.append(event)
         if not self.busy:
             self.drain()
@@ -166,6 +166,9 @@ class Host:
     def drain(self) -> None:
         while self.inbox and self.alive and not self.busy:
             event = self.inbox.popleft()
+            if callable(event):
+                event()
+                continue
             try:
                 effects = self.replica.step(event, self.clock())
             except InvariantBroken as broken:
@@ -314,7 +317,10 @@ class Host:
         if self.executing:
             self.cluster.checkers.fail("driver", f"host {self.index} is told to decide twice")
         self.executing = True
-        self.later(self.world.rng.randint(0, 8), lambda: self.commit_decided(block, certificate))
+        self.later(
+            self.world.rng.randint(0, 8),
+            lambda: self.feed(partial(self.commit_decided, block, certificate)),
+        )
 
     def commit_decided(self, block: Block, certificate: CommitCertificate) -> None:
         self.executing = False
@@ -332,7 +338,7 @@ class Host:
         self.awaiting.clear()
         self.held_asks.clear()
         self.work = bool(self.uncommitted())
-        self.feed(Advanced(self.disk.chain.context(), self.work))
+        self.inbox.appendleft(Advanced(self.disk.chain.context(), self.work))
 
     # Receiving ----------------------------------------------------------------------------------------------------
 
@@ -363,7 +369,7 @@ class Host:
                     blocks = tuple((e.block, e.certificate, e.batches) for e in entries)
                     self.cluster.network.send(self.index, source, ("blocks", blocks))
             case ("blocks", tuple(blocks)):
-                self.sync(blocks)
+                self.feed(partial(self.sync, blocks))
 
     def committed_batch(self, digest: bytes) -> bytes | None:
         height = self.disk.chain.committed.get(digest)

@@ -7,6 +7,7 @@ all honest hosts within `progress_bound_ms`.
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,6 +85,9 @@ class Schedule:
             self._run()
         except Violated as violated:
             outcome.violation = str(violated)
+            outcome.story = list(self.world.lines)
+        except Exception:  # whatever else is raised is a bug of the product or of the simulator: it has a seed, too
+            outcome.violation = "bug: " + traceback.format_exc()
             outcome.story = list(self.world.lines)
         outcome.trace = self.world.trace
         outcome.events = self.world.events
