@@ -142,6 +142,19 @@ def test_a_changed_proof_fails(count: int, data: st.DataObject) -> None:
         assert not accepted(path=cut)
 
 
+def test_index_and_size_fix_the_length_of_the_path() -> None:
+    """Longer and shorter paths are refused even where they lead to the root that is asked for."""
+    leaf, x, y = merkle.leaf_hash(b"leaf"), bytes(32), b"\x01" * 32
+    for root in (merkle.node_hash(leaf, x), merkle.node_hash(x, leaf)):
+        assert not merkle.verify_inclusion(leaf, 0, 1, [x], root)
+        for top in (merkle.node_hash(root, y), merkle.node_hash(y, root)):
+            assert not merkle.verify_inclusion(leaf, 0, 2, [x, y], top)
+            assert not merkle.verify_inclusion(leaf, 1, 2, [x, y], top)
+        assert not merkle.verify_inclusion(leaf, 0, 4, [x], root)
+    assert not merkle.verify_inclusion(leaf, 0, 2, [], leaf)
+    assert not merkle.verify_inclusion(leaf, 0, 2, [x[:31]], merkle.node_hash(leaf, x[:31]))
+
+
 def test_a_node_is_no_leaf() -> None:
     """An inner node cannot be passed off as a leaf of a smaller tree: the domains differ."""
     leaves = leaves_of(4)

@@ -116,13 +116,58 @@ def test_every_version_equals_the_twin(blocks: list[dict[bytes, bytes | None]]) 
             assert verify_state_hashes(trie.root_hash_of(old_root), path, old_pairs.get(path), proof)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_growing_and_shrinking_across_the_size_of_a_bucket(seed: int) -> None:
+    """Each version aims at a size near the border, so that branches appear and collapse all the time."""
+    draw = random.Random(seed)
+    universe = list(dict.fromkeys(crowded_path(number) for number in range(90)))
+    nodes, root, pairs = Nodes(), None, dict[bytes, bytes]()
+    for version in range(14):
+        border = BUCKET_KEYS_MAX + draw.choice([-1, 0, 0, 1, 2])
+        size = draw.choice([0, 1, border, border, border, 60])
+        kept = draw.sample(sorted(pairs), min(size, len(pairs)))
+        added = draw.sample([path for path in universe if path not in pairs], max(0, size - len(kept)))
+        changed = [*added, *draw.sample(kept, len(kept) // 3)]
+        block: dict[bytes, bytes | None] = {path: None for path in pairs if path not in kept}
+        block.update({path: value_of(draw.randrange(10**6)) for path in changed})
+        for path, value in block.items():
+            pairs.pop(path, None)
+            if value is not None:
+                pairs[path] = value
+        update = trie.apply_hashes(nodes, root, version, list(block.items()))
+        nodes.take(update)
+        root = update.root
+        assert update.root_hash == twin_root(pairs)
+        fresh = Nodes()
+        apply_all(pairs, fresh)
+        assert {key[8:] for key in nodes.live()} == {key[8:] for key in fresh.stored}
+
+
+def test_bytes_that_look_like_a_key_inside_other_hashes() -> None:
+    """A bucket's bytes may contain a key's hash where no key stands: as a value hash, or across a border."""
+    first, second, third = value_of(1), value_of(2), value_of(3)
+    low, high = sorted([first, second])
+    inside = (low + high)[16:48]  # stands across the border of a key hash and a value hash
+    for hidden in (high, inside):
+        pairs = {low: high}
+        nodes = Nodes()
+        root = apply_all(pairs, nodes).root
+        for version, value in enumerate([third, first, None], start=1):
+            update = trie.apply_hashes(nodes, root, version, [(hidden, value)])
+            nodes.take(update)
+            root = update.root
+            now = pairs if value is None else {**pairs, hidden: value}
+            assert update.root_hash == twin_root(now)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(paths, st.integers(0, 3).map(value_of), max_size=120), st.randoms(use_true_random=False)
 )
 def test_the_root_does_not_depend_on_the_order(pairs: Pairs, draw: random.Random) -> None:
     nodes, root = Nodes(), None
-    extra = [crowded_path(number) for number in range(1000, 1040)]
+    # Long shared prefixes leave few endings: an extra path must be neither a wanted one nor there twice.
+    extra = [path for path in dict.fromkeys(map(crowded_path, range(1000, 1040))) if path not in pairs]
     steps: list[tuple[bytes, bytes | None]] = [*pairs.items(), *((path, value_of(0)) for path in extra)]
     draw.shuffle(steps)
     gone: list[tuple[bytes, bytes | None]] = [(path, None) for path in extra]
@@ -202,6 +247,48 @@ def test_proofs_of_the_wrong_shape_fail() -> None:
     assert not holds(present[:31], pairs[present], proof.steps, proof.bucket)
     # A branch is no bucket, a bucket no branch: the domains differ.
     assert not holds(present, None, proof.steps[:1], b"")
+
+
+def bucket_hash(*pairs: tuple[bytes, bytes]) -> bytes:
+    return Tag("consilium/state-bucket/1").digest(b"".join(key + value for key, value in pairs))
+
+
+def branch_hash(bitmap: int, *hashes: bytes) -> bytes:
+    return Tag("consilium/state-branch/1").digest(bitmap.to_bytes(2, "big"), *hashes)
+
+
+def test_a_root_over_a_malformed_tree_proves_nothing() -> None:
+    """Such roots are no honest network's; the verifier holds to the form of docs/state.md all the same."""
+    path, other, value, x = bytes(32), b"\x01" * 32, value_of(1), value_of(2)
+
+    def holds(root: bytes, value: bytes | None, steps: list[BranchStep], *pairs: tuple[bytes, bytes]) -> bool:
+        flat = b"".join(key + held for key, held in pairs)
+        return verify_state_hashes(root, path, value, TrieProof(tuple(steps), flat))
+
+    here, there = (path, value), (other, value)
+    assert holds(bucket_hash(here, there), value, [], here, there)
+    assert not holds(bucket_hash(there, here), value, [], there, here)  # not ascending
+    assert not holds(bucket_hash(here, here), value, [], here, here)  # twice
+    assert not holds(bucket_hash((path, x), here), value, [], (path, x), here)
+    # Not whole pairs.
+    odd = path + value + x
+    root = Tag("consilium/state-bucket/1").digest(odd)
+    assert not verify_state_hashes(root, path, value, TrieProof((), odd))
+    assert not verify_state_hashes(root, path, None, TrieProof((), odd))
+    # A bucket below slot 0 with a key that belongs below slot 1.
+    stray = (b"\x10" * 32, value)
+    step = BranchStep(0b11, x)
+    assert holds(branch_hash(0b11, bucket_hash(here), x), value, [step], here)
+    assert not holds(branch_hash(0b11, bucket_hash(here, stray), x), value, [step], here, stray)
+    assert not holds(branch_hash(0b11, bucket_hash(stray), x), None, [step], stray)
+    # The slot on the path is absent by the bitmap and has a bucket, or is present and has none.
+    assert not holds(branch_hash(0b10, bucket_hash(here), x), value, [BranchStep(0b10, x)], here)
+    assert not holds(branch_hash(0b11, x), None, [BranchStep(0b11, x)])
+    assert holds(branch_hash(0b10, x), None, [BranchStep(0b10, x)])
+    # More or fewer siblings than the bitmap says.
+    for siblings in (b"", x + x, x[:31]):
+        step = BranchStep(0b11, siblings)
+        assert not holds(branch_hash(0b11, bucket_hash(here), siblings), value, [step], here)
 
 
 def test_an_empty_state_has_the_empty_root_and_proves_absence() -> None:
