@@ -197,7 +197,7 @@ class Service:
     async def _placed(self, transaction: bytes) -> Place:
         """Where the transaction is, as soon as it is."""
         if transaction not in self._waiters and len(self._waiters) >= WAITERS_MAX:
-            raise Refused("rpc.overloaded", "too many clients wait for transactions")
+            raise Refused("rpc.busy", "too many clients wait for transactions")
         waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(transaction, []).append(waiter)
         until = self._mempool.valid_until(transaction)
