@@ -1,0 +1,168 @@
+"""What the chain's events tell of somebody: which records there are, which consents, who asked to read.
+
+Events are found by subject. They are the node's word: what must be proved is proved by a receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from consilium.client.rpc import BEFORE_ALL, EventAt, RpcClient
+from consilium.contracts import access, consent, records
+from consilium.ledger import codec
+from consilium.ledger.execution import EVENT_BYTES_MAX
+
+EVENTS_PER_CALL: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLine:
+    """A record that was anchored. It is visible once the last of its bundle's `count` records is."""
+
+    record: bytes
+    compartment: bytes
+    bundle: bytes
+    position: int
+    count: int
+    author: bytes
+    anchored_ms: int
+    transaction: bytes
+    visible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentLine:
+    """A consent that was granted; `revoked_ms` is None while it was not revoked."""
+
+    consent: bytes
+    patient: bytes
+    grantee: bytes
+    purposes: tuple[str, ...]
+    effect: str
+    compartments: tuple[bytes, ...] | None
+    not_before_ms: int
+    not_after_ms: int
+    granted_ms: int
+    revoked_ms: int | None
+    transaction: bytes
+
+    def standing(self, time_ms: int) -> str:
+        """`revoked`, `expired`, `pending` or `active` at a block time."""
+        if self.revoked_ms is not None:
+            return "revoked"
+        if time_ms >= self.not_after_ms:
+            return "expired"
+        return "pending" if time_ms < self.not_before_ms else "active"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLine:
+    """One verdict on one compartment: a line of the access log. `records` None means the whole compartment."""
+
+    time_ms: int
+    height: int
+    transaction: bytes
+    patient: bytes | None
+    reader: bytes
+    institution: bytes | None
+    purpose: str
+    allow: bool
+    basis: str
+    consent: bytes | None
+    compartment: bytes | None
+    records: int | None
+
+
+async def events_of(rpc: RpcClient, kinds: Sequence[str], subject: bytes) -> AsyncIterator[EventAt]:
+    """All events of these kinds about a subject, from the first to the newest."""
+    after = BEFORE_ALL
+    while True:
+        found = await rpc.events(after, EVENTS_PER_CALL, kinds, subject)
+        for item in found:
+            yield item
+        if len(found) < EVENTS_PER_CALL:
+            return
+        after = found[-1].cursor
+
+
+async def records_of(rpc: RpcClient, subject: bytes) -> list[RecordLine]:
+    """The records of a patient, or those that an institution authored, oldest first."""
+    lines: list[RecordLine] = []
+    complete: set[tuple[bytes, bytes]] = set()
+    async for item in events_of(rpc, (records.ANCHORED.name, records.COMPLETED.name), subject):
+        event = item.event
+        author = event.subjects[1]
+        if event.kind == records.COMPLETED.name:
+            completed = codec.decode(event.data, records.Completed, EVENT_BYTES_MAX)
+            complete.add((author, completed.bundle))
+            continue
+        data = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX)
+        lines.append(
+            RecordLine(
+                data.record,
+                data.compartment,
+                data.bundle,
+                data.position,
+                data.count,
+                author,
+                event.time_ms,
+                event.transaction,
+                visible=False,
+            )
+        )
+    return [replace(line, visible=(line.author, line.bundle) in complete) for line in lines]
+
+
+async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:
+    """The consents that a patient granted, or that a grantee was given, oldest first."""
+    lines: dict[bytes, ConsentLine] = {}
+    async for item in events_of(rpc, (consent.GRANTED.name, consent.REVOKED.name), subject):
+        event = item.event
+        if event.kind == consent.REVOKED.name:
+            revoked = codec.decode(event.data, consent.RevokeConsent, EVENT_BYTES_MAX)
+            if revoked.consent in lines:
+                lines[revoked.consent] = replace(lines[revoked.consent], revoked_ms=event.time_ms)
+            continue
+        data = codec.decode(event.data, consent.GrantConsent, EVENT_BYTES_MAX)
+        lines[data.consent] = ConsentLine(
+            data.consent,
+            event.subjects[0],
+            data.grantee,
+            tuple(data.purposes),
+            data.effect,
+            None if data.compartments is None else tuple(data.compartments),
+            data.not_before,
+            data.not_after,
+            event.time_ms,
+            None,
+            event.transaction,
+        )
+    return list(lines.values())
+
+
+async def accesses_of(rpc: RpcClient, subject: bytes) -> list[AccessLine]:
+    """The access log of a patient, or of a reader or institution: every verdict, allow and deny, oldest first."""
+    lines: list[AccessLine] = []
+    async for item in events_of(rpc, (access.DECIDED.name,), subject):
+        event = item.event
+        data = codec.decode(event.data, access.AccessDecided, EVENT_BYTES_MAX)
+        lines += [
+            AccessLine(
+                event.time_ms,
+                item.cursor.height,
+                event.transaction,
+                data.patient,
+                data.reader,
+                data.institution,
+                data.purpose,
+                line.allow,
+                line.basis,
+                line.consent,
+                line.compartment,
+                line.records,
+            )
+            for line in data.lines
+        ]
+    return lines

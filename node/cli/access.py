@@ -1,0 +1,81 @@
+"""`consilium access`: who asked to read, and what was decided."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from consilium.client.history import AccessLine, accesses_of
+from consilium.client.rpc import RpcClient
+from consilium.contracts.words import BASES
+from consilium.node.cli.inputs import JsonOption, NodeOption, Target, identity_id, target, when
+from consilium.node.cli.output import example, reporting, table
+
+app = typer.Typer(no_args_is_help=True, help="The access log.")
+
+
+@app.command("log", epilog=example("consilium access log --node demo/node-0 --patient 5b0c…"))
+def log(
+    node: NodeOption,
+    patient: Annotated[
+        str,
+        typer.Option(
+            "--patient",
+            metavar="ID",
+            help="The patient; or a reader: what they asked for.",
+            show_default=False,
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Show every verdict, allow and deny: when, who, for what purpose, on what basis.
+
+    Each line is a decision on the chain: `consilium receipt get` proves it by its transaction.
+    """
+    with reporting(as_json) as report:
+        lines = asyncio.run(_log(target(node), identity_id(patient)))
+        rows = [
+            (
+                when(line.time_ms),
+                line.reader.hex(),
+                line.purpose,
+                "ALLOW" if line.allow else "DENY",
+                BASES.get(line.basis, line.basis),
+                "all" if line.records is None else line.records,
+                line.transaction.hex(),
+            )
+            for line in lines
+        ]
+        columns = ("time", "reader", "purpose", "verdict", "basis", "records", "transaction")
+        report.result(
+            [_value(line) for line in lines],
+            lambda console: console.print(table(f"{len(lines)} verdicts", columns, rows)),
+        )
+
+
+async def _log(node: Target, subject: bytes) -> list[AccessLine]:
+    async with RpcClient(node.url) as rpc:
+        return await accesses_of(rpc, subject)
+
+
+def _value(line: AccessLine) -> dict[str, Any]:
+    return {
+        "time_ms": line.time_ms,
+        "height": line.height,
+        "transaction": line.transaction.hex(),
+        "patient": _hex(line.patient),
+        "reader": line.reader.hex(),
+        "institution": _hex(line.institution),
+        "purpose": line.purpose,
+        "allow": line.allow,
+        "basis": line.basis,
+        "consent": _hex(line.consent),
+        "compartment": _hex(line.compartment),
+        "records": line.records,
+    }
+
+
+def _hex(identifier: bytes | None) -> str | None:
+    return None if identifier is None else identifier.hex()

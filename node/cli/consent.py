@@ -1,0 +1,240 @@
+"""`consilium consent`: what a patient permits, and takes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from consilium.client import consenting
+from consilium.client.history import ConsentLine, consents_of
+from consilium.client.rpc import RpcClient
+from consilium.client.session import Session
+from consilium.client.wallet import Wallet
+from consilium.ledger.errors import Refused
+from consilium.node.cli.inputs import (
+    JsonOption,
+    NodeOption,
+    PassphraseFileOption,
+    Target,
+    WalletOption,
+    connected,
+    hexadecimal,
+    identity_id,
+    moment,
+    open_wallet,
+    purpose_code,
+    target,
+    when,
+)
+from consilium.node.cli.output import example, reporting, table
+
+app = typer.Typer(no_args_is_help=True, help="Grant, revoke and list consents.")
+
+
+@app.command(
+    "grant",
+    epilog=example(
+        "consilium consent grant --node demo/node-0 --wallet ada.wallet --grantee 9f3e… --purpose TREAT --until 30d"
+    ),
+)
+def grant(
+    node: NodeOption,
+    wallet_file: WalletOption,
+    grantee: Annotated[
+        str,
+        typer.Option(
+            "--grantee",
+            metavar="ID",
+            help="An institution or practitioner: id or did:key.",
+            show_default=False,
+        ),
+    ],
+    until: Annotated[
+        str,
+        typer.Option(
+            "--until",
+            metavar="TIME",
+            show_default=False,
+            help="30d, 12h, a date (its end, UTC), or 2026-12-31T18:00:00+01:00. From then on nothing is permitted.",
+        ),
+    ],
+    purposes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--purpose", help="A code of HL7's PurposeOfUse; may be given again.", show_default="TREAT"
+        ),
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="When it begins.", show_default="now")
+    ] = None,
+    deny: Annotated[bool, typer.Option("--deny", help="Deny instead: it wins over every permit.")] = False,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let somebody read, for these purposes, until then. Signed with the patient's wallet."""
+    with reporting(as_json) as report:
+        chosen = target(node)
+        now_ms = time.time_ns() // 1_000_000
+        codes = [purpose_code(one) for one in purposes or ["TREAT"]]
+        who = identity_id(grantee)
+        end_ms = moment(until, now_ms)
+        begin_ms = moment(begin, now_ms) if begin is not None else None
+        wallet = open_wallet(wallet_file, passphrase_file)
+        value = asyncio.run(_grant(chosen, wallet, who, codes, begin_ms, end_ms, deny))
+        report.result(
+            value,
+            lambda console: console.print(
+                f"consent {value['consent']}: {value['effect']} {who.hex()} "
+                f"for {', '.join(codes)} until {when(end_ms)}",
+                markup=False,
+            ),
+        )
+
+
+async def _grant(
+    node: Target,
+    wallet: Wallet,
+    grantee: bytes,
+    purposes: list[str],
+    begin_ms: int | None,
+    end_ms: int,
+    deny: bool,
+) -> dict[str, Any]:
+    async with connected(node) as (rpc, genesis):
+        if begin_ms is None:
+            # Block time, not this computer's: a clock that is fast must not make a consent that is not valid yet.
+            begin_ms = min(int((await rpc.status())["tip_time_ms"]), end_ms - 1)
+        identifier, committed = await consenting.grant(
+            Session(rpc, genesis, wallet),
+            grantee,
+            purposes,
+            not_before_ms=begin_ms,
+            not_after_ms=end_ms,
+            effect="deny" if deny else "permit",
+        )
+    return {
+        "consent": identifier.hex(),
+        "patient": wallet.identity.hex(),
+        "grantee": grantee.hex(),
+        "purposes": purposes,
+        "effect": "deny" if deny else "permit",
+        "not_before_ms": begin_ms,
+        "not_after_ms": end_ms,
+        "transaction": committed.id.hex(),
+        "height": committed.height,
+    }
+
+
+@app.command(
+    "revoke", epilog=example("consilium consent revoke 77a1… --node demo/node-0 --wallet ada.wallet")
+)
+def revoke(
+    consent: Annotated[str, typer.Argument(metavar="CONSENT", help="The consent's id.", show_default=False)],
+    node: NodeOption,
+    wallet_file: WalletOption,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a consent back: from that block on nothing is decided, and nothing released, on its ground."""
+    with reporting(as_json) as report:
+        identifier = hexadecimal(consent, 16, "a consent's id")
+        chosen = target(node)
+        value = asyncio.run(_revoke(chosen, open_wallet(wallet_file, passphrase_file), identifier))
+        report.result(
+            value,
+            lambda console: console.print(
+                f"consent {identifier.hex()} is revoked, at height {value['height']}", markup=False
+            ),
+        )
+
+
+async def _revoke(node: Target, wallet: Wallet, identifier: bytes) -> dict[str, Any]:
+    async with connected(node) as (rpc, genesis):
+        committed = await consenting.revoke(Session(rpc, genesis, wallet), identifier)
+    return {
+        "consent": identifier.hex(),
+        "transaction": committed.id.hex(),
+        "height": committed.height,
+        "revoked_ms": committed.time_ms,
+    }
+
+
+@app.command(
+    "list",
+    epilog=example(
+        "consilium consent list --node demo/node-0 --patient 5b0c…",
+        "consilium consent list --node demo/node-0 --wallet ada.wallet",
+    ),
+)
+def list_(
+    node: NodeOption,
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            "--patient", metavar="ID", help="The patient's (or a grantee's) id.", show_default=False
+        ),
+    ] = None,
+    wallet_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--wallet", metavar="FILE", help="The patient's wallet, in place of the id.", show_default=False
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the consents that a patient granted, with their standing now."""
+    with reporting(as_json) as report:
+        if (patient is None) == (wallet_file is None):
+            raise typer.BadParameter("give either --patient or --wallet")
+        chosen = target(node)
+        if wallet_file is not None:
+            subject = open_wallet(wallet_file, passphrase_file).identity
+        elif patient is not None:
+            subject = identity_id(patient)
+        else:
+            raise Refused("cli.bad_value", "nobody is named")
+        lines, time_ms = asyncio.run(_list(chosen, subject))
+        rows = [
+            (
+                line.consent.hex(),
+                line.effect,
+                line.grantee.hex(),
+                ", ".join(line.purposes),
+                when(line.not_before_ms),
+                when(line.not_after_ms),
+                line.standing(time_ms),
+            )
+            for line in lines
+        ]
+        columns = ("consent", "effect", "grantee", "purposes", "from", "until", "standing")
+        report.result(
+            [_value(line, time_ms) for line in lines],
+            lambda console: console.print(table(f"{len(lines)} consents", columns, rows)),
+        )
+
+
+async def _list(node: Target, subject: bytes) -> tuple[list[ConsentLine], int]:
+    async with RpcClient(node.url) as rpc:
+        return await consents_of(rpc, subject), int((await rpc.status())["tip_time_ms"])
+
+
+def _value(line: ConsentLine, time_ms: int) -> dict[str, Any]:
+    return {
+        "consent": line.consent.hex(),
+        "patient": line.patient.hex(),
+        "grantee": line.grantee.hex(),
+        "purposes": list(line.purposes),
+        "effect": line.effect,
+        "compartments": None if line.compartments is None else [one.hex() for one in line.compartments],
+        "not_before_ms": line.not_before_ms,
+        "not_after_ms": line.not_after_ms,
+        "granted_ms": line.granted_ms,
+        "revoked_ms": line.revoked_ms,
+        "standing": line.standing(time_ms),
+        "transaction": line.transaction.hex(),
+    }

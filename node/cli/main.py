@@ -1,0 +1,79 @@
+"""`consilium`: a group of commands per subject. Commands parse, call and print; `client` and `node` do the work.
+
+Groups are imported here and import lightly: `consilium node start` must not wait for what only an import needs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from consilium.ledger.catalogue import CATALOGUE
+from consilium.ledger.errors import Refused
+from consilium.node.cli import access, cluster, consent, keys, network, node, receipt, records
+from consilium.node.cli.inputs import JsonOption
+from consilium.node.cli.output import example, reporting, table
+
+app = typer.Typer(
+    name="consilium",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A permissioned peer-to-peer ledger for health records.",
+    epilog=example("consilium cluster create demo && consilium cluster start demo"),
+)
+app.add_typer(node.app, name="node")
+app.add_typer(network.app, name="network")
+app.add_typer(cluster.app, name="cluster")
+app.add_typer(keys.app, name="keys")
+app.add_typer(records.app, name="records")
+app.add_typer(consent.app, name="consent")
+app.add_typer(access.app, name="access")
+app.add_typer(receipt.app, name="receipt")
+
+
+@app.command("error", epilog=example("consilium error access.window_closed"))
+def explain_error(
+    code: Annotated[str | None, typer.Argument(help="The code; without it all are listed.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what an error code means and what to do."""
+    with reporting(as_json) as report:
+        if code is not None and code not in CATALOGUE:
+            near = difflib.get_close_matches(code, CATALOGUE, 3)
+            raise Refused(
+                "cli.unknown_code", f"{code[:80]!r}" + (f": did you mean {', '.join(near)}?" if near else "")
+            )
+        chosen = sorted(CATALOGUE) if code is None else [code]
+        values = [
+            {"code": one, "cause": CATALOGUE[one].cause, "remedy": CATALOGUE[one].remedy} for one in chosen
+        ]
+        if code is not None:
+            entry = CATALOGUE[code]
+            report.result(
+                values[0],
+                lambda console: console.print(f"{code}\ncause: {entry.cause}\nwhat to do: {entry.remedy}"),
+            )
+            return
+        rows = [(value["code"], value["cause"]) for value in values]
+        report.result(values, lambda console: console.print(table("Errors", ("code", "cause"), rows)))
+
+
+@app.command("version", epilog=example("consilium version"))
+def show_version(as_json: JsonOption = False) -> None:
+    """Show the version of this program."""
+    with reporting(as_json) as report:
+        number = version("consilium")
+        report.result({"version": number}, lambda console: console.print(f"consilium {number}"))
+
+
+def run() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,229 @@
+"""`consilium node`: make, complete, run and look at one node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from consilium.client.rpc import RpcClient
+from consilium.ledger.errors import Refused
+from consilium.node import files, founding
+from consilium.node.cli.inputs import (
+    INSTITUTION_VARIABLE,
+    JsonOption,
+    PassphraseFileOption,
+    node_config,
+    passphrase,
+    target,
+    when,
+)
+from consilium.node.cli.output import example, reporting, table
+from consilium.node.cluster import ALL_INTERFACES
+from consilium.node.config_sections import host_and_port
+from consilium.node.founding import Place
+
+GENERATED_BYTES: Final = 32
+GENERATED_FILE: Final = "passphrase"
+EOF_READ_BYTES: Final = 64
+
+app = typer.Typer(no_args_is_help=True, help="Make, run and look at one node.")
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The node's folder.", show_default=False)]
+
+
+@app.command(
+    "init",
+    epilog=example(
+        "consilium node init ./node --name 'St. Anna' --address node.st-anna.example:7100 --generate-passphrase"
+    ),
+)
+def init(
+    folder: FolderArgument,
+    name: Annotated[
+        str, typer.Option("--name", help="The institution's name, for people.", show_default=False)
+    ],
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", metavar="HOST:PORT", help="Where other nodes reach this one.", show_default=False
+        ),
+    ],
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="Where it listens for nodes.",
+            show_default="all interfaces, at the address's port",
+        ),
+    ] = None,
+    rpc: Annotated[
+        str, typer.Option("--rpc", metavar="HOST:PORT", help="Where its RPC listens.")
+    ] = "127.0.0.1:7200",
+    observer: Annotated[bool, typer.Option("--observer", help="Follow the chain, and do not vote.")] = False,
+    passphrase_file: PassphraseFileOption = None,
+    generate: Annotated[
+        bool,
+        typer.Option(
+            "--generate-passphrase", help=f"Make a passphrase, and keep it in DIR/{GENERATED_FILE}."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an institution's node: its keys, its wallet, its configuration.
+
+    Prints the founding card: public, for the other institutions. `consilium network found` makes a genesis of the
+    cards, and `consilium node join` completes the folder with it.
+    """
+    with reporting(as_json) as report:
+        place = Place(
+            address,
+            _address(listen) if listen else (ALL_INTERFACES, _address(address)[1]),
+            _address(rpc),
+            role="observer" if observer else "validator",
+        )
+        if generate:
+            secret, kept = secrets.token_hex(GENERATED_BYTES), GENERATED_FILE
+        else:
+            secret = passphrase(passphrase_file, "the institution's wallet", confirm=True)
+            kept = str(passphrase_file.resolve()) if passphrase_file is not None else ""
+        card = founding.make_folder(folder, name, place, secret, passphrase_file=kept)
+        if generate:
+            files.create_secret(folder / GENERATED_FILE, secret)
+        text = founding.card_to_json(card).decode()
+
+        def show(console: Console) -> None:
+            console.print(text, markup=False, end="")
+            report.note(f"kept as {folder / founding.CARD_FILE}; give it to whoever founds the network")
+            if not kept:
+                report.note(f"the node reads the wallet's passphrase from {INSTITUTION_VARIABLE}")
+
+        report.result({"folder": str(folder), "card": json.loads(text)}, show)
+
+
+@app.command(
+    "join", epilog=example("consilium node join ./node --genesis genesis.json st-anna.json charite.json")
+)
+def join(
+    folder: FolderArgument,
+    genesis_file: Annotated[
+        Path, typer.Option("--genesis", metavar="FILE", help="The network's genesis.", show_default=False)
+    ],
+    cards: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CARD...", help="Founding cards of the other nodes.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Complete a node's folder with the network's genesis and the other nodes' addresses, and make its stores."""
+    with reporting(as_json) as report:
+        from consilium.node.wire import init_stores
+
+        genesis = founding.read_genesis(genesis_file)
+        config = founding.join(folder, genesis, [founding.read_card(path) for path in cards or []])
+        init_stores(config)
+        chain_id = genesis.chain_id.hex()
+        report.result(
+            {"folder": str(folder), "network": genesis.network, "chain_id": chain_id},
+            lambda console: console.print(
+                f"{folder} belongs to {genesis.network}, chain {chain_id}", markup=False
+            ),
+        )
+
+
+@app.command("start", epilog=example("consilium node start demo/node-0"))
+def start(
+    folder: FolderArgument,
+    stop_on_eof: Annotated[
+        bool,
+        typer.Option("--stop-on-eof", help="End when standard input ends: for programs that own the node."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a node until it is asked to stop (SIGTERM, Ctrl-C). It logs to standard error.
+
+    Status 0: it was stopped. 4: it contradicts itself or the network, and must not go on. The ports that it got are
+    in DIR/data/ports.json.
+    """
+    with reporting(as_json) as report:
+        from consilium.node.logs import configure_logging
+        from consilium.node.wire import run_node
+
+        config = node_config(folder)
+        configure_logging(config.log.level, config.log.format)
+
+        async def serve() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop.set)
+            if stop_on_eof:
+                loop.add_reader(sys.stdin.fileno(), _until_eof, loop, stop)
+            await run_node(config, stop)
+
+        asyncio.run(serve())
+        if as_json:
+            report.result({"stopped": True}, lambda console: None)
+
+
+@app.command("status", epilog=example("consilium node status demo/node-0"))
+def status(
+    node: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|URL", help="The node's folder, or its RPC's address.", show_default=False
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a node says of itself. Status 1: it is not healthy; 3: it does not answer."""
+    with reporting(as_json) as report:
+        value = asyncio.run(_status(node))
+        report.result(value, lambda console: console.print(table("Node", ("what", "value"), _rows(value))))
+        if not value.get("healthy", False):
+            raise typer.Exit(1)
+
+
+async def _status(node: str) -> dict[str, Any]:
+    chosen = target(node)
+    async with RpcClient(chosen.url) as rpc:
+        return await rpc.status()
+
+
+def _rows(value: dict[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, item in value.items():
+        if name == "tip_time_ms":
+            rows.append(("tip_time", when(int(item))))
+        elif isinstance(item, list):
+            reached = sum(1 for one in item if isinstance(one, dict) and one.get("connected"))
+            rows.append((name, f"{len(item)}, {reached} connected"))
+        elif isinstance(item, dict):
+            rows.append((name, ", ".join(f"{inner}: {item[inner]}" for inner in item)))
+        else:
+            rows.append((name, str(item)))
+    return rows
+
+
+def _until_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    with contextlib.suppress(BlockingIOError):
+        if not os.read(sys.stdin.fileno(), EOF_READ_BYTES):
+            loop.remove_reader(sys.stdin.fileno())
+            stop.set()
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        return host_and_port(text)
+    except ValueError as error:
+        raise Refused("founding.bad_address", f"{text!r}: {error}") from None

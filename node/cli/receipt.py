@@ -1,0 +1,181 @@
+"""`consilium receipt`: get a proof of one fact, and check it with the genesis file alone."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from consilium.client.rpc import RpcClient
+from consilium.contracts.words import describe_entry, describe_operation, describe_receipt
+from consilium.ledger.errors import Refused
+from consilium.ledger.genesis import Genesis
+from consilium.ledger.receipt import RECEIPT_BYTES_MAX, Proved, verify_receipt
+from consilium.ledger.state import STATE_KEY_BYTES_MAX
+from consilium.node import files, founding
+from consilium.node.cli.inputs import (
+    JsonOption,
+    NodeOption,
+    Target,
+    hexadecimal,
+    target,
+    transaction_id,
+    when,
+)
+from consilium.node.cli.output import example, reporting
+
+app = typer.Typer(no_args_is_help=True, help="Proofs of single facts that verify offline.")
+
+
+class Kind(StrEnum):
+    """What a receipt is to prove."""
+
+    verdict = "verdict"
+    transaction = "transaction"
+    state = "state"
+
+
+@app.command(
+    "get",
+    epilog=example("consilium receipt get 41d8… --node demo/node-0 --out decision.receipt"),
+)
+def get(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="A transaction's id; for state, the key.", show_default=False),
+    ],
+    node: NodeOption,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where the receipt goes.", show_default=False)
+    ],
+    kind: Annotated[
+        Kind,
+        typer.Option("--kind", help="What became of a transaction; that it is in a block; or a state entry."),
+    ] = Kind.verdict,
+    height: Annotated[
+        int | None,
+        typer.Option("--height", min=0, help="For state: as of this height.", show_default="newest"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Get a receipt from a node and check it. It stays good without the node, or any node."""
+    with reporting(as_json) as report:
+        if height is not None and kind is not Kind.state:
+            raise typer.BadParameter("--height is for --kind state")
+        chosen = target(node)
+        raw, genesis = asyncio.run(_get(chosen, kind, subject, height))
+        proved = verify_receipt(raw, genesis)
+        try:
+            files.write_atomically(out, raw)
+        except OSError as error:
+            raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+        value = {"file": str(out), "bytes": len(raw), **_value(proved)}
+        report.result(
+            value,
+            lambda console: console.print(f"{out}: {len(raw)} bytes, proves: {_title(proved)}", markup=False),
+        )
+
+
+async def _get(node: Target, kind: Kind, subject: str, height: int | None) -> tuple[bytes, Genesis]:
+    if kind is Kind.state:
+        if not 2 <= len(subject) <= 2 * STATE_KEY_BYTES_MAX or len(subject) % 2:
+            raise Refused(
+                "cli.bad_value", f"a state key has 1 to {STATE_KEY_BYTES_MAX} bytes, in hexadecimal"
+            )
+        key = hexadecimal(subject, len(subject) // 2, "a state key")
+    else:
+        key = transaction_id(subject)
+    async with RpcClient(node.url) as rpc:
+        match kind:
+            case Kind.verdict:
+                raw = await rpc.verdict_receipt(key)
+            case Kind.transaction:
+                raw = await rpc.transaction_receipt(key)
+            case Kind.state:
+                raw = await rpc.state_receipt(key, height)
+        if node.config is not None and node.config.genesis_path.exists():
+            return raw, founding.read_genesis(node.config.genesis_path)
+        return raw, await rpc.genesis()
+
+
+@app.command("verify", epilog=example("consilium receipt verify decision.receipt --genesis genesis.json"))
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The receipt.", show_default=False)],
+    genesis_file: Annotated[
+        Path, typer.Option("--genesis", metavar="FILE", help="The network's genesis.", show_default=False)
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a receipt with the genesis file alone, offline, and say what it proves. Status 1: it proves nothing."""
+    with reporting(as_json) as report:
+        genesis = founding.read_genesis(genesis_file)
+        raw = _bytes_of(file)
+        try:
+            proved = verify_receipt(raw, genesis)
+        except Refused as refusal:
+            if refusal.code.startswith("codec."):
+                raise Refused(
+                    "receipt.invalid", f"{file} is no receipt, or was changed ({refusal})"
+                ) from None
+            raise
+        words = _words(proved)
+        value = {"valid": True, "network": genesis.network, **_value(proved), "words": words}
+
+        def show(console: Any) -> None:
+            console.print(f"Proved for {genesis.network}: {_title(proved)}", markup=False)
+            for line in words:
+                console.print(line, markup=False)
+
+        report.result(value, show)
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(RECEIPT_BYTES_MAX + 1)
+    except OSError as error:
+        raise Refused("cli.unreadable", f"{file}: {error.strerror}") from None
+    if len(raw) > RECEIPT_BYTES_MAX:
+        raise Refused("receipt.invalid", f"{file} has more than {RECEIPT_BYTES_MAX} bytes")
+    return raw
+
+
+def _title(proved: Proved) -> str:
+    place = f"at height {proved.height}, certified {when(proved.time_ms)}"
+    if proved.kind == "state":
+        return f"a state entry {place}"
+    identifier = proved.transaction_id.hex() if proved.transaction_id is not None else "unknown"
+    what = "what became of transaction" if proved.kind == "verdict" else "inclusion of transaction"
+    return f"{what} {identifier} {place}"
+
+
+def _words(proved: Proved) -> list[str]:
+    """What is proved, in the contracts' words."""
+    if proved.leaf is not None and proved.transaction is not None:
+        return describe_receipt(proved.leaf, list(proved.transaction.operations))
+    if proved.transaction is not None:
+        return [line for one in proved.transaction.operations for line in describe_operation(one)]
+    if proved.key is None or proved.value is None:
+        return ["There is no entry under this key."]
+    return describe_entry(proved.key, proved.value)
+
+
+def _value(proved: Proved) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "kind": proved.kind,
+        "chain_id": proved.chain_id.hex(),
+        "height": proved.height,
+        "certified_height": proved.certified_height,
+        "time_ms": proved.time_ms,
+    }
+    if proved.transaction_id is not None:
+        value["transaction"] = proved.transaction_id.hex()
+    if proved.leaf is not None:
+        value["code"] = proved.leaf.code
+    if proved.key is not None:
+        value["key"] = proved.key.hex()
+        value["value"] = proved.value.hex() if proved.value is not None else None
+    return value

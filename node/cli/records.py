@@ -1,0 +1,336 @@
+"""`consilium records`: import FHIR bundles, list what is anchored, read what the ledger allows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from consilium.client import charts
+from consilium.client.charts import Slice
+from consilium.client.history import RecordLine, records_of
+from consilium.client.reading import Opened
+from consilium.client.rpc import RpcClient
+from consilium.client.session import Session
+from consilium.client.wallet import Wallet
+from consilium.contracts.words import describe_verdict
+from consilium.ledger.errors import Refused
+from consilium.node import files
+from consilium.node.cli.inputs import (
+    JsonOption,
+    NodeOption,
+    PassphraseFileOption,
+    Target,
+    connected,
+    hexadecimal,
+    identity_id,
+    open_wallet,
+    optional_passphrase,
+    passphrase,
+    purpose_code,
+    target,
+    when,
+)
+from consilium.node.cli.output import Report, example, reporting, table
+
+SECRET_MODE = 0o600
+
+app = typer.Typer(no_args_is_help=True, help="Import, list and read records.")
+
+
+# --- import ---------------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    "import",
+    epilog=example(
+        "consilium records import ada.json --node demo/node-0 --patient-wallet ada.wallet",
+        "consilium records import exports/*.json --node demo/node-0 --patients patients/",
+    ),
+)
+def import_(
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE...", help="FHIR R4 transaction bundles, JSON.", show_default=False),
+    ],
+    node: NodeOption,
+    patient_wallet: Annotated[
+        Path | None,
+        typer.Option(
+            "--patient-wallet", metavar="FILE", help="The patient's own wallet.", show_default=False
+        ),
+    ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(
+            "--patients",
+            metavar="DIR",
+            show_default=False,
+            help="A folder of wallets, one for each patient; missing ones are made.",
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check, seal, store and anchor FHIR bundles, as the node's institution.
+
+    Every file is checked before the first is imported: a bundle that is invalid, or about two patients, is refused
+    whole, and nothing is sealed. A patient's account is opened when the first bundle comes: either the patient's own
+    wallet, or one that the institution keeps in a folder for now. Status 2: a file is bad.
+    """
+    with reporting(as_json) as report:
+        if (patient_wallet is None) == (patients is None):
+            raise typer.BadParameter("give either --patient-wallet or --patients")
+        # FHIR's models take a second to import: only this command pays for it.
+        from consilium.node import intake
+
+        chosen = target(node)
+        with report.progress("checking") as bar:
+            done = iter(range(1, len(bundles) + 1))
+            checked = intake.check_files(bundles, lambda path: bar(next(done), len(bundles)))
+        accounts: intake.Accounts
+        if patient_wallet is not None:
+            accounts = intake.SingleAccount(patient_wallet, passphrase(passphrase_file, str(patient_wallet)))
+            # Both bundles' patient and the passphrase are known to be right before anything is sent.
+            for file in checked:
+                accounts.patient(file.bundle.patient_key)
+        else:
+            accounts = intake.FolderAccounts.open(patients or Path(), optional_passphrase(passphrase_file))
+        institution = chosen.institution()
+
+        async def run() -> list[intake.Taken]:
+            async with connected(chosen) as (rpc, genesis):
+                take = intake.Intake(rpc, genesis, institution, accounts).take
+                taken = []
+                for file in checked:
+                    with report.progress(file.path.name) as progress:
+                        taken.append(await take(file, progress))
+                return taken
+
+        taken = asyncio.run(run())
+        values = [
+            {
+                "file": str(one.path),
+                "patient": one.imported.patient.hex(),
+                "bundle": one.imported.bundle.hex(),
+                "compartment": one.imported.compartment.hex(),
+                "records": [record.hex() for record in one.imported.records],
+                "transactions": [transaction.hex() for transaction in one.imported.transactions],
+                "height": one.imported.height,
+            }
+            for one in taken
+        ]
+        rows = [
+            (one.path.name, one.imported.patient.hex(), len(one.imported.records), one.imported.bundle.hex())
+            for one in taken
+        ]
+        report.result(
+            values,
+            lambda console: console.print(table("Imported", ("file", "patient", "records", "bundle"), rows)),
+        )
+
+
+# --- list -----------------------------------------------------------------------------------------------------------
+
+
+@app.command("list", epilog=example("consilium records list --node demo/node-1 --patient 5b0c…"))
+def list_(
+    node: NodeOption,
+    patient: Annotated[
+        str, typer.Option("--patient", metavar="ID", help="The patient's id or did:key.", show_default=False)
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """List a patient's records: ids and commitments. What they are about, only their readers know."""
+    with reporting(as_json) as report:
+        lines = asyncio.run(_list(target(node), identity_id(patient)))
+        rows = [
+            (line.record.hex(), when(line.anchored_ms), line.author.hex(), line.bundle.hex(), _place(line))
+            for line in lines
+        ]
+        report.result(
+            [_record_value(line) for line in lines],
+            lambda console: console.print(
+                table(f"{len(lines)} records", ("record", "anchored", "author", "bundle", "place"), rows)
+            ),
+        )
+
+
+async def _list(node: Target, patient: bytes) -> list[RecordLine]:
+    async with RpcClient(node.url) as rpc:
+        return await records_of(rpc, patient)
+
+
+def _place(line: RecordLine) -> str:
+    place = f"{line.position + 1} of {line.count}"
+    return place if line.visible else f"{place}, bundle incomplete"
+
+
+def _record_value(line: RecordLine) -> dict[str, Any]:
+    return {
+        "record": line.record.hex(),
+        "compartment": line.compartment.hex(),
+        "bundle": line.bundle.hex(),
+        "position": line.position,
+        "count": line.count,
+        "author": line.author.hex(),
+        "anchored_ms": line.anchored_ms,
+        "transaction": line.transaction.hex(),
+        "visible": line.visible,
+    }
+
+
+# --- read -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What a reading brought so far."""
+
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
+
+
+@app.command(
+    "read",
+    epilog=example(
+        "consilium records read --node demo/node-1 --custodian demo/node-0 --patient 5b0c… --purpose TREAT --out chart/"
+    ),
+)
+def read(
+    node: NodeOption,
+    custodian: Annotated[
+        str,
+        typer.Option(
+            "--custodian", metavar="DIR|URL", help="The node that keeps the records.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the records go.", show_default=False)
+    ],
+    purpose: Annotated[str, typer.Option("--purpose", help="Why: a code of HL7's PurposeOfUse.")] = "TREAT",
+    record: Annotated[
+        list[str] | None,
+        typer.Option("--record", metavar="ID", help="A record; may be given again.", show_default=False),
+    ] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option("--patient", metavar="ID", help="All records of this patient.", show_default=False),
+    ] = None,
+    wallet_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--wallet", metavar="FILE", help="The reader's wallet.", show_default="the node's institution"
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the ledger to read, and fetch and open what it allows.
+
+    Every request is decided on the chain and stands in the patient's access log, allowed or not. Each record's bytes
+    are written, as its author sealed them, to a file of its own. Status 1: something was denied.
+    """
+    with reporting(as_json) as report:
+        if (not record) == (patient is None):
+            raise typer.BadParameter("give either --record or --patient")
+        named = [hexadecimal(one, 16, "a record's id") for one in record or []]
+        whose = identity_id(patient) if patient is not None else None
+        chosen, keeper = target(node), target(custodian)
+        purpose_code(purpose)
+        reader = chosen.institution() if wallet_file is None else open_wallet(wallet_file, passphrase_file)
+        try:
+            out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+        found = asyncio.run(_read(report, chosen, keeper, reader, purpose, named, whose, out))
+        value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
+        report.result(value, lambda console: _show_reading(console, found, out))
+        if found.denied:
+            report.error("access.not_allowed", found.denied[0])
+            raise typer.Exit(1)
+
+
+async def _read(
+    report: Report,
+    node: Target,
+    custodian: Target,
+    reader: Wallet,
+    purpose: str,
+    named: Sequence[bytes],
+    patient: bytes | None,
+    out: Path,
+) -> _Reading:
+    found = _Reading()
+    async with connected(node) as (rpc, genesis), RpcClient(custodian.url) as keeper:
+        session = Session(rpc, genesis, reader)
+        slices = (
+            charts.read_records(session, keeper, purpose, named)
+            if patient is None
+            else charts.read_patient(session, keeper, purpose, patient)
+        )
+        with report.progress("reading") as bar:
+            async for slice_ in slices:
+                await _keep(slice_, found, out)
+                bar(len(found.files), max(len(named), len(found.files)))
+    return found
+
+
+async def _keep(slice_: Slice, found: _Reading, out: Path) -> None:
+    asked = slice_.asked
+    verdicts = [describe_verdict(verdict) for verdict in asked.decision.verdicts]
+    found.requests.append(
+        {
+            "transaction": asked.transaction.hex(),
+            "height": asked.height,
+            "verdicts": [
+                {
+                    "allow": verdict.allow,
+                    "basis": verdict.basis,
+                    "patient": verdict.patient.hex() if verdict.patient else None,
+                    "compartment": verdict.compartment.hex() if verdict.compartment else None,
+                    "consent": verdict.consent.hex() if verdict.consent else None,
+                    "words": words,
+                }
+                for verdict, words in zip(asked.decision.verdicts, verdicts, strict=True)
+            ],
+        }
+    )
+    found.denied += [
+        words for verdict, words in zip(asked.decision.verdicts, verdicts, strict=True) if not verdict.allow
+    ]
+    for opened in slice_.opened:
+        found.files.append(await asyncio.to_thread(_write, opened, out))
+
+
+def _write(opened: Opened, out: Path) -> dict[str, Any]:
+    fields = opened.header.fields
+    suffix = "json" if fields.media_type.endswith("json") else "bin"
+    path = out / f"{opened.record.hex()}.{suffix}"
+    try:
+        files.write_atomically(path, opened.payload, SECRET_MODE)
+    except OSError as error:
+        raise Refused("cli.unwritable", f"{path}: {error.strerror}") from None
+    return {
+        "record": opened.record.hex(),
+        "file": str(path),
+        "bytes": len(opened.payload),
+        "resource_type": fields.resource_type,
+        "resource_id": fields.resource_id,
+        "full_url": fields.full_url,
+    }
+
+
+def _show_reading(console: Console, found: _Reading, out: Path) -> None:
+    for request in found.requests:
+        for verdict in request["verdicts"]:
+            console.print(verdict["words"], markup=False)
+    if found.files:
+        total = sum(one["bytes"] for one in found.files)
+        console.print(f"{len(found.files)} records, {total} bytes, in {out}", markup=False)

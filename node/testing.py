@@ -1,0 +1,324 @@
+"""A real cluster for integration tests, here and in other people's projects: real processes, TLS, consensus, disks.
+
+    async with LocalCluster(nodes=4) as cluster:
+        session = cluster.session(0, cluster.institution(0))
+        await cluster.kill(2)
+        await cluster.commit(0)
+        await cluster.restart(2)
+        await cluster.wait_height(await cluster.height(0), nodes=[2])
+
+Nothing is left behind, whatever happens to the test: the nodes are asked to end, then made to; should this program
+itself be killed, they see their standard input close, and go. A node that died by itself fails the test at the end.
+`cuttable=True` puts links between the nodes that `cut_off` and `partition` can cut; the cluster's event loop then
+carries its traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from consilium.client import recording
+from consilium.client import wallet as wallets
+from consilium.client.rpc import Committed, RpcClient
+from consilium.client.session import Session
+from consilium.client.wallet import Wallet
+from consilium.ledger.errors import Refused
+from consilium.ledger.genesis import Genesis
+from consilium.node import cluster, files, founding, processes
+from consilium.node.cluster import NodeFolder
+from consilium.node.config import write_peers
+from consilium.node.config_sections import Peer
+from consilium.node.links import Network
+from consilium.node.ports import LOOPBACK, Reservation
+from consilium.node.processes import Child
+
+START_TIMEOUT_S: Final = 60.0
+WAIT_TIMEOUT_S: Final = 30.0
+END_TIMEOUT_S: Final = 10.0
+POLL_S: Final = 0.05
+"""Nodes are other processes: how high they are can only be asked."""
+
+
+class LocalCluster:
+    """See the module. `folder` is made (or found empty) and removed at the end unless `keep`; `settings` are further
+    keys of every node's configuration, by section."""
+
+    def __init__(
+        self,
+        nodes: int = 4,
+        folder: Path | None = None,
+        *,
+        keep: bool = False,
+        cuttable: bool = False,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.size = nodes
+        self.clients: list[RpcClient] = []
+        """A client of each node, with its token: `clients[i]`."""
+        self.nodes: list[NodeFolder] = []
+        self._keep = keep
+        self._cuttable = cuttable
+        self._settings = settings
+        self._made = None if folder is not None else Path(tempfile.mkdtemp(prefix="consilium-"))
+        self.folder = folder if folder is not None else self._made / "cluster" if self._made else Path()
+        self._children: dict[int, Child] = {}
+        self._paused: set[int] = set()
+        self._died: dict[int, str] = {}
+        self._reserved: Reservation | None = None
+        self._network: Network | None = None
+        self._genesis: Genesis | None = None
+
+    async def __aenter__(self) -> LocalCluster:
+        try:
+            self._reserved = Reservation(2 * self.size)
+            self.nodes = await asyncio.to_thread(
+                cluster.create_cluster,
+                self.folder,
+                self.size,
+                settings=self._settings,
+                ports=self._reserved.ports,
+            )
+            self._genesis = cluster.cluster_genesis(self.folder)
+            if self._cuttable:
+                await self._link(self._reserved.ports[::2])
+            self._reserved.yield_to_nodes()
+            for node in self.nodes:
+                self._start(node)
+            await self._ready(self.nodes)
+            for node in self.nodes:
+                client = RpcClient(node.url(), node.token())
+                self.clients.append(await client.__aenter__())
+        except BaseException:
+            await self._end(failed=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._end(failed=kind is not None)
+
+    @property
+    def genesis(self) -> Genesis:
+        """The network's genesis document."""
+        if self._genesis is None:
+            raise RuntimeError(
+                "LocalCluster is an async context manager: `async with LocalCluster() as cluster`"
+            )
+        return self._genesis
+
+    @property
+    def genesis_path(self) -> Path:
+        """The genesis document's file, for offline verification."""
+        return self.folder / cluster.GENESIS_FILE
+
+    def institution(self, index: int) -> Wallet:
+        """The wallet of the institution that runs a node."""
+        path = self.nodes[index].path
+        passphrase = files.read_secret(path / cluster.PASSPHRASE_FILE)
+        return wallets.load(path / founding.WALLET_FILE, passphrase)
+
+    def session(self, index: int, wallet: Wallet | None = None) -> Session:
+        """A session with a node, of a wallet or of the node's own institution."""
+        return Session(self.clients[index], self.genesis, wallet or self.institution(index))
+
+    def log(self, index: int, lines: int = processes.LOG_TAIL_LINES) -> str:
+        """The last lines that a node logged."""
+        return processes.log_tail(self.nodes[index].path, lines)
+
+    def pid(self, index: int) -> int | None:
+        """The number of a node's process, while it runs."""
+        child = self._children.get(index)
+        return child.process.pid if child is not None and child.process.poll() is None else None
+
+    # --- what happens to nodes --------------------------------------------------------------------------------------
+
+    async def kill(self, index: int) -> None:
+        """End a node at once (SIGKILL), as a power cut would end it; what it wrote to the system stays written."""
+        child = self._children.pop(index)
+        self._paused.discard(index)
+        self._note_death(index, child)
+        child.mark.send(signal.SIGKILL)
+        await asyncio.to_thread(child.process.wait, END_TIMEOUT_S)
+        processes.forget(self.nodes[index].path)
+
+    async def stop_node(self, index: int) -> None:
+        """Ask a node to end (SIGTERM), and wait until it has. Raises TimeoutError where it does not."""
+        child = self._children.pop(index)
+        await self.resume(index)
+        self._note_death(index, child)
+        child.mark.send(signal.SIGTERM)
+        try:
+            await asyncio.to_thread(child.process.wait, END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._children[index] = child
+            raise TimeoutError(f"node-{index} did not stop within {END_TIMEOUT_S:g} s") from None
+        processes.forget(self.nodes[index].path)
+
+    async def pause(self, index: int) -> None:
+        """Freeze a node (SIGSTOP): it holds its connections and answers nothing."""
+        self._children[index].mark.send(signal.SIGSTOP)
+        self._paused.add(index)
+
+    async def resume(self, index: int) -> None:
+        """Let a frozen node go on."""
+        if index in self._paused:
+            self._paused.discard(index)
+            child = self._children.get(index)
+            if child is not None:
+                child.mark.send(signal.SIGCONT)
+
+    async def restart(self, index: int, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start a node that was ended, or end it and start it, on its folder as it is; wait until it is healthy."""
+        if index in self._children:
+            await self.stop_node(index)
+        self._start(self.nodes[index])
+        await self._ready([self.nodes[index]], timeout_s)
+
+    def cut_off(self, *indexes: int) -> None:
+        """Cut these nodes off from every other node; their RPC still answers. The rest reach each other."""
+        rest = [index for index in range(self.size) if index not in indexes]
+        self.partition(rest)
+
+    def partition(self, *groups: Iterable[int]) -> None:
+        """Let nodes of one group reach each other and nobody else; a node in no group is alone."""
+        if self._network is None:
+            raise RuntimeError("only a LocalCluster(cuttable=True) has links that can be cut")
+        self._network.partition(*groups)
+
+    def heal(self) -> None:
+        """Let everybody reach everybody again."""
+        if self._network is not None:
+            self._network.heal()
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    async def height(self, index: int) -> int:
+        """The height of a node's tip."""
+        return int((await self.clients[index].status())["height"])
+
+    async def wait_height(
+        self, height: int, nodes: Sequence[int] | None = None, timeout_s: float = WAIT_TIMEOUT_S
+    ) -> None:
+        """Wait until the nodes (default: all that run and are not paused) have reached a height.
+
+        Raises TimeoutError, which says how far each came.
+        """
+        waiting = list(nodes) if nodes is not None else self._awake()
+        reached: dict[int, int] = {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(self._climb(index, height, reached) for index in waiting))
+        except TimeoutError:
+            came = ", ".join(f"node-{index} {reached.get(index, 'unknown')}" for index in waiting)
+            raise TimeoutError(f"height {height} was not reached in {timeout_s:g} s: {came}") from None
+
+    async def wait_progress(
+        self, blocks: int = 1, nodes: Sequence[int] | None = None, timeout_s: float = WAIT_TIMEOUT_S
+    ) -> None:
+        """Wait until the nodes are `blocks` higher than the highest of them is now. An idle chain grows by its
+        heartbeats only: `commit` makes it grow at once."""
+        waiting = list(nodes) if nodes is not None else self._awake()
+        top = max([await self.height(index) for index in waiting])
+        await self.wait_height(top + blocks, waiting, timeout_s)
+
+    async def commit(self, index: int = 0, timeout_s: float = WAIT_TIMEOUT_S) -> Committed:
+        """Commit a harmless transaction by way of a node: its institution enrols an application that nobody uses.
+
+        Raises TimeoutError where it is not committed in time.
+        """
+        newcomer = Wallet.create("application", "application")
+        session = self.session(index)
+        async with asyncio.timeout(timeout_s):
+            return await session.submit([recording.enrolment(session, "application", newcomer)])
+
+    # --- within -----------------------------------------------------------------------------------------------------
+
+    async def _link(self, p2p_ports: Sequence[int]) -> None:
+        """Let every node dial the others by way of links."""
+        self._network = Network(p2p_ports)
+        await self._network.start()
+        cards = [node.card() for node in self.nodes]
+        for node in self.nodes:
+            peers = [
+                Peer(
+                    key=card.node_key,
+                    address=f"{LOOPBACK}:{self._network.ports[node.index, target]}",
+                    name=card.name,
+                )
+                for target, card in enumerate(cards)
+                if target != node.index
+            ]
+            write_peers(node.config().peers_path, peers)
+
+    def _start(self, node: NodeFolder) -> None:
+        cluster.forget_ports(node.config())
+        self._children[node.index] = processes.start_node(node.path, owned=True)
+
+    async def _ready(self, nodes: Sequence[NodeFolder], timeout_s: float = START_TIMEOUT_S) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(
+                    *(cluster.wait_healthy(node, self._children[node.index].mark) for node in nodes)
+                )
+        except TimeoutError:
+            tails = "\n".join(f"{node.name}:\n{self.log(node.index)}" for node in nodes)
+            raise TimeoutError(f"not healthy after {timeout_s:g} s\n{tails}") from None
+
+    async def _climb(self, index: int, height: int, reached: dict[int, int]) -> None:
+        while reached.get(index, -1) < height:
+            with contextlib.suppress(Refused):
+                reached[index] = await self.height(index)
+            await asyncio.sleep(POLL_S)
+
+    def _awake(self) -> list[int]:
+        return [index for index in sorted(self._children) if index not in self._paused]
+
+    def _note_death(self, index: int, child: Child) -> None:
+        status = child.process.poll()
+        if status is not None:
+            self._died[index] = f"node-{index} ended by itself with status {status}:\n{self.log(index)}"
+
+    async def _end(self, failed: bool) -> None:
+        for index, child in self._children.items():
+            self._note_death(index, child)
+        try:
+            for client in self.clients:
+                await client.__aexit__(None, None, None)
+            await asyncio.shield(asyncio.to_thread(self._end_processes, END_TIMEOUT_S))
+        finally:
+            # Again, for the case that the wait was cancelled: then at once.
+            self._end_processes(0.0)
+            if self._network is not None:
+                self._network.stop()
+            if self._reserved is not None:
+                self._reserved.release()
+            if not self._keep:
+                shutil.rmtree(self._made or self.folder, ignore_errors=True)
+        if self._died and not failed:
+            raise RuntimeError("\n".join(self._died.values()))
+
+    def _end_processes(self, timeout_s: float) -> None:
+        children = list(self._children.values())
+        for child in children:
+            child.mark.send(signal.SIGCONT)
+            child.mark.send(signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        for child in children:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.mark.send(signal.SIGKILL)
+                child.process.wait(END_TIMEOUT_S)
+            if child.process.stdin is not None:
+                child.process.stdin.close()
