@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ CONSENT_MS = 24 * 3600 * 1000
 GENERATED_PATIENTS = 4
 FAILOVER_TIMEOUT_S = 60.0
 EVENTS_PER_PAGE = 100
+UUID_TAIL = re.compile(r"_[0-9a-f]{8}-[0-9a-f-]{27}$")
 CATCH_UP_TIMEOUT_S = 60.0
 
 
@@ -196,8 +198,9 @@ class Demo:
         return identical
 
     async def _kill_primary(self) -> None:
-        status = await self._cluster.clients[0].status()
-        victim = self._cluster.index_of(bytes.fromhex(str(status["primary"])))
+        primary = (await self._cluster.clients[0].status())["primary"]
+        ids = [(await client.status())["node_id"] for client in self._cluster.clients]
+        victim = ids.index(primary)
         witness = (victim + 1) % NODES
         before = int((await self._cluster.clients[witness].status())["height"])
         self._say(f"Institution {victim + 1} is primary. Its node is killed (SIGKILL).")
@@ -221,7 +224,7 @@ class Demo:
         """Every verdict, allow and deny, stands in the log of every node, in the order of the decisions."""
         start_s = time.monotonic()
         for node in range(NODES):
-            height = max(int((await client.status())["height"]) for client in self._cluster.clients)
+            height = max([int((await client.status())["height"]) for client in self._cluster.clients])
             await self._cluster.wait_height(height, nodes=[node], timeout_s=CATCH_UP_TIMEOUT_S)
             for patient, verdicts in self._verdicts.items():
                 logged = await access_log(self._cluster.clients[node], patient)
@@ -274,7 +277,7 @@ def load(folder: Path | None, patients: int, seed: int) -> list[tuple[str, bytes
     files = sorted(folder.glob("*.json"))
     if not files:
         raise DemoFailed(f"{folder} holds no .json file")
-    return [(path.stem.split("_0")[0], read_bundle_file(path)) for path in files]
+    return [(UUID_TAIL.sub("", path.stem).replace("_", " "), read_bundle_file(path)) for path in files]
 
 
 async def demonstrate(arguments: argparse.Namespace, say: Say) -> Tally:
