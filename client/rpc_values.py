@@ -141,6 +141,21 @@ class CommittedValue(msgspec.Struct, frozen=True):
     results: list[bytes]
 
 
+class SettledValue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As SubmissionValue; `committed` is absent where it was refused, or is undecided when the time is up."""
+
+    id: Hex32 | None
+    accepted: bool
+    error: ErrorData | None = None
+    committed: CommittedValue | None = None
+
+
+class CommitResult(msgspec.Struct, frozen=True):
+    """The answers, in the order of the transactions."""
+
+    results: list[SettledValue]
+
+
 class HeaderValue(msgspec.Struct, frozen=True):
     """A header, for people; programs decode the block's own bytes, which are what is certified."""
 

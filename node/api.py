@@ -56,6 +56,15 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one transaction that was handed in to be waited for. `committed` is None where it was refused at
+    the door, or is still undecided when the time is up."""
+
+    submission: Submission
+    committed: Committed | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredBlock:
     """A block with its certificate (None for genesis) and the ids of what it executed, in order."""
 
@@ -107,6 +116,12 @@ class NodeApi(Protocol):
         """Wait until a transaction is committed (and, if asked, certified by the next header).
 
         Raises Refused `rpc.timeout`, or `transaction.expired` once it can no longer be included."""
+        ...
+
+    async def settle(self, transactions: Sequence[bytes], timeout_s: float) -> list[Settled]:
+        """Admit raw transactions; wait until each that was admitted is decided or expires, or the time is up.
+
+        One that was admitted before is waited for like the others."""
         ...
 
     async def transaction(self, transaction: bytes) -> Committed:

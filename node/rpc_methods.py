@@ -16,7 +16,7 @@ from consilium.client.rpc_values import CursorText, Hex16, Hex32, Hex64, HexKey
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import OPERATIONS_MAX, TRANSACTION_BYTES_MAX
-from consilium.node.api import Committed, Cursor, EventAt, Submission
+from consilium.node.api import Committed, Cursor, EventAt, Settled, Submission
 from consilium.node.dispatch import Context, Empty, Method
 from consilium.node.jsonrpc import refusal_data
 
@@ -45,6 +45,14 @@ class SubmitParams(_Params, frozen=True):
         list[Annotated[bytes, msgspec.Meta(max_length=TRANSACTION_BYTES_MAX)]],
         msgspec.Meta(min_length=1, max_length=SUBMIT_TRANSACTIONS_MAX),
     ]
+
+
+class CommitParams(_Params, frozen=True):
+    transactions: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=TRANSACTION_BYTES_MAX)]],
+        msgspec.Meta(min_length=1, max_length=SUBMIT_TRANSACTIONS_MAX),
+    ]
+    timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=WAIT_MS_MAX)] = WAIT_MS
 
 
 class WaitParams(_Params, frozen=True):
@@ -144,6 +152,11 @@ async def genesis(context: Context, _: Empty) -> Any:
 async def submit(context: Context, params: SubmitParams) -> Any:
     answers = await context.api.submit(params.transactions)
     return values.SubmitResult([_submission(answer) for answer in answers])
+
+
+async def commit(context: Context, params: CommitParams) -> Any:
+    answers = await context.api.settle(params.transactions, params.timeout_ms / 1_000)
+    return values.CommitResult([_settled(answer) for answer in answers])
 
 
 async def wait(context: Context, params: WaitParams) -> Any:
@@ -259,6 +272,12 @@ def _submission(answer: Submission) -> values.SubmissionValue:
     return values.SubmissionValue(identifier, accepted=False, error=error)
 
 
+def _settled(answer: Settled) -> values.SettledValue:
+    shown = _submission(answer.submission)
+    committed = None if answer.committed is None else _committed(answer.committed)
+    return values.SettledValue(shown.id, shown.accepted, shown.error, committed)
+
+
 def _committed(found: Committed) -> values.CommittedValue:
     leaf = found.leaf
     return values.CommittedValue(
@@ -278,6 +297,13 @@ _ROWS: Final = (
     Method("node.status", "What the node is and how far it has come.", Empty, status),
     Method("node.genesis", "The network's genesis document and chain id.", Empty, genesis),
     Method("transaction.submit", "Hand in signed transactions.", SubmitParams, submit),
+    Method(
+        "transaction.commit",
+        "Hand in signed transactions, and wait until they are decided.",
+        CommitParams,
+        commit,
+        timeout_s=WAIT_MS_MAX / 1_000 + WAIT_SPARE_S,
+    ),
     Method(
         "transaction.wait",
         "Wait until a transaction is committed, or also certified.",

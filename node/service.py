@@ -7,7 +7,8 @@ commits and reads from the store: nothing is handed to a waiter that is not dura
 from __future__ import annotations
 
 import asyncio
-import heapq
+import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
@@ -20,18 +21,18 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
 from consilium.ledger.genesis import Genesis
 from consilium.ledger.transaction import Transaction, Verified, verify_transaction
-from consilium.node.api import Committed, Cursor, EventAt, Release, StoredBlock, Submission
+from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, StoredBlock, Submission
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
+from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore, Place
 from consilium.storage.vault import EnvelopeStore
 
 EVENTS_PAGE: Final = 1_000
-WAITERS_MAX: Final = 20_000
 RELEASE_WAIT_S: Final = 5.0
 """So long a custodian waits for its own chain to reach a decision that a reader brings."""
 STALE_TIP_MS: Final = 120_000
@@ -77,28 +78,15 @@ class Service:
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._started_s = time.monotonic()
         self._tick = asyncio.Event()
-        self._waiters: dict[bytes, list[asyncio.Future[str]]] = {}
-        self._validity: list[tuple[int, bytes]] = []
+        self._waiting = Waiting()
 
     # Woken by the driver
 
     def committed(self, commit: Commit) -> None:
         """A block was committed: wake whoever waits for it."""
-        for transaction in commit.outcome.transactions:
-            self._resolve(transaction.id, "")
-        for identifier, code in commit.outcome.skipped:
-            if code != "transaction.duplicate":
-                self._resolve(identifier, code)
-        tip_ms = commit.block.header.time_ms
-        while self._validity and self._validity[0][0] <= tip_ms:
-            self._resolve(heapq.heappop(self._validity)[1], "transaction.expired")
+        self._waiting.committed(commit)
         tick, self._tick = self._tick, asyncio.Event()
         tick.set()
-
-    def _resolve(self, identifier: bytes, code: str) -> None:
-        for waiter in self._waiters.pop(identifier, []):
-            if not waiter.done():
-                waiter.set_result(code)
 
     # NodeApi
 
@@ -187,37 +175,59 @@ class Service:
         """See `NodeApi.wait`."""
         try:
             async with asyncio.timeout(timeout_s):
-                place = await self._placed(transaction)
-                while certified and self._store.tip.height <= place.height:
+                found = await self._decided(transaction)
+                while certified and self._store.tip.height <= found.height:
                     await self._tick.wait()
         except TimeoutError:
             raise Refused("rpc.timeout", f"transaction {transaction.hex()} within {timeout_s:g} s") from None
-        return await asyncio.to_thread(self._committed_at, transaction, place)
+        return dataclasses.replace(found, certified=self._store.tip.height > found.height)
 
-    async def _placed(self, transaction: bytes) -> Place:
-        """Where the transaction is, as soon as it is."""
-        if transaction not in self._waiters and len(self._waiters) >= WAITERS_MAX:
-            raise Refused("rpc.busy", "too many clients wait for transactions")
-        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(transaction, []).append(waiter)
-        until = self._mempool.valid_until(transaction)
-        if until is not None and len(self._waiters[transaction]) == 1:
-            heapq.heappush(self._validity, (until, transaction))
+    async def settle(self, transactions: Sequence[bytes], timeout_s: float) -> list[Settled]:
+        """See `NodeApi.settle`."""
+        gathering = Gathering()
+        take = gathering.take  # one object, so that it can be told from others
+        answers = await self.submit(transactions)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._gather(answers, gathering, take)
+        for identifier in gathering.missing:
+            self._waiting.drop(identifier, take)
+        return [Settled(one, gathering.found.get(one.id) if one.id is not None else None) for one in answers]
+
+    async def _gather(self, answers: Sequence[Submission], gathering: Gathering, take: Taker) -> None:
+        # No wait between the admission and this loop: no commit can fall between the two.
+        for answer in answers:
+            if answer.id is not None and answer.code is None:
+                gathering.missing[answer.id] = None
+                self._waiting.add(answer.id, self._mempool.valid_until(answer.id), take)
+        for answer in answers:
+            if answer.id is not None and answer.code == "transaction.duplicate":
+                with contextlib.suppress(Refused):
+                    gathering.found[answer.id] = await self._decided(answer.id)
+        if gathering.missing:
+            await gathering.done.wait()
+
+    async def _decided(self, transaction: bytes) -> Committed:
+        """What became of the transaction, as soon as it is decided. Raises Refused where it can no longer be."""
+        decided: asyncio.Future[Committed | str] = asyncio.get_running_loop().create_future()
+
+        def take(_: bytes, became: Committed | str) -> None:
+            if not decided.done():
+                decided.set_result(became)
+
+        self._waiting.add(transaction, self._mempool.valid_until(transaction), take)
         try:
-            # Looked up after the waiter is in place: a commit between the two is not missed.
-            place = await asyncio.to_thread(self._store.place_of, transaction)
-            while place is None:
-                code = await waiter
-                if code:
-                    raise Refused(code, transaction.hex())
+            if not self._mempool.knows(transaction):
+                # Looked up after the taker is in place: a commit between the two is not missed.
                 place = await asyncio.to_thread(self._store.place_of, transaction)
-            return place
+                if place is not None:
+                    return await asyncio.to_thread(self._committed_at, transaction, place)
+            became = await decided
         finally:
-            left = self._waiters.get(transaction, [])
-            if waiter in left:
-                left.remove(waiter)
-            if not left:
-                self._waiters.pop(transaction, None)
+            self._waiting.drop(transaction, take)
+        if isinstance(became, str):
+            raise Refused(became, transaction.hex())
+        return became
 
     async def transaction(self, transaction: bytes) -> Committed:
         """See `NodeApi.transaction`."""

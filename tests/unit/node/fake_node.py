@@ -17,7 +17,7 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import Event, ReceiptLeaf
 from consilium.ledger.genesis import Genesis, genesis_block
 from consilium.ledger.validators import Validator
-from consilium.node.api import Committed, Cursor, EventAt, Release, StoredBlock, Submission
+from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, StoredBlock, Submission
 from consilium.node.config_sections import RpcSection
 from consilium.node.metrics import Metrics
 from consilium.node.rpc import RpcServer
@@ -106,6 +106,13 @@ class FakeNode:
             except TimeoutError:
                 raise Refused("rpc.timeout", "not committed in time") from None
         return self._committed(transaction, certified)
+
+    async def settle(self, transactions: Sequence[bytes], timeout_s: float) -> list[Settled]:
+        answers = [self._submit(raw) for raw in transactions]
+        return [
+            Settled(one, None if one.id is None or one.code is not None else self._committed(one.id, False))
+            for one in answers
+        ]
 
     async def transaction(self, transaction: bytes) -> Committed:
         if transaction not in self.admitted:

@@ -76,6 +76,18 @@ async def test_one_refused_transaction_does_not_affect_the_others(rpc: Rpc) -> N
     assert rpc.node.admitted == {ID: b"one"}
 
 
+async def test_what_is_waited_for_in_bulk_comes_back_decided_or_refused(rpc: Rpc) -> None:
+    found = await rpc.result("transaction.commit", transactions=[b64(b"one"), b64(b"bad"), b64(b"full")])
+    good, bad, full = found["results"]
+    assert (good["id"], good["accepted"]) == (ID.hex(), True)
+    assert good["committed"]["height"] == 7
+    assert good["committed"]["code"] == "ok"
+    assert bad["error"]["code"] == "codec.malformed"
+    assert full["error"]["retry_after_ms"] == 40
+    assert "committed" not in bad
+    assert "committed" not in full
+
+
 async def test_a_committed_transaction(rpc: Rpc) -> None:
     await rpc.result("transaction.submit", transactions=[b64(b"one")])
     expected = {
