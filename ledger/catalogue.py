@@ -155,6 +155,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Send the transaction again after the time that the answer names, or to another node.",
     ),
     # receipts
+    "receipt.cannot_extend": _entry(
+        "The receipt cannot be led to that height: its own header is not below it.",
+        "Name a height above the receipt's header, and none below the header that you trust.",
+    ),
     "receipt.invalid": _entry(
         "The receipt does not prove what it states: it was changed, or it was never genuine.",
         "Ask for the receipt again, from any node; do not rely on this file.",
@@ -162,6 +166,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "receipt.not_certified": _entry(
         "The next block, which certifies this height's execution, is not committed yet.",
         "Ask again in a moment.",
+    ),
+    "receipt.too_many_changes": _entry(
+        "More validator set changes lie between its start and its top than a receipt may carry.",
+        "Ask for a receipt that starts from a later header that you trust.",
+    ),
+    "receipt.untrusted": _entry(
+        "The receipt does not rest on a header that you trust, and cannot be checked from genesis alone.",
+        "Name the trusted header that it was made for, or ask a node to make it again for the one that you trust.",
     ),
     "receipt.wrong_chain": _entry(
         "The receipt is of another network than the genesis file.",

@@ -1,8 +1,9 @@
 """Receipts: one file proves one fact to somebody who has the genesis file and nothing else.
 
-This module verifies receipts and cannot build them. A fact hangs below a header by a Merkle path; the header is
-certified by a quorum of seals, directly or because a later, certified header commits to it in its history root; and
-the validator set that sealed is the genesis document's, or follows from it by a chain of certified changes.
+This module verifies receipts and cannot build them. A fact hangs below a header by hashes. That header, or a later one
+whose history root contains it, is sealed by a quorum of the validators of its height; and their set is the genesis
+document's, or follows from it by changes that each set sealed for the next. A verifier who trusts a header of the
+chain already (from a newspaper, say) can name its hash: then the receipt must rest on that one too.
 
 The format is in docs/receipts.md. Every byte of a receipt is signed over, hashed over or checked for equality, so a
 receipt with any byte changed does not verify.
@@ -10,100 +11,46 @@ receipt with any byte changed does not verify.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
-from typing import Annotated, Final
-
-import msgspec
 
 from consilium.ledger import codec
-from consilium.ledger.batch import BATCH_TRANSACTIONS_MAX, batch_digest
-from consilium.ledger.block import (
-    BLOCK_BATCHES_MAX,
-    BLOCK_VERSION,
-    CommitCertificate,
-    Header,
-    check_certified,
-)
+from consilium.ledger.batch import batch_digest
+from consilium.ledger.block import BLOCK_VERSION, CommitCertificate, Header, Seal, check_certified
+from consilium.ledger.crypto import SIGNATURE_BYTES
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
 from consilium.ledger.genesis import Genesis
-from consilium.ledger.merkle import InclusionProof, leaf_hash, verify_inclusion
-from consilium.ledger.state import STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX
-from consilium.ledger.transaction import TRANSACTION_BYTES_MAX, Transaction, verify_transaction
-from consilium.ledger.trie_proof import TrieProof, verify_state
+from consilium.ledger.merkle import leaf_hash, node_hash
+from consilium.ledger.receipt_format import (
+    Extension,
+    MerklePath,
+    Receipt,
+    Sealing,
+    SetChange,
+    Statement,
+    StateStatement,
+    TransactionStatement,
+    VerdictStatement,
+    decode_receipt,
+)
+from consilium.ledger.transaction import Transaction, verify_transaction
+from consilium.ledger.trie_proof import verify_state
 from consilium.ledger.validators import VALIDATORS_MAX, Validator, ValidatorSet
 
-RECEIPT_VERSION: Final = 1
-LINKS_MAX: Final = 1_024
-RECEIPT_BYTES_MAX: Final = 16 * 1024 * 1024
-
-RawTransaction = Annotated[bytes, msgspec.Meta(max_length=TRANSACTION_BYTES_MAX)]
-
-
-class TransactionStatement(codec.Wire, frozen=True, tag="transaction"):
-    """The transaction is in the block of the receipt's header: first in a batch, which is in the block."""
-
-    transaction: RawTransaction
-    author: codec.Bytes32
-    sequence: codec.Uint
-    transactions_root: codec.Bytes32
-    in_batch: InclusionProof
-    in_block: InclusionProof
-
-
-class VerdictStatement(codec.Wire, frozen=True, tag="verdict"):
-    """What became of the transaction at the height before the receipt's header: `leaf` is an encoded ReceiptLeaf."""
-
-    transaction: RawTransaction
-    leaf: Annotated[bytes, msgspec.Meta(max_length=LEAF_BYTES_MAX)]
-    proof: InclusionProof
-
-
-class StateStatement(codec.Wire, frozen=True, tag="state"):
-    """The key held this value, or none, after the height before the receipt's header."""
-
-    key: Annotated[bytes, msgspec.Meta(min_length=1, max_length=STATE_KEY_BYTES_MAX)]
-    value: Annotated[bytes, msgspec.Meta(max_length=STATE_VALUE_BYTES_MAX)] | None
-    proof: TrieProof
-
-
-Statement = TransactionStatement | VerdictStatement | StateStatement
-
-
-class SetChange(codec.Wire, frozen=True):
-    """A header, certified by the set before, that hands over to `validators`."""
-
-    header: Header
-    certificate: CommitCertificate
-    validators: Annotated[list[Validator], msgspec.Meta(min_length=1, max_length=VALIDATORS_MAX)]
-
-
-class Extension(codec.Wire, frozen=True):
-    """A later header whose history root covers the receipt's header."""
-
-    header: Header
-    proof: InclusionProof
-
-
-class Receipt(codec.Wire, frozen=True):
-    """`certificate` is for the extension's header where there is one, else for `header`.
-
-    `changes` lead from the genesis validator set to the set that sealed it, oldest first.
-    """
-
-    version: codec.Uint
-    statement: Statement
-    header: Header
-    extension: Extension | None
-    certificate: CommitCertificate
-    changes: Annotated[list[SetChange], msgspec.Meta(max_length=LINKS_MAX)]
+__all__ = ["Proved", "decode_receipt", "verify_receipt"]
 
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """What a receipt proves. `height` is the block that the fact is about; `time_ms` is the certifying header's time.
+    """What a receipt proves, and what it rests on.
 
-    `transaction` is None for state; `leaf` is set for verdicts; `key` and `value` for state.
+    `height` is the block that the fact is about; `certified_height` and `time_ms` are those of the header that commits
+    to it: for verdicts and state the next block, so state is proved as of that instant, before that block's own
+    transactions. `transaction` is None for state; `leaf` is set for verdicts; `key` and `value` for state (a value of
+    None: no such key). `top_height` is the newest header's; `set_changes` counts the validator set changes on the
+    way; `trusted_height` is that of the verifier's trusted header, None where only genesis was trusted.
     """
 
     kind: str
@@ -116,20 +63,18 @@ class Proved:
     leaf: ReceiptLeaf | None = None
     key: bytes | None = None
     value: bytes | None = None
+    top_height: int = 0
+    set_changes: int = 0
+    trusted_height: int | None = None
 
 
-def decode_receipt(raw: bytes) -> Receipt:
-    """Decode a receipt file. Raises Refused `codec.*` or `receipt.wrong_version`."""
-    receipt = codec.decode(raw, Receipt, RECEIPT_BYTES_MAX)
-    if receipt.version != RECEIPT_VERSION:
-        raise Refused("receipt.wrong_version", f"version {receipt.version}; known: {RECEIPT_VERSION}")
-    return receipt
-
-
-def verify_receipt(raw: bytes, genesis: Genesis) -> Proved:
+def verify_receipt(raw: bytes, genesis: Genesis, trusted: bytes | None = None) -> Proved:
     """Check a receipt with the genesis document alone: no node, no network, no clock.
 
-    Raises Refused `codec.*`, `receipt.wrong_version`, `receipt.wrong_chain`, `receipt.invalid`.
+    `trusted` is the hash (32 bytes) of a header that the verifier knows to be the chain's: the receipt must then rest
+    on that header, and on no seal before it alone.
+
+    Raises Refused `codec.*`, `receipt.wrong_version`, `receipt.wrong_chain`, `receipt.untrusted`, `receipt.invalid`.
     """
     receipt = decode_receipt(raw)
     chain_id = genesis.chain_id
@@ -138,55 +83,132 @@ def verify_receipt(raw: bytes, genesis: Genesis) -> Proved:
             raise Refused("receipt.wrong_chain", f"it is of chain {header.chain_id.hex()[:16]}…")
         if header.version != BLOCK_VERSION:
             raise Refused("receipt.invalid", f"a header has version {header.version}; known: {BLOCK_VERSION}")
-    certified = receipt.header if receipt.extension is None else receipt.extension.header
+    trusted_height = _check_trust(receipt, trusted)
     try:
-        validators = _validators_at(receipt, genesis, certified)
-        check_certified(certified, receipt.certificate, validators)
+        if receipt.sealing is not None:
+            _check_sealed(receipt.top, receipt.sealing, _validators_of_top(receipt, genesis))
+        if receipt.extension is not None:
+            _check_extension(receipt.header, receipt.extension)
+        proved = _check_statement(receipt.statement, receipt.header, chain_id)
     except Refused as refusal:
-        raise Refused("receipt.invalid", refusal.detail) from None
-    if receipt.extension is not None:
-        _check_extension(receipt.header, receipt.extension)
-    return _check_statement(receipt.statement, receipt.header, chain_id)
+        raise Refused("receipt.invalid", refusal.detail or refusal.entry.cause) from None
+    return dataclasses.replace(
+        proved,
+        top_height=receipt.top.height,
+        set_changes=len(receipt.changes),
+        trusted_height=trusted_height,
+    )
 
 
 def _headers(receipt: Receipt) -> list[Header]:
+    """Every header in the receipt, in no order that matters."""
     headers = [receipt.header, *(change.header for change in receipt.changes)]
     if receipt.extension is not None:
         headers.append(receipt.extension.header)
+    if receipt.start is not None:
+        headers.append(receipt.start.header)
     return headers
 
 
-def _validators_at(receipt: Receipt, genesis: Genesis, certified: Header) -> ValidatorSet:
-    """Walk the changes from the genesis set; each is certified by the set before it, in order of height."""
-    current = genesis.validator_set
-    height = 0
+def _check_trust(receipt: Receipt, trusted: bytes | None) -> int | None:
+    """Whether the receipt rests on the header that the verifier trusts. Returns that one's height."""
+    if receipt.sealing is None:
+        if receipt.start is not None or receipt.changes:
+            raise Refused("receipt.invalid", "it has no seals, and yet says whose they would be")
+        needed = receipt.top
+    elif receipt.start is not None:
+        needed = receipt.start.header
+    elif trusted is None:
+        return None
+    else:
+        found = next((header for header in _headers(receipt) if header.hash == trusted), None)
+        if found is None:
+            raise Refused("receipt.untrusted", "the trusted header is not among those that it rests on")
+        return found.height
+    if trusted is None or needed.hash != trusted:
+        raise Refused(
+            "receipt.untrusted", f"it rests on the header {needed.hash.hex()} at height {needed.height}"
+        )
+    return needed.height
+
+
+def _validators_of_top(receipt: Receipt, genesis: Genesis) -> ValidatorSet:
+    """Walk from the genesis set, or from the trusted start, over the changes, in order of height."""
+    current, height = genesis.validator_set, 0
+    if receipt.start is not None:
+        current, height = _set_in_order(receipt.start.validators), receipt.start.header.height
+        if current.hash != receipt.start.header.next_validators_hash:
+            raise Refused("receipt.invalid", "the trusted header does not hand over to the set given")
+        if height >= receipt.top.height:
+            raise Refused("receipt.invalid", "the trusted header is not below the one that is sealed")
     for change in receipt.changes:
-        header = change.header
-        if not height < header.height < certified.height:
+        if not height < change.header.height < receipt.top.height:
             raise Refused("receipt.invalid", "the validator set changes are out of order")
-        check_certified(header, change.certificate, current)
-        try:
-            following = ValidatorSet(change.validators)
-        except ValueError as error:
-            raise Refused("receipt.invalid", str(error)) from None
-        if list(following.validators) != change.validators:
-            raise Refused("receipt.invalid", "a validator set is not in the order of its keys")
-        if following.hash == current.hash or header.next_validators_hash != following.hash:
-            raise Refused(
-                "receipt.invalid", f"the header at {header.height} does not hand over to the set given"
-            )
-        current, height = following, header.height
+        _check_sealed(change.header, change.sealing, current)
+        current, height = _set_after(current, change), change.header.height
     return current
 
 
+def _set_in_order(validators: list[Validator]) -> ValidatorSet:
+    if any(later.key <= earlier.key for earlier, later in itertools.pairwise(validators)):
+        raise Refused("receipt.invalid", "a validator set is not in the order of its keys")
+    return ValidatorSet(validators)
+
+
+def _set_after(before: ValidatorSet, change: SetChange) -> ValidatorSet:
+    removed, added = change.removed, change.added
+    if not removed and not added:
+        raise Refused("receipt.invalid", "a validator set change changes nothing")
+    if any(later <= earlier for earlier, later in itertools.pairwise(removed)):
+        raise Refused("receipt.invalid", "the removed validators are not in order")
+    if removed and removed[-1] >= before.n:
+        raise Refused("receipt.invalid", f"validator {removed[-1]} of {before.n} is removed")
+    if any(validator in before.validators for validator in added):
+        raise Refused("receipt.invalid", "a validator is added that was there")
+    kept = [validator for place, validator in enumerate(before.validators) if place not in removed]
+    if added:
+        _set_in_order(added)
+    if not 1 <= len(kept) + len(added) <= VALIDATORS_MAX:
+        raise Refused("receipt.invalid", f"a set of {len(kept) + len(added)} validators")
+    following = _set_in_order(sorted([*kept, *added], key=lambda validator: validator.key))
+    if change.header.next_validators_hash != following.hash:
+        raise Refused(
+            "receipt.invalid", f"the header at {change.header.height} does not hand over to the set given"
+        )
+    return following
+
+
+def _check_sealed(header: Header, sealing: Sealing, validators: ValidatorSet) -> None:
+    """Put the certificate together again, and check it as every node does."""
+    places = [place for place in range(sealing.sealers.bit_length()) if sealing.sealers >> place & 1]
+    if sealing.sealers >> VALIDATORS_MAX or len(sealing.signatures) != len(places) * SIGNATURE_BYTES:
+        raise Refused("receipt.invalid", "the signatures are not as many as the sealers")
+    seals = [
+        Seal(place, sealing.signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES])
+        for number, place in enumerate(places)
+    ]
+    check_certified(header, CommitCertificate(header.height, sealing.view, header.hash, seals), validators)
+
+
 def _check_extension(header: Header, extension: Extension) -> None:
-    proof = extension.proof
-    if proof.index != header.height or proof.size != extension.header.height:
-        raise Refused("receipt.invalid", "the history proof is for another height")
-    if not verify_inclusion(
-        leaf_hash(header.hash), proof.index, proof.size, proof.path, extension.header.history_root
-    ):
+    if extension.header.height <= header.height:
+        raise Refused("receipt.invalid", "the later header is not later")
+    if _root_above(header.hash, extension.in_history) != extension.header.history_root:
         raise Refused("receipt.invalid", "the later header's history does not contain the receipt's header")
+
+
+def _root_above(leaf: bytes, path: MerklePath) -> bytes:
+    """The root that the path leads to from the leaf's data. Raises Refused where it is no path."""
+    if path.left >> len(path.siblings):
+        raise Refused("receipt.invalid", "a Merkle path has sides beyond its end")
+    running = leaf_hash(leaf)
+    for place, sibling in enumerate(path.siblings):
+        left = path.left >> place & 1
+        if left and sibling == running:
+            # Over two equal halves both sides are true: the right one is the rule.
+            raise Refused("receipt.invalid", "a Merkle path has its own hash on the left")
+        running = node_hash(sibling, running) if left else node_hash(running, sibling)
+    return running
 
 
 def _check_statement(statement: Statement, header: Header, chain_id: bytes) -> Proved:
@@ -196,30 +218,15 @@ def _check_statement(statement: Statement, header: Header, chain_id: bytes) -> P
         raise Refused("receipt.invalid", "the genesis header certifies no execution")
     if isinstance(statement, VerdictStatement):
         return _check_verdict(statement, header, chain_id)
-    if not verify_state(header.state_root, statement.key, statement.value, statement.proof):
-        raise Refused("receipt.invalid", "the state proof does not lead to the header's state root")
-    return Proved(
-        "state",
-        chain_id,
-        header.height - 1,
-        header.height,
-        header.time_ms,
-        key=statement.key,
-        value=statement.value,
-    )
+    return _check_state(statement, header, chain_id)
 
 
 def _check_transaction(statement: TransactionStatement, header: Header, chain_id: bytes) -> Proved:
     transaction = verify_transaction(statement.transaction, chain_id)
-    inner, outer = statement.in_batch, statement.in_block
-    if not 0 < inner.size <= BATCH_TRANSACTIONS_MAX or not 0 < outer.size <= BLOCK_BATCHES_MAX:
-        raise Refused("receipt.invalid", "a Merkle path is longer than batches and blocks are")
-    root = statement.transactions_root
-    if not verify_inclusion(leaf_hash(statement.transaction), inner.index, inner.size, inner.path, root):
-        raise Refused("receipt.invalid", "the transaction is not in the batch")
-    digest = batch_digest(chain_id, statement.author, statement.sequence, root)
-    if not verify_inclusion(leaf_hash(digest), outer.index, outer.size, outer.path, header.batches_root):
-        raise Refused("receipt.invalid", "the batch is not in the block")
+    root = _root_above(statement.transaction, statement.in_batch)
+    batch = batch_digest(chain_id, statement.author, statement.sequence, root)
+    if _root_above(batch, statement.in_block) != header.batches_root:
+        raise Refused("receipt.invalid", "the transaction does not lead to the header's batches root")
     return Proved(
         "transaction",
         chain_id,
@@ -236,10 +243,7 @@ def _check_verdict(statement: VerdictStatement, header: Header, chain_id: bytes)
     leaf = codec.decode(statement.leaf, ReceiptLeaf, LEAF_BYTES_MAX)
     if leaf.transaction != transaction.id:
         raise Refused("receipt.invalid", "the verdict is on another transaction")
-    proof = statement.proof
-    if not verify_inclusion(
-        leaf_hash(statement.leaf), proof.index, proof.size, proof.path, header.receipts_root
-    ):
+    if _root_above(statement.leaf, statement.in_block) != header.receipts_root:
         raise Refused("receipt.invalid", "the verdict does not lead to the header's receipts root")
     return Proved(
         "verdict",
@@ -250,4 +254,18 @@ def _check_verdict(statement: VerdictStatement, header: Header, chain_id: bytes)
         transaction=transaction.value,
         transaction_id=transaction.id,
         leaf=leaf,
+    )
+
+
+def _check_state(statement: StateStatement, header: Header, chain_id: bytes) -> Proved:
+    if not verify_state(header.state_root, statement.key, statement.value, statement.proof):
+        raise Refused("receipt.invalid", "the state proof does not lead to the header's state root")
+    return Proved(
+        "state",
+        chain_id,
+        header.height - 1,
+        header.height,
+        header.time_ms,
+        key=statement.key,
+        value=statement.value,
     )

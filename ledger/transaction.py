@@ -93,6 +93,11 @@ def _signing_digest(transaction: Transaction) -> Digest:
     )
 
 
+def transaction_id(transaction: Transaction) -> Digest:
+    """The id: the digest that is signed. Says nothing of whether the signature is good."""
+    return _signing_digest(transaction)
+
+
 def sign_transaction(
     key: SigningKey,
     *,

@@ -9,6 +9,7 @@ Everything read from here was written here, so bytes that do not decode are dama
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -165,6 +166,12 @@ class ChainStore:
         if raw is None:
             raise InvariantBroken(f"the validator set {validators_hash.hex()[:16]} is not in the store")
         return ValidatorSet(_validators_decoder.decode(raw))
+
+    def set_changes(self, after: int, before: int) -> list[int]:
+        """The heights strictly between whose headers hand over to another validator set, ascending."""
+        start = schema.at_height(schema.SET_CHANGE, after + 1)
+        heights = (schema.height_in(key) for key, _ in self._store.iterate(schema.SET_CHANGE, start=start))
+        return list(itertools.takewhile(lambda height: height < before, heights))
 
     def history_proof(self, height: int, size: int) -> InclusionProof:
         """That the header at `height` is in the history root over the first `size` headers (the one at height `size`).

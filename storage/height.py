@@ -85,6 +85,8 @@ def height_writes(
         (schema.VALIDATORS + next_validators.hash, codec.encode(list(next_validators.validators))),
         (schema.TIP, codec.encode(tip)),
     ]
+    if block.header.next_validators_hash != block.header.validators_hash:
+        writes.append((schema.at_height(schema.SET_CHANGE, height), b""))
     for index, (digest, raw) in enumerate(zip(block.batches, batches, strict=True)):
         key = schema.batch_key(height, index)
         writes += [(key, raw), (schema.BATCH_PLACE + digest, key[1:])]

@@ -32,6 +32,9 @@ LEAVES: Final = (
 )
 TRANSACTION: Final = b"t"  # transaction id:32 -> height:u64 + index of its receipt leaf:u32
 SEEN: Final = b"i"  # height:u64 -> block time, ms:u64 + ids:32 each; kept for the validity window only
+SET_CHANGE: Final = (
+    b"a"  # height:u64 -> nothing: the header at this height hands over to another validator set
+)
 VALIDATORS: Final = b"v"  # hash of a validator set:32 -> [ledger.validators.Validator]
 STATE: Final = b"s"  # key hash:32 -> length of the key:u8 + key + value: state after the tip
 ROOT: Final = (
