@@ -13,7 +13,8 @@ from consilium.client.rpc import RpcClient
 from consilium.contracts.words import describe_entry, describe_operation, describe_receipt
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
-from consilium.ledger.receipt import RECEIPT_BYTES_MAX, Proved, verify_receipt
+from consilium.ledger.receipt import Proved, verify_receipt
+from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
 from consilium.ledger.state import STATE_KEY_BYTES_MAX
 from consilium.node import files, founding
 from consilium.node.cli.inputs import (
