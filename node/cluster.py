@@ -250,7 +250,7 @@ def _places(
 
 def _build(folder: Path, network: str, places: Sequence[Place], progress: Callable[[str], None]) -> None:
     # It brings in the whole node, which nobody else here needs.
-    from consilium.node.wire import init_stores
+    from consilium.node.stores import init_stores
 
     cards = []
     for index, place in enumerate(places):

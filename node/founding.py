@@ -198,7 +198,7 @@ def join(
     cards: Sequence[FoundingCard],
     environment: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Complete a folder with the genesis and the other nodes' addresses. Its stores are made by `wire.init_stores`.
+    """Complete a folder with the genesis and the other nodes' addresses. Its stores are made by `stores.init_stores`.
 
     Raises Refused `founding.not_a_founder` where the genesis does not have this validator or institution,
     `founding.already_joined`, `config.*`.

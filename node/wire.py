@@ -29,14 +29,14 @@ from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Header
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
-from consilium.ledger.execution import EVENT_BYTES_MAX, execute_genesis
-from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis, genesis_block, genesis_from_json
-from consilium.ledger.state import MemoryState, StateReader
+from consilium.ledger.execution import EVENT_BYTES_MAX
+from consilium.ledger.genesis import Genesis
+from consilium.ledger.state import StateReader
 from consilium.node.config import Config, write_ports
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
-from consilium.node.files import load_node_key, load_token, read_bounded, read_secret
+from consilium.node.files import load_node_key, load_token, read_secret
 from consilium.node.mempool import Mempool, MempoolLimits
 from consilium.node.metrics import Metrics
 from consilium.node.peer_messages import LIMITS, Kind, Tip
@@ -44,22 +44,16 @@ from consilium.node.promises import PromiseKeeper, promise_owner, recall
 from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
+from consilium.node.stores import OpenStores, open_stores, read_genesis
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
-from consilium.storage.chain import ChainStore, Place, create_chain
-from consilium.storage.leveldb import LevelKV
-from consilium.storage.promise import PromiseStore
+from consilium.storage.chain import ChainStore, Place
+from consilium.storage.promise import Promises
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 
 TICK_S: Final = 1.0
 LAG_SAMPLE_S: Final = 0.1
-CHAIN_FOLDER: Final = "chain"
-PROMISE_FOLDER: Final = "promise"
-VAULT_FOLDER: Final = "vault"
-SHARES_FOLDER: Final = "shares"
-VAULT_BUFFER_BYTES: Final = 16 * 1024 * 1024
-SHARES_BUFFER_BYTES: Final = 1024 * 1024
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
 RECORDS_PAGE: Final = 1_000
 RECONNECT_MAX_S: Final = 2.0
@@ -73,41 +67,13 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def read_genesis(config: Config) -> Genesis:
-    """The network's genesis document. Raises Refused `config.*`, `genesis.malformed`."""
-    return genesis_from_json(read_bounded(config.genesis_path, GENESIS_BYTES_MAX))
-
-
-def init_stores(config: Config) -> None:
-    """Make the stores of a new node: the chain with its genesis block executed, promise, vault and shares.
-
-    Raises Refused `store.exists` where there is something already, `genesis.malformed`, `config.*`.
-    """
-    genesis = read_genesis(config)
-    key = load_node_key(config.key_path)
-    outcome = execute_genesis(genesis, MemoryState(), default_registry())
-    folder = config.data_dir
-    with ExitStack() as stack:
-        chain = LevelKV(folder / CHAIN_FOLDER, create=True)
-        stack.callback(chain.close)
-        create_chain(chain, genesis_block(genesis), outcome, genesis.validator_set)
-        vault = LevelKV(folder / VAULT_FOLDER, create=True, write_buffer_bytes=VAULT_BUFFER_BYTES)
-        stack.callback(vault.close)
-        Vault(vault, envelope_digest, create=True)
-        shares = LevelKV(folder / SHARES_FOLDER, create=True, write_buffer_bytes=SHARES_BUFFER_BYTES)
-        stack.callback(shares.close)
-        ShareVault(shares, create=True)
-        owner = promise_owner(genesis.chain_id, key.public)
-        stack.callback(PromiseStore(folder / PROMISE_FOLDER, owner, create=True).close)
-
-
-async def run_node(config: Config, stop: asyncio.Event) -> None:
-    """Run a node until `stop` is set.
+async def run_node(config: Config, stop: asyncio.Event, stores: OpenStores = open_stores) -> None:
+    """Run a node until `stop` is set, on the stores that `stores` opens.
 
     Raises Refused where it cannot start, InvariantBroken where it must not go on.
     """
     with ExitStack() as stack:
-        parts = await asyncio.to_thread(_open, config, stack)
+        parts = await asyncio.to_thread(_open, config, stores, stack)
         await _Node(config, parts).run(stop)
 
 
@@ -120,33 +86,25 @@ class _Parts:
     token: str
     wallet: Wallet | None
     executor: Executor
-    promises: PromiseStore
+    promises: Promises
     vault: Vault
     shares: ShareVault
 
 
-def _open(config: Config, stack: ExitStack) -> _Parts:
+def _open(config: Config, open_them: OpenStores, stack: ExitStack) -> _Parts:
     genesis = read_genesis(config)
     key = load_node_key(config.key_path)
-    folder = config.data_dir
     wallet = _wallet(config)
-    chain = LevelKV(folder / CHAIN_FOLDER, write_buffer_bytes=config.storage.write_buffer_bytes)
-    stack.callback(chain.close)
-    vault = LevelKV(folder / VAULT_FOLDER, write_buffer_bytes=VAULT_BUFFER_BYTES)
-    stack.callback(vault.close)
-    shares = LevelKV(folder / SHARES_FOLDER, write_buffer_bytes=SHARES_BUFFER_BYTES)
-    stack.callback(shares.close)
-    promises = PromiseStore(folder / PROMISE_FOLDER, promise_owner(genesis.chain_id, key.public))
-    stack.callback(promises.close)
+    stores = open_them(config, promise_owner(genesis.chain_id, key.public), stack)
     return _Parts(
         genesis=genesis,
         key=key,
         token=load_token(config.token_path),
         wallet=wallet,
-        executor=Executor(ChainStore(chain, genesis.chain_id), default_registry()),
-        promises=promises,
-        vault=Vault(vault, envelope_digest),
-        shares=ShareVault(shares),
+        executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
+        promises=stores.promises,
+        vault=Vault(stores.vault, envelope_digest),
+        shares=ShareVault(stores.shares),
     )
 
 

@@ -15,6 +15,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,19 @@ def _lock(folder: Path) -> int:
         os.close(descriptor)
         raise Refused("store.locked", f"{folder} is in use") from None
     return descriptor
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the store in `folder`, damaged or missing, against everybody who would open it. Raises `store.locked`."""
+    if not folder.exists():
+        yield
+        return
+    descriptor = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(folder: Path, *, create: bool) -> None:

@@ -127,7 +127,7 @@ def join(
 ) -> None:
     """Complete a node's folder with the network's genesis and the other nodes' addresses, and make its stores."""
     with reporting(as_json) as report:
-        from consilium.node.wire import init_stores
+        from consilium.node.stores import init_stores
 
         genesis = founding.read_genesis(genesis_file)
         config = founding.join(folder, genesis, [founding.read_card(path) for path in cards or []])

@@ -1,0 +1,142 @@
+"""A node's stores on disk: where they lie, how they are made, opened, and begun anew.
+
+Four folders below the node's data folder, which fail apart from each other (docs/storage.md). Nothing here knows what
+runs on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from consilium.client.envelope import envelope_digest
+from consilium.contracts.registry import default_registry
+from consilium.ledger.errors import Refused
+from consilium.ledger.execution import execute_genesis
+from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis, genesis_block, genesis_from_json
+from consilium.ledger.state import MemoryState
+from consilium.node.config import Config
+from consilium.node.files import load_node_key, read_bounded
+from consilium.node.promises import promise_owner
+from consilium.storage.chain import create_chain
+from consilium.storage.kv import KeyValue
+from consilium.storage.leveldb import LevelKV, folder_lock
+from consilium.storage.promise import Promises, PromiseStore
+from consilium.storage.shares import ShareVault
+from consilium.storage.vault import Vault
+
+CHAIN_FOLDER: Final = "chain"
+PROMISE_FOLDER: Final = "promise"
+VAULT_FOLDER: Final = "vault"
+SHARES_FOLDER: Final = "shares"
+VAULT_BUFFER_BYTES: Final = 16 * 1024 * 1024
+SHARES_BUFFER_BYTES: Final = 1024 * 1024
+ASIDE_MAX: Final = 64
+
+
+def read_genesis(config: Config) -> Genesis:
+    """The network's genesis document. Raises Refused `config.*`, `genesis.malformed`."""
+    return genesis_from_json(read_bounded(config.genesis_path, GENESIS_BYTES_MAX))
+
+
+def init_stores(config: Config) -> None:
+    """Make the stores of a new node: the chain with its genesis block executed, promise, vault and shares.
+
+    Raises Refused `store.exists` where there is something already, `genesis.malformed`, `config.*`.
+    """
+    genesis = read_genesis(config)
+    key = load_node_key(config.key_path)
+    outcome = execute_genesis(genesis, MemoryState(), default_registry())
+    folder = config.data_dir
+    with ExitStack() as stack:
+        chain = LevelKV(folder / CHAIN_FOLDER, create=True)
+        stack.callback(chain.close)
+        create_chain(chain, genesis_block(genesis), outcome, genesis.validator_set)
+        vault = LevelKV(folder / VAULT_FOLDER, create=True, write_buffer_bytes=VAULT_BUFFER_BYTES)
+        stack.callback(vault.close)
+        Vault(vault, envelope_digest, create=True)
+        shares = LevelKV(folder / SHARES_FOLDER, create=True, write_buffer_bytes=SHARES_BUFFER_BYTES)
+        stack.callback(shares.close)
+        ShareVault(shares, create=True)
+        owner = promise_owner(genesis.chain_id, key.public)
+        stack.callback(PromiseStore(folder / PROMISE_FOLDER, owner, create=True).close)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What a node keeps on disk, open."""
+
+    chain: KeyValue
+    promises: Promises
+    vault: KeyValue
+    shares: KeyValue
+
+
+def open_stores(config: Config, owner: bytes, stack: ExitStack) -> Stores:
+    """Open a node's stores; `stack` closes them. `owner` is `promise_owner`'s.
+
+    Raises Refused `store.*`, `promise.*`.
+    """
+    folder = config.data_dir
+    chain = LevelKV(folder / CHAIN_FOLDER, write_buffer_bytes=config.storage.write_buffer_bytes)
+    stack.callback(chain.close)
+    vault = LevelKV(folder / VAULT_FOLDER, write_buffer_bytes=VAULT_BUFFER_BYTES)
+    stack.callback(vault.close)
+    shares = LevelKV(folder / SHARES_FOLDER, write_buffer_bytes=SHARES_BUFFER_BYTES)
+    stack.callback(shares.close)
+    promises = PromiseStore(folder / PROMISE_FOLDER, owner)
+    stack.callback(promises.close)
+    return Stores(chain, promises, vault, shares)
+
+
+OpenStores = Callable[[Config, bytes, ExitStack], Stores]
+
+
+def renew_stores(config: Config) -> list[Path]:
+    """Begin the chain anew from genesis, in place of a damaged store; the node synchronises from its peers afterwards.
+
+    The old store is set aside, not deleted: it may be evidence. The promise stays, since it is this validator's word,
+    unless it is damaged too: then it is set aside as well, and the node is one that knows of no word it gave (the
+    restart rule of consensus, docs/consensus.md). Vault and shares stay: nobody can be asked for them. Returns what
+    was set aside. Raises Refused `store.locked` while the node runs, `genesis.malformed`, `config.*`.
+    """
+    genesis = read_genesis(config)
+    owner = promise_owner(genesis.chain_id, load_node_key(config.key_path).public)
+    outcome = execute_genesis(genesis, MemoryState(), default_registry())
+    aside: list[Path] = []
+    promise = config.data_dir / PROMISE_FOLDER
+    try:
+        PromiseStore(promise, owner).close()
+    except Refused as refusal:
+        if refusal.code not in ("promise.corrupt", "promise.missing"):
+            raise
+        aside += _set_aside(promise)
+        PromiseStore(promise, owner, create=True).close()
+    chain = config.data_dir / CHAIN_FOLDER
+    with folder_lock(chain):
+        aside += _set_aside(chain)
+    store = LevelKV(chain, create=True)
+    try:
+        create_chain(store, genesis_block(genesis), outcome, genesis.validator_set)
+    finally:
+        store.close()
+    return aside
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    """Rename a folder to the first free name after its own."""
+    if not folder.exists():
+        return []
+    numbers = range(1, ASIDE_MAX + 1)
+    free = next(
+        (p for n in numbers if not (p := folder.with_name(f"{folder.name}.damaged-{n}")).exists()), None
+    )
+    if free is None:
+        raise Refused(
+            "store.exists", f"{ASIDE_MAX} damaged copies of {folder} are kept already; move them away"
+        )
+    folder.rename(free)
+    return [free]
