@@ -15,6 +15,7 @@ from consilium.consensus.messages import (
     Commit,
     Prepare,
     PrePrepare,
+    Signed,
     ViewChange,
     claim_hash,
     prepare_digest,
@@ -48,10 +49,6 @@ class Evidence(codec.Wire, frozen=True):
     first_signature: codec.Bytes64
     second: codec.Bytes32
     second_signature: codec.Bytes64
-
-
-Signed = PrePrepare | Prepare | Commit | ViewChange
-"""The messages that a validator signs."""
 
 
 def vote_kind(message: Signed) -> VoteKind:

@@ -138,7 +138,8 @@ class Decided(codec.Wire, frozen=True, tag=5):
         return self.block.height
 
 
-Vote: TypeAlias = Prepare | Commit
+Signed: TypeAlias = PrePrepare | Prepare | Commit | ViewChange
+"""What one validator signs, for one height and view."""
 Message: TypeAlias = PrePrepare | Prepare | Commit | ViewChange | Decided
 
 

@@ -12,12 +12,10 @@ from __future__ import annotations
 from consilium.consensus import speech
 from consilium.consensus.context import (
     HeightContext,
-    contradiction,
     make_block,
-    objection,
     proposal_time,
 )
-from consilium.consensus.evidence import vote_kind
+from consilium.consensus.hearing import ask_batches, ask_decided, judge, learn, settle, signers_of
 from consilium.consensus.io import (
     Advanced,
     BatchesHeld,
@@ -26,16 +24,12 @@ from consilium.consensus.io import (
     Censored,
     Decide,
     Effect,
-    Equivocation,
-    HoldBatches,
     Input,
     MessageReceived,
-    Misbehaviour,
     Now,
     PeerHeight,
     Persist,
     ProposalBuilt,
-    Report,
     Started,
     TimerFired,
     TimerKind,
@@ -43,12 +37,11 @@ from consilium.consensus.io import (
 )
 from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaConfig
 from consilium.consensus.messages import (
-    Commit,
     Decided,
     Message,
-    Prepare,
     PreparedCertificate,
     PrePrepare,
+    Signed,
     VerifiedMessage,
     ViewChange,
 )
@@ -62,7 +55,6 @@ from consilium.consensus.promise import (
 from consilium.consensus.round import Phase, Proposal, open_round
 from consilium.consensus.timers import Standing, Timers, wanted_timers
 from consilium.consensus.view_change import Mandate, mandate
-from consilium.ledger.block import Block
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken
 
@@ -107,7 +99,7 @@ class Replica:
 
     @property
     def phase(self) -> Phase:
-        """Where it stands in the view."""
+        """Where it stands in it."""
         return self._round.phase
 
     @property
@@ -168,31 +160,22 @@ class Replica:
         else:
             if message.height == self.height + 1:
                 self._neighbours.keep(message.sender, verified)
-            late = message.height == self.height - 1 and not isinstance(message, ViewChange)
-            if not late or now.monotonic_ms >= here.opened_ms + self._config.resend_first_ms // 2:
-                self._hear_height(message.sender, message.height, now)
+            self._hear_height(message.sender, message.height, now)
 
     def _take(self, message: Message) -> None:
         """Learn from a verified message of this height."""
         here = self._round
-        if isinstance(message, Decided):
-            if here.decided is None:
-                self._settle(message)
-            return
-        if isinstance(message, PrePrepare) and message.sender != here.context.primary(message.view):
-            self._accuse(message.sender, "it proposed when it was not primary")
-            return
-        if message.sender != self._own_key:
-            here.heard = message.sender
-        evidence = here.book.add(message)
-        if evidence is not None and self._once(message.sender, f"contradiction {vote_kind(message).name}"):
-            self._effects.append(Report(Equivocation(evidence)))
-        if isinstance(message, Commit) and here.committed is None:
-            here.committed = here.book.committed(message.height, message.view, message.block_hash)
+        if not isinstance(message, Decided):
+            self._effects += learn(here, message, self._own_key)
+        elif here.decided is None:
+            self._settle(message)
 
     def _hear_height(self, peer: bytes, height: int, now: Now) -> None:
         if height < self.height:
-            self._effects += self._neighbours.behind(peer, height, now)
+            # The last votes of a height that has just been decided are late, and their senders are not behind.
+            just_opened = now.monotonic_ms < self._round.opened_ms + self._config.resend_first_ms // 2
+            if height < self.height - 1 or not just_opened:
+                self._effects += self._neighbours.behind(peer, height, now)
         elif height > self.height:
             self._neighbours.ahead(peer, height)
             self._effects += self._neighbours.catch_up(self.height, self.height + 1, now)
@@ -269,8 +252,8 @@ class Replica:
                 return self._propose(now)
             case Phase.AWAITING if self._censored and here.view == 0:
                 self._change_view(1)
-            case Phase.AWAITING if (accepted := self._acceptable(now)) is not None:
-                self._hold(accepted)
+            case Phase.AWAITING:
+                return self._accept(now)
             case Phase.HOLDING if here.proposal is not None and here.holds(here.proposal.block):
                 self._vote(here.proposal)
             case Phase.PREPARING if (
@@ -294,11 +277,8 @@ class Replica:
         if here.view > 0 and given is None:
             return False
         if given is not None and given.block is not None:
-            self._hold(
-                Proposal(
-                    given.block, True, given.justification, self._signers(given.justification.certificate)
-                )
-            )
+            holders = signers_of(here, given.justification.certificate)
+            self._hold(Proposal(given.block, True, given.justification, holders))
             return True
         due = self._work or here.context.may_be_empty(proposal_time(here.context, now.wall_ms))
         if due and not here.building:
@@ -306,40 +286,26 @@ class Replica:
             self._effects.append(BuildProposal(self.height, here.view))
         return False
 
-    def _acceptable(self, now: Now) -> Proposal | None:
-        """The proposal of this view, if this replica may vote for it now."""
-        here = self._round
-        pre_prepare = here.book.pre_prepare(here.view, self.primary)
-        if pre_prepare is None:
-            return None
-        reason = objection(pre_prepare, here.context, now.wall_ms, self._config)
-        if reason is not None:
-            self._accuse(pre_prepare.sender, reason)
-            return None
-        justification = pre_prepare.justification
-        signers = self._signers(justification.certificate) if justification is not None else ()
-        return Proposal(pre_prepare.block, own=False, holders=(pre_prepare.sender, *signers))
+    def _accept(self, now: Now) -> bool:
+        """As backup: take up the proposal of this view, if it may be voted for now."""
+        proposal, reports = judge(self._round, now, self._config)
+        self._effects += reports
+        if proposal is not None:
+            self._hold(proposal)
+        return proposal is not None
 
     def _hold(self, proposal: Proposal) -> None:
         here = self._round
         here.proposal = proposal
         here.phase = Phase.HOLDING
         if not here.holds(proposal.block):
-            self._ask_batches(proposal.block, proposal.holders)
+            self._effects.append(ask_batches(here, proposal.block, proposal.holders, self._own_key))
 
     def _settle(self, decided: Decided) -> None:
-        """A certificate is in hand: nothing else matters at this height."""
         here = self._round
-        field = contradiction(decided.block, here.context)
-        if field is not None:
-            raise InvariantBroken(
-                f"the certified block {decided.block.hash.hex()} of height {self.height} contradicts this replica's "
-                f"own {field}"
-            )
-        here.decided = decided
-        here.phase = Phase.DECIDING
+        settle(here, decided)
         if not here.holds(decided.block):
-            self._ask_batches(decided.block, self._sealers(decided))
+            self._effects.append(ask_decided(here, decided, self._own_key))
 
     def _announce(self, decided: Decided) -> bool:
         here = self._round
@@ -380,7 +346,7 @@ class Replica:
         self._round.promise = promise
         self._effects.append(Persist(promise))
 
-    def _say(self, message: PrePrepare | Prepare | Commit | ViewChange) -> None:
+    def _say(self, message: Signed) -> None:
         self._take(message)
         self._effects.append(Broadcast(message))
 
@@ -389,7 +355,7 @@ class Replica:
         here = self._round
         if here.decided is not None:
             if not here.announced:
-                self._ask_batches(here.decided.block, self._sealers(here.decided))
+                self._effects.append(ask_decided(here, here.decided, self._own_key))
             return
         said = speech.everything(here, self._signing_key) if self.votes_here else []
         for message in said:
@@ -398,12 +364,7 @@ class Replica:
             # Others vote, and this replica cannot: perhaps what it lacks is decided long since.
             self._neighbours.ahead(here.heard, self.height + 1)
         if here.phase is Phase.HOLDING and here.proposal is not None:
-            self._ask_batches(here.proposal.block, here.proposal.holders)
-
-    def _ask_batches(self, block: Block, first: tuple[bytes, ...]) -> None:
-        """Ask for batches: those named first, then everybody who prepared the block."""
-        keys = dict.fromkeys((*first, *self._round.book.preparers(block.hash)))
-        self._effects.append(HoldBatches(block, tuple(key for key in keys if key != self._own_key)))
+            self._effects.append(ask_batches(here, here.proposal.block, here.proposal.holders, self._own_key))
 
     def _keep_time(self, now: Now) -> None:
         """Want exactly the timers that the state calls for."""
@@ -436,21 +397,3 @@ class Replica:
         if here.view == 0:
             return None
         return mandate(here.book.changes.at(here.view), here.context.validators.quorum)
-
-    def _signers(self, certificate: PreparedCertificate | None) -> tuple[bytes, ...]:
-        if certificate is None:
-            return ()
-        return tuple(self._round.context.validators.keys[s.validator] for s in certificate.signatures)
-
-    def _sealers(self, decided: Decided) -> tuple[bytes, ...]:
-        return tuple(self._round.context.validators.keys[s.validator] for s in decided.certificate.seals)
-
-    def _accuse(self, validator: bytes, reason: str) -> None:
-        if self._once(validator, reason):
-            self._effects.append(Report(Misbehaviour(validator, reason)))
-
-    def _once(self, validator: bytes, reason: str) -> bool:
-        if (validator, reason) in self._round.reported:
-            return False
-        self._round.reported[validator, reason] = None
-        return True

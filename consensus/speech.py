@@ -10,6 +10,7 @@ from consilium.consensus.messages import (
     Commit,
     Prepare,
     PrePrepare,
+    Signed,
     ViewChange,
     sign_commit,
     sign_pre_prepare,
@@ -44,7 +45,7 @@ def commit(here: Round, key: SigningKey) -> Commit:
     return sign_commit(key, here.context.chain_id, here.context.height, here.view, block_hash)
 
 
-def everything(here: Round, key: SigningKey) -> list[PrePrepare | Prepare | Commit | ViewChange]:
+def everything(here: Round, key: SigningKey) -> list[Signed]:
     """All that was said in the current view, as the promise has it.
 
     Once sealed, the view change is not said again: it claimed what was prepared *before* this view, which the promise
@@ -53,7 +54,7 @@ def everything(here: Round, key: SigningKey) -> list[PrePrepare | Prepare | Comm
     votes = here.promise.votes
     if votes.view != here.view:
         return []
-    said: list[PrePrepare | Prepare | Commit | ViewChange] = []
+    said: list[Signed] = []
     if votes.changed and votes.commit is None:
         said.append(view_change(here, key))
     if votes.prepare is not None:

@@ -17,6 +17,7 @@ from consilium.consensus.messages import (
     Prepare,
     PreparedCertificate,
     PrePrepare,
+    Signed,
     ViewChange,
 )
 from consilium.ledger.block import Block, CommitCertificate, Seal
@@ -77,7 +78,7 @@ class VoteBook:
         self.commits: Tally[Commit] = Tally(validators)
         self.changes: Tally[ViewChange] = Tally(validators)
 
-    def add(self, message: PrePrepare | Prepare | Commit | ViewChange) -> Evidence | None:
+    def add(self, message: Signed) -> Evidence | None:
         """Count a message whose signature and, for a pre-prepare, whose sender's turn was checked."""
         match message:
             case PrePrepare(height, view, sender, block, _, signature):

@@ -17,9 +17,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from simulation.schedule import Outcome, run_schedule  # noqa: E402
+from tests.simulation.schedule import Outcome, run_schedule  # noqa: E402
 
 STORY_LINES = 120
 
@@ -37,7 +37,9 @@ def parse() -> argparse.Namespace:
         help="validators; several numbers run every seed with each (default 4)",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--replay-every", type=int, default=50, help="run every so-many-th schedule twice; 0: none")
+    parser.add_argument(
+        "--replay-every", type=int, default=50, help="run every so-many-th schedule twice; 0: none"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--verbose", action="store_true", help="print all that happened (for one schedule)")
     parser.add_argument("--traces", action="store_true", help=argparse.SUPPRESS)
@@ -53,7 +55,15 @@ def replayed(tasks: list[tuple[int, int]], traces: dict[tuple[int, int], str]) -
     different = []
     for nodes in sorted({nodes for _, nodes in tasks}):
         for seed in [seed for seed, n in tasks if n == nodes]:
-            command = [sys.executable, __file__, "--seeds", f"{seed}..{seed}", "--nodes", str(nodes), "--traces"]
+            command = [
+                sys.executable,
+                __file__,
+                "--seeds",
+                f"{seed}..{seed}",
+                "--nodes",
+                str(nodes),
+                "--traces",
+            ]
             environment = {**os.environ, "PYTHONHASHSEED": str(seed % 1_000 + 7)}
             printed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
             if printed.stdout.strip() != traces[seed, nodes]:
@@ -117,7 +127,9 @@ def show(tasks: list[tuple[int, int]], traces: bool) -> int:
             print(outcome.trace)
         else:
             print("\n".join(outcome.story))
-            print(f"seed {outcome.seed}, {outcome.nodes} nodes: {outcome.violation or 'holds'}; {outcome}"[:400])
+            print(
+                f"seed {outcome.seed}, {outcome.nodes} nodes: {outcome.violation or 'holds'}; {outcome}"[:400]
+            )
     return 1 if failed else 0
 
 

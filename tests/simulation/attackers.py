@@ -1,4 +1,4 @@
-"""The cast: one small class for each way to lie. Each runs the real replica, and bends what it sends or what it builds."""
+"""The cast: one small class for each way to lie. Each runs the real replica, and bends what it sends or builds."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from consilium.consensus.messages import (
 )
 from consilium.ledger.block import Block, Header, Seal
 from consilium.ledger.errors import Refused
-from simulation.chain import CHAIN_ID, digest_of
-from simulation.host import Host
+from tests.simulation.chain import CHAIN_ID, digest_of
+from tests.simulation.host import Host
 
 
 class Attacker(Host):

@@ -14,10 +14,10 @@ from consilium.consensus.io import Equivocation, Misbehaviour
 from consilium.consensus.messages import Commit, Decided, Message, Prepare, PrePrepare, ViewChange
 from consilium.ledger.block import Block, CommitCertificate, check_certified
 from consilium.ledger.errors import Refused
-from simulation.chain import CHAIN_ID
+from tests.simulation.chain import CHAIN_ID
 
 if TYPE_CHECKING:
-    from simulation.host import Host
+    from tests.simulation.host import Host
 
 MEMORY_VOTES_MAX = 4_000
 """A replica may keep so many votes at one height; far more than any honest schedule brings."""

@@ -8,12 +8,12 @@ from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.messages import Message, VerifiedMessage, verify_message
 from consilium.ledger.errors import PeerFault
 from consilium.ledger.validators import Validator, ValidatorSet
-from simulation.chain import CHAIN_ID, Chain, Disk
-from simulation.checkers import Checkers
-from simulation.host import Host
-from simulation.keys import Keyring
-from simulation.network import Network
-from simulation.world import WALL_EPOCH_MS, World
+from tests.simulation.chain import CHAIN_ID, Chain, Disk
+from tests.simulation.checkers import Checkers
+from tests.simulation.host import Host
+from tests.simulation.keys import Keyring
+from tests.simulation.network import Network
+from tests.simulation.world import WALL_EPOCH_MS, World
 
 VERIFIED_KEPT = 20_000
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from simulation.cluster import Cluster
-from simulation.host import Host
-from simulation.network import CALM
+from tests.simulation.cluster import Cluster
+from tests.simulation.host import Host
+from tests.simulation.network import CALM
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,9 @@ def slow_disk(cluster: Cluster) -> Fault:
     def change(most: int) -> None:
         host.sync_ms = (0, most)
 
-    return Fault("slow-disk", f"{host.index} syncs in {longest} ms", lambda: change(longest), lambda: change(2))
+    return Fault(
+        "slow-disk", f"{host.index} syncs in {longest} ms", lambda: change(longest), lambda: change(2)
+    )
 
 
 def demand(cluster: Cluster) -> Fault:

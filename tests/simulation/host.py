@@ -47,11 +47,11 @@ from consilium.consensus.replica import Replica
 from consilium.ledger.block import Block, CommitCertificate, check_block_form, check_certified
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
-from simulation.chain import Disk, digest_of
-from simulation.world import WALL_EPOCH_MS
+from tests.simulation.chain import Disk, digest_of
+from tests.simulation.world import WALL_EPOCH_MS
 
 if TYPE_CHECKING:
-    from simulation.cluster import Cluster
+    from tests.simulation.cluster import Cluster
 
 BACKLOG_MAX = 400
 BLOCK_BATCHES_PROPOSED = 4
@@ -100,9 +100,7 @@ class Host:
         self.alive = True
         self.reset_memory()
         self.note(f"starts at tip {self.disk.chain.tip}")
-        self.replica = Replica(
-            self.key, self.disk.chain.context(), self.disk.promise, self.cluster.config
-        )
+        self.replica = Replica(self.key, self.disk.chain.context(), self.disk.promise, self.cluster.config)
         self.feed(Started())
         self.tell_work()
         self.later(self.world.rng.randint(1, STATUS_EVERY_MS), self.tell_status)
@@ -212,7 +210,9 @@ class Host:
         for block in promise.proposals:
             for digest in block.batches:
                 if digest not in self.pool and digest not in self.disk.batches:
-                    self.cluster.checkers.fail("durable", f"host {self.index} promises a block without its batches")
+                    self.cluster.checkers.fail(
+                        "durable", f"host {self.index} promises a block without its batches"
+                    )
                 else:
                     self.disk.batches.setdefault(digest, self.pool.get(digest, b""))
         self.disk.promise = promise
@@ -360,9 +360,9 @@ class Host:
                     self.learn(batch)
             case ("want", tuple(digests)):
                 for digest in digests:
-                    batch = self.pool.get(digest) or self.committed_batch(digest)
-                    if batch is not None:
-                        self.cluster.network.send(self.index, source, ("batch", batch))
+                    found = self.pool.get(digest) or self.committed_batch(digest)
+                    if found is not None:
+                        self.cluster.network.send(self.index, source, ("batch", found))
             case ("fetch", int(height)):
                 entries = self.disk.chain.entries[max(height, 1) : height + FETCH_MAX]
                 if entries:
@@ -397,10 +397,12 @@ class Host:
             return
         self.feed(MessageReceived(verified))
 
-    def sync(self, blocks: tuple[tuple[Block, CommitCertificate, tuple[bytes, ...]], ...]) -> None:
+    def sync(
+        self, blocks: tuple[tuple[Block | None, CommitCertificate | None, tuple[bytes, ...]], ...]
+    ) -> None:
         for block, certificate, batches in blocks:
             chain = self.disk.chain
-            if block.height != chain.tip + 1 or self.executing:
+            if block is None or certificate is None or block.height != chain.tip + 1 or self.executing:
                 continue
             try:
                 check_block_form(block)
@@ -444,5 +446,3 @@ def describe(message: Message) -> str:
             prepared = message.prepared
             told = "-" if prepared is None else f"{prepared.certificate.view}:{prepared.block.hash.hex()[:8]}"
             return f"ViewChange {message.height}/{message.view} prepared {told}"
-
-

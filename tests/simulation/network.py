@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simulation.world import World
+from tests.simulation.world import World
 
 
 @dataclass

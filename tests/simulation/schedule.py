@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consilium.consensus.limits import VIEW_TIMEOUT_MAX_MS, ReplicaConfig
-from simulation.attackers import CAST
-from simulation.chain import digest_of
-from simulation.checkers import Violated
-from simulation.cluster import Cluster
-from simulation.faults import KINDS, Fault
-from simulation.host import Host
-from simulation.world import World
+from tests.simulation.attackers import CAST
+from tests.simulation.chain import digest_of
+from tests.simulation.checkers import Violated
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import KINDS, Fault
+from tests.simulation.host import Host
+from tests.simulation.world import World
 
 HEIGHTS_MIN = 10
 HEAL_MS = 14_000
@@ -86,7 +86,7 @@ class Schedule:
         except Violated as violated:
             outcome.violation = str(violated)
             outcome.story = list(self.world.lines)
-        except Exception:  # whatever else is raised is a bug of the product or of the simulator: it has a seed, too
+        except Exception:  # noqa: BLE001 - whatever else is raised is a bug of product or simulator: it has a seed, too
             outcome.violation = "bug: " + traceback.format_exc()
             outcome.story = list(self.world.lines)
         outcome.trace = self.world.trace
