@@ -12,7 +12,7 @@ import msgspec
 
 from consilium.ledger import codec
 from consilium.ledger.block import Header
-from consilium.ledger.crypto import SIGNATURE_BYTES
+from consilium.ledger.crypto import DIGEST_BYTES, SIGNATURE_BYTES, Tag
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import LEAF_BYTES_MAX
 from consilium.ledger.state import STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX
@@ -24,6 +24,9 @@ RECEIPT_VERSION: Final = 1
 SET_CHANGES_MAX: Final = 1_024
 RECEIPT_BYTES_MAX: Final = 16 * 1024 * 1024
 PATH_SIBLINGS_MAX: Final = 63
+NO_CHECKSUM: Final = bytes(DIGEST_BYTES)
+
+_CHECKSUM_TAG: Final = Tag("consilium/receipt/1")
 
 RawTransaction = Annotated[bytes, msgspec.Meta(max_length=TRANSACTION_BYTES_MAX)]
 
@@ -114,6 +117,9 @@ class Receipt(codec.Wire, frozen=True):
 
     `changes` lead, oldest first, from the genesis set (or the set of `start`) to the set that sealed the top. Without
     a sealing the verifier must trust the top itself, and there is neither a start nor changes.
+
+    `checksum` is over all bytes before it. It keeps nobody from lying: it is there for damage that would make another
+    true statement, since a proof that one key is absent may prove it of a neighbour, too.
     """
 
     version: codec.Uint
@@ -123,6 +129,7 @@ class Receipt(codec.Wire, frozen=True):
     sealing: Sealing | None
     start: Start | None
     changes: Annotated[list[SetChange], msgspec.Meta(max_length=SET_CHANGES_MAX)]
+    checksum: codec.Bytes32
 
     @property
     def top(self) -> Header:
@@ -130,12 +137,24 @@ class Receipt(codec.Wire, frozen=True):
         return self.header if self.extension is None else self.extension.header
 
 
+def encode_receipt(receipt: Receipt) -> bytes:
+    """The bytes of a receipt, with its checksum put right."""
+    return _with_checksum(codec.encode(receipt))
+
+
 def decode_receipt(raw: bytes) -> Receipt:
-    """Decode a receipt file. Raises Refused `codec.*` or `receipt.wrong_version`."""
+    """Decode a receipt file. Raises Refused `codec.*`, `receipt.wrong_version`, `receipt.invalid` (damaged)."""
     if len(raw) > 1 and 0x91 <= raw[0] <= 0x9F and raw[1] < 0x80 and raw[1] != RECEIPT_VERSION:
         # An array that starts with a small number: another version's receipt may have any other shape behind it.
         raise Refused("receipt.wrong_version", f"version {raw[1]}; known: {RECEIPT_VERSION}")
     receipt = codec.decode(raw, Receipt, RECEIPT_BYTES_MAX)
     if receipt.version != RECEIPT_VERSION:
         raise Refused("receipt.wrong_version", f"version {receipt.version}; known: {RECEIPT_VERSION}")
+    if _with_checksum(raw) != raw:
+        raise Refused("receipt.invalid", "the checksum is wrong: the file was damaged or changed")
     return receipt
+
+
+def _with_checksum(raw: bytes) -> bytes:
+    """The checksum is the last field: two bytes of MessagePack, then 32."""
+    return raw[:-DIGEST_BYTES] + _CHECKSUM_TAG.digest(raw[: -DIGEST_BYTES - 2])

@@ -15,6 +15,7 @@ from consilium.ledger.genesis import Genesis
 from consilium.ledger.merkle import InclusionProof, inclusion_proof, leaf_hash, node_hash
 from consilium.ledger.receipt import verify_receipt
 from consilium.ledger.receipt_format import (
+    NO_CHECKSUM,
     RECEIPT_VERSION,
     SET_CHANGES_MAX,
     Extension,
@@ -28,6 +29,7 @@ from consilium.ledger.receipt_format import (
     TransactionStatement,
     VerdictStatement,
     decode_receipt,
+    encode_receipt,
 )
 from consilium.ledger.transaction import TRANSACTION_BYTES_MAX, Transaction, transaction_id
 from consilium.ledger.validators import ValidatorSet
@@ -140,12 +142,15 @@ class ReceiptBuilder:
             extension = Extension(top, merkle_path(header.hash, proof))
         if since is not None and since > to_height:
             raise Refused("receipt.cannot_extend", f"the trusted header is at {since}, above {to_height}")
-        if since == to_height:
-            return codec.encode(Receipt(RECEIPT_VERSION, statement, header, extension, None, None, []))
-        start = None if since is None else self._start(since)
-        changes = self._set_changes(0 if since is None else since, to_height)
-        sealing = self._sealing(to_height)
-        return codec.encode(Receipt(RECEIPT_VERSION, statement, header, extension, sealing, start, changes))
+        sealing, start = None, None
+        changes: list[SetChange] = []
+        if since != to_height:  # under a header that is trusted itself, nothing needs a seal
+            sealing = self._sealing(to_height)
+            start = None if since is None else self._start(since)
+            changes = self._set_changes(0 if since is None else since, to_height)
+        return encode_receipt(
+            Receipt(RECEIPT_VERSION, statement, header, extension, sealing, start, changes, NO_CHECKSUM)
+        )
 
     def _start(self, height: int) -> Start:
         header = self._store.header(height)
