@@ -206,6 +206,9 @@ class Driver:
         self._wake.set()
 
     async def _perform(self, effects: Iterable[Effect]) -> None:
+        """In order, but for a decision, which is committed last: committing opens the next height and sets its timers,
+        and what stands behind the decision cancels the timers of the height that it ends."""
+        decided: Decide | None = None
         for effect in effects:
             match effect:
                 case Persist(promise):
@@ -223,10 +226,8 @@ class Driver:
                 case HoldBatches(block, _):
                     self._holding[block.hash] = effect
                     self._try_hold(block.hash)
-                case Decide(block, certificate):
-                    held = [self._mempool.batch(digest) for digest in block.batches]
-                    batches = tuple(batch for batch in held if batch is not None)
-                    await self._commit(block, certificate, batches)
+                case Decide():
+                    decided = effect
                 case CatchUp(height, hint):
                     if self.synchroniser is not None:
                         self.synchroniser.hint(hint, height)
@@ -234,6 +235,10 @@ class Driver:
                     self._serve(peer, height)
                 case Report(fault):
                     self._report(fault)
+        if decided is not None:
+            held = [self._mempool.batch(digest) for digest in decided.block.batches]
+            batches = tuple(batch for batch in held if batch is not None)
+            await self._commit(decided.block, decided.certificate, batches)
 
     # Effects
 
