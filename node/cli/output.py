@@ -95,7 +95,7 @@ class Report:
         self.errors.print(f"[bold]what to do:[/] {escape(entry.remedy)}")
 
     def _say(self, value: Any) -> None:
-        """Standard output gets one value: a result that is also a refusal, such as a denied reading, is not said twice."""
+        """Standard output gets one value: a result that is a refusal too (a denied reading) is not said twice."""
         if not self._said:
             self._said = True
             sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
