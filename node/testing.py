@@ -98,15 +98,15 @@ class LocalCluster:
             for node in self.nodes:
                 client = RpcClient(node.url(), node.token())
                 self.clients.append(await client.__aenter__())
-        except BaseException:
-            await self._end(failed=True)
+        except BaseException as error:
+            await self._end(error)
             raise
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        await self._end(failed=kind is not None)
+        await self._end(error)
 
     @property
     def genesis(self) -> Genesis:
@@ -289,7 +289,7 @@ class LocalCluster:
         if status is not None:
             self._died[index] = f"node-{index} ended by itself with status {status}:\n{self.log(index)}"
 
-    async def _end(self, failed: bool) -> None:
+    async def _end(self, failure: BaseException | None) -> None:
         for index, child in self._children.items():
             self._note_death(index, child)
         try:
@@ -305,8 +305,11 @@ class LocalCluster:
                 self._reserved.release()
             if not self._keep:
                 shutil.rmtree(self._made or self.folder, ignore_errors=True)
-        if self._died and not failed:
-            raise RuntimeError("\n".join(self._died.values()))
+        if self._died:
+            told = "\n".join(self._died.values())
+            if failure is None:
+                raise RuntimeError(told)
+            failure.add_note(told)
 
     def _end_processes(self, timeout_s: float) -> None:
         children = list(self._children.values())
