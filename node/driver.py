@@ -6,14 +6,16 @@ commit of a block run in a thread and are awaited, so that nothing is sent befor
 still turns. The order of things is the one of `consensus/io.py`.
 
 Two queues, both bounded: messages wait in a queue whose fullness holds back the peer that fills it, signals coalesce
-by what they say. A fault of this node (`InvariantBroken`, a failed sync) ends the loop, and with it the node.
+by what they say. A fault of this node (`InvariantBroken`, a failed sync) ends the loop, and with it the node; whoever
+waits for a block to be committed is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 import structlog
 
@@ -31,6 +33,7 @@ from consilium.consensus.io import (
     Equivocation,
     HoldBatches,
     Input,
+    MessageReceived,
     Now,
     PeerHeight,
     Persist,
@@ -47,21 +50,31 @@ from consilium.consensus.io import (
 from consilium.consensus.messages import encode_message
 from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
-from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
+from consilium.ledger.errors import InvariantBroken
+from consilium.node import holding
 from consilium.node.executor import Commit, Executor
+from consilium.node.holding import Holding
 from consilium.node.mempool import Mempool
-from consilium.node.peer_messages import BatchRequest, Kind
-from consilium.node.sync import Synchroniser, VerifiedDecision, payload_within_limits
+from consilium.node.peer_messages import Kind
+from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.frame import Lane
 
 MESSAGES_QUEUED_MAX: Final = 4_096
-BATCH_RETRY_S: Final = 0.3
+STEPS_PER_TURN: Final = 32
+"""After so many inputs in one go, everybody else on the event loop has a turn."""
 SEAL_DELAY_S: Final = 0.004
 """Transactions wait so long for company before they are sealed into a batch."""
 CENSORSHIP_HEIGHTS: Final = 32
 EVIDENCE_KEPT_MAX: Final = 64
+SEALS_AT_ONCE_MAX: Final = 8
+"""Of our own batches: sealing hashes up to a megabyte on the event loop."""
+SERVES_AT_ONCE_MAX: Final = 16
+"""Peers that lag are sent so many blocks at a time; those beyond ask again."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _log = structlog.get_logger("consilium.driver")
 
@@ -72,20 +85,24 @@ class Clock(Protocol):
     def __call__(self) -> Now: ...
 
 
-class Outlet(Protocol):
+class Outlet(holding.Outlet, Protocol):
     """What the driver needs of the mesh."""
 
-    def send(self, peer_key: bytes, kind: int, body: bytes, lane: Lane) -> bool: ...
-
     def broadcast(self, kind: int, body: bytes, lane: Lane) -> int: ...
-
-    def connected(self) -> frozenset[bytes]: ...
 
 
 class Keeper(Protocol):
     """Makes promises durable; blocks, so it runs in a thread."""
 
     def keep(self, promise: Promise, batches: Callable[[bytes], VerifiedBatch | None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A block that came by catch-up, and who waits for it."""
+
+    decision: VerifiedDecision
+    done: asyncio.Future[None]
 
 
 class Driver:
@@ -112,16 +129,16 @@ class Driver:
         self._on_commit = on_commit
         self._seal_delay_s = seal_delay_s
         self.synchroniser: Synchroniser | None = None
-        self._messages: asyncio.Queue[Input | VerifiedDecision] = asyncio.Queue(maxsize=MESSAGES_QUEUED_MAX)
+        self._messages: asyncio.Queue[Input | _Delivery] = asyncio.Queue(maxsize=MESSAGES_QUEUED_MAX)
         self._signals: dict[tuple[object, ...], Input] = {}
         self._wake = asyncio.Event()
         self._timers: dict[TimerKind, asyncio.TimerHandle] = {}
         self._sealing: asyncio.TimerHandle | None = None
-        self._holding: dict[bytes, HoldBatches] = {}
-        self._retry: asyncio.TimerHandle | None = None
+        self._holding = Holding(mempool, outlet, self._batches_held)
         self._serving: set[asyncio.Task[None]] = set()
+        self._serving_failed: BaseException | None = None
         self._work_told = False
-        self._delivered: dict[int, asyncio.Future[None]] = {}
+        self._ended = False
         self.evidence: list[Equivocation] = []
 
     # What others may call, on the event loop
@@ -131,16 +148,21 @@ class Driver:
         """The height that is being decided."""
         return self._executor.context
 
-    async def receive(self, item: Input | VerifiedDecision) -> None:
-        """Queue a verified message or block; waits while the queue is full, which holds back its sender."""
-        await self._messages.put(item)
+    async def receive(self, message: MessageReceived) -> None:
+        """Queue a verified message; waits while the queue is full, which holds back its sender."""
+        await self._messages.put(message)
         self._wake.set()
 
     async def deliver(self, decision: VerifiedDecision) -> None:
-        """Queue a verified block, and wait until it is committed, or found to be old."""
-        done = asyncio.get_running_loop().create_future()
-        self._delivered[decision.block.height] = done
-        await self.receive(decision)
+        """Queue a verified block, and wait until it is committed, or found to be old.
+
+        Raises InvariantBroken where the driver ends before.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._messages.put(_Delivery(decision, done))
+        self._wake.set()
+        if self._ended:
+            self._turn_away()
         await done
 
     def peer_at(self, peer: bytes, height: int) -> None:
@@ -155,8 +177,7 @@ class Driver:
     def batch_arrived(self) -> None:
         """A batch was added to the mempool: a proposal may have waited for it."""
         self._tell_work()
-        for block_hash in list(self._holding):
-            self._try_hold(block_hash)
+        self._holding.arrived()
 
     def tick(self) -> None:
         """About once a second: drop what expired, offer again what peers may have missed, notice censorship."""
@@ -174,23 +195,57 @@ class Driver:
 
     async def run(self) -> None:
         """Until cancelled, or until this node contradicts itself (InvariantBroken)."""
-        self._work_told = self._mempool.has_work
-        await self._perform(self._replica.step(Started(), self._clock()))
-        if self._work_told:
-            await self._step(WorkPending(True))
-        while True:
-            item = await self._next()
-            if isinstance(item, VerifiedDecision):
-                if item.block.height == self.context.height:
-                    await self._commit(item.block, item.certificate, item.batches)
-                done = self._delivered.pop(item.block.height, None)
-                if done is not None and not done.done():
-                    done.set_result(None)
-            else:
-                await self._step(item)
+        try:
+            self._work_told = self._mempool.has_work
+            await self._perform(self._replica.step(Started(), self._clock()))
+            if self._work_told:
+                await self._step(WorkPending(True))
+            steps = 0
+            while True:
+                item = await self._next()
+                if isinstance(item, _Delivery):
+                    await self._take(item)
+                else:
+                    await self._step(item)
+                steps += 1
+                if steps % STEPS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._end()
 
-    async def _next(self) -> Input | VerifiedDecision:
+    async def _take(self, delivery: _Delivery) -> None:
+        decision = delivery.decision
+        try:
+            if decision.block.height == self.context.height:
+                await self._commit(decision.block, decision.certificate, decision.batches)
+        except BaseException:
+            _refuse(delivery)
+            raise
+        if not delivery.done.done():
+            delivery.done.set_result(None)
+
+    def _end(self) -> None:
+        """Nothing is started any more, and nobody waits for what will not come."""
+        self._ended = True
+        for kind in list(self._timers):
+            self._cancel_timer(kind)
+        if self._sealing is not None:
+            self._sealing.cancel()
+        self._holding.clear()
+        for task in self._serving:
+            task.cancel()
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        while not self._messages.empty():
+            item = self._messages.get_nowait()
+            if isinstance(item, _Delivery):
+                _refuse(item)
+
+    async def _next(self) -> Input | _Delivery:
         while True:
+            if self._serving_failed is not None:
+                raise self._serving_failed
             if self._signals:
                 return self._signals.pop(next(iter(self._signals)))
             if not self._messages.empty():
@@ -212,7 +267,7 @@ class Driver:
         for effect in effects:
             match effect:
                 case Persist(promise):
-                    await asyncio.to_thread(self._keeper.keep, promise, self._mempool.batch)
+                    await _in_thread(self._keeper.keep, promise, self._mempool.batch)
                 case Broadcast(message):
                     self._outlet.broadcast(Kind.CONSENSUS, encode_message(message), Lane.VOTES)
                 case SendTo(peer, message):
@@ -223,9 +278,8 @@ class Driver:
                     self._cancel_timer(kind)
                 case BuildProposal(height, view):
                     self._build(height, view)
-                case HoldBatches(block, _):
-                    self._holding[block.hash] = effect
-                    self._try_hold(block.hash)
+                case HoldBatches():
+                    self._holding.start(effect)
                 case Decide():
                     decided = effect
                 case CatchUp(height, hint):
@@ -245,10 +299,11 @@ class Driver:
     async def _commit(
         self, block: Block, certificate: CommitCertificate, batches: tuple[VerifiedBatch, ...]
     ) -> None:
-        done = await asyncio.to_thread(self._executor.commit, block, certificate, batches)
+        done = await _in_thread(self._executor.commit, block, certificate, batches)
         included = [t.id for batch in batches for t in batch.transactions]
-        self._mempool.committed(block.batches, included, block.header.time_ms, self._executor.seen)
-        self._mempool.nothing_wanted()
+        self._mempool.committed(
+            block.batches, included, block.height, block.header.time_ms, self._executor.seen
+        )
         self._holding.clear()
         self._on_commit(done)
         self._work_told = self._mempool.has_work
@@ -265,8 +320,13 @@ class Driver:
         if self._sealing is not None:
             self._sealing.cancel()
             self._sealing = None
-        while (batch := self._mempool.seal(self.context.height)) is not None:
+        for _ in range(SEALS_AT_ONCE_MAX):
+            batch = self._mempool.seal(self.context.height)
+            if batch is None:
+                break
             self._outlet.broadcast(Kind.BATCH, batch.raw, Lane.BULK)
+        else:
+            self.work_arrived()
         self._tell_work()
 
     def _tell_work(self) -> None:
@@ -274,40 +334,21 @@ class Driver:
             self._work_told = pending
             self._signal(("work",), WorkPending(pending))
 
-    def _try_hold(self, block_hash: bytes) -> None:
-        wanted = self._holding[block_hash]
-        missing = self._mempool.missing(wanted.block.batches)
-        if missing:
-            self._ask_for(missing, wanted.peers)
-            if self._retry is None:
-                self._retry = asyncio.get_running_loop().call_later(BATCH_RETRY_S, self._retry_holds)
-            return
-        del self._holding[block_hash]
-        held = tuple(b for d in wanted.block.batches if (b := self._mempool.batch(d)) is not None)
-        if payload_within_limits(held):
-            self._signal(("held", block_hash), BatchesHeld(block_hash))
-        else:
-            _log.warning("proposal.oversized", height=wanted.block.height)
-
-    def _retry_holds(self) -> None:
-        self._retry = None
-        for block_hash in list(self._holding):
-            self._try_hold(block_hash)
-
-    def _ask_for(self, missing: list[bytes], peers: tuple[bytes, ...]) -> None:
-        """Ask the first connected one of `peers` on the first call; each repetition asks the next."""
-        self._mempool.want(missing)
-        connected = self._outlet.connected()
-        order = [p for p in peers if p in connected] + sorted(p for p in connected if p not in peers)
-        if order:
-            turn = self._mempool.asked(missing[0])
-            body = codec.encode(BatchRequest(missing))
-            self._outlet.send(order[turn % len(order)], Kind.BATCH_REQUEST, body, Lane.BULK)
+    def _batches_held(self, block_hash: bytes) -> None:
+        self._signal(("held", block_hash), BatchesHeld(block_hash))
 
     def _serve(self, peer: bytes, height: int) -> None:
+        if len(self._serving) >= SERVES_AT_ONCE_MAX:
+            return
         task = asyncio.create_task(self._send_decided(peer, height))
         self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._serving_failed = error
+            self._wake.set()
 
     async def _send_decided(self, peer: bytes, height: int) -> None:
         body = await asyncio.to_thread(self._executor.encoded_blocks, height, 1)
@@ -336,3 +377,21 @@ class Driver:
         if handle is not None:
             handle.cancel()
         self._signals.pop(("timer", kind), None)
+
+
+def _refuse(delivery: _Delivery) -> None:
+    if not delivery.done.done():
+        delivery.done.set_exception(InvariantBroken("the driver has ended"))
+
+
+async def _in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """As `asyncio.to_thread`, but a cancelled caller stays until the thread is through: what comes after the driver
+    closes the stores that the thread is writing to."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.exception()
+        raise

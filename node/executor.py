@@ -25,6 +25,7 @@ from consilium.node.peer_messages import (
     BLOCKS_RESPONSE_BYTES,
     Blocks,
     DecidedBlock,
+    decided_bytes,
 )
 from consilium.storage.chain import ChainStore, Tip
 
@@ -77,7 +78,12 @@ class Executor:
         window = list(store.seen_since(store.tip.time_ms - VALIDITY_MAX_MS))
         for seen in reversed(window):
             self.seen.add(seen.time_ms, seen.ids)
-        self.context, self._next = self._follow(store.tip)
+        self._heights = self._follow(store.tip)
+
+    @property
+    def context(self) -> HeightContext:
+        """The height that is being decided."""
+        return self._heights[0]
 
     def commit(
         self, block: Block, certificate: CommitCertificate, batches: Sequence[VerifiedBatch]
@@ -86,7 +92,7 @@ class Executor:
 
         Raises InvariantBroken where the block contradicts this node's chain or state, or the disk fails.
         """
-        context = self.context
+        context, following = self._heights
         if [batch.digest for batch in batches] != block.batches:
             raise InvariantBroken(f"block {block.height} is to be committed without its batches")
         started = time.perf_counter()
@@ -98,22 +104,22 @@ class Executor:
             state=self.store.state,
             seen=self.seen,
             contracts=self._contracts,
-            validators=self._next,
+            validators=following,
         )
         update = self.store.prepare(outcome)
         executed = time.perf_counter()
         tip = self.store.commit(block, certificate, [batch.raw for batch in batches], outcome, update)
         stored = time.perf_counter()
         self.seen.add(block.header.time_ms, [transaction.id for transaction in outcome.transactions])
-        self.context, self._next = self._follow(tip)
+        self._heights = self._follow(tip)
         return Commit(block, outcome, tip, executed - started, stored - executed)
 
     def validators_at(self, height: int) -> ValidatorSet | None:
         """Who votes at the height that is being decided, or at the next; None for any other height."""
-        context = self.context
+        context, following = self._heights
         if height == context.height:
             return context.validators
-        return self._next if height == context.height + 1 else None
+        return following if height == context.height + 1 else None
 
     def encoded_blocks(self, first: int, count: int) -> bytes | None:
         """An encoded `Blocks` message from height `first` on, or None where there is none to send."""
@@ -124,11 +130,11 @@ class Executor:
             certificate = self.store.certificate(height)
             if certificate is None:
                 break
-            batches = self.store.batches(height)
-            blocks.append(DecidedBlock(self.store.block(height), certificate, batches))
-            size += sum(len(raw) for raw in batches)
-            if size > BLOCKS_RESPONSE_BYTES:
-                break
+            decided = DecidedBlock(self.store.block(height), certificate, self.store.batches(height))
+            size += decided_bytes(decided)
+            if blocks and size > BLOCKS_RESPONSE_BYTES:
+                break  # one block alone may be larger; it always fits the limit of the message
+            blocks.append(decided)
         return codec.encode(Blocks(blocks)) if blocks else None
 
     def _follow(self, tip: Tip) -> tuple[HeightContext, ValidatorSet]:

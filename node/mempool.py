@@ -2,7 +2,8 @@
 
 The pool has two halves. *Pending*: transactions that this node admitted and has not sealed yet. *Batches*: sealed
 batches, our own and our peers', by digest, each fully verified. Everything is bounded, and bounded per author, so that
-one peer cannot fill the pool: what it adds beyond its share is refused, what others sealed stays.
+one peer cannot fill the pool: what it adds beyond its share is refused, what others sealed stays. A batch beyond its
+author's share that a proposal names is a *guest*: kept while the height is open, and gone with it unless decided.
 
 A class with a life, and the only writer of that life is the event loop: nothing here blocks, and what costs
 (verifying signatures) was done by the caller in a thread.
@@ -25,6 +26,9 @@ BATCH_ENVELOPE_BYTES: Final = 512
 """Room for a batch's own fields and the lengths of its transactions' encodings."""
 TRANSACTION_PREFIX_BYTES: Final = 5
 WANTED_MAX: Final = 1_024
+"""So many digests are asked for at a time; beyond it the oldest wish is given up."""
+WANTED_BEFORE_MAX: Final = 4_096
+"""So many digests are remembered as asked for at an earlier height: an answer that comes late is nobody's fault."""
 OVERDUE_MAX: Final = 16
 
 
@@ -62,8 +66,15 @@ class Mempool:
         """How many of pending and batches hold it, where it is more than one."""
         self._author_count: dict[bytes, int] = {}
         self._author_bytes: dict[bytes, int] = {}
-        self._wanted: dict[bytes, int] = {}
-        self._offered: dict[bytes, None] = {}
+        self._wanted: OrderedDict[bytes, int] = OrderedDict()
+        self._wanted_before: OrderedDict[bytes, None] = OrderedDict()
+        self._guests: dict[bytes, None] = {}
+        self._pinned: dict[bytes, VerifiedBatch] = {}
+        self._pinned_height = 0
+        self._offered: dict[bytes, int] = {}
+        """Of our own oldest batches: how many ticks each has been held."""
+        self._served_at: dict[bytes, int] = {}
+        """Of each author with batches here: the height at which its oldest one last went."""
 
     # Admission
 
@@ -109,8 +120,11 @@ class Mempool:
         """
         if batch.digest in self._batches:
             return False
-        if batch.digest not in self._wanted and not self._has_room(batch.author, len(batch.raw)):
-            raise Refused("mempool.author_full", f"{self._author_count[batch.author]} batches are waiting")
+        if not self._has_room(batch.author, len(batch.raw)):
+            if batch.digest not in self._wanted:
+                count = self._author_count.get(batch.author, 0)
+                raise Refused("mempool.author_full", f"{count} batches are waiting")
+            self._guests[batch.digest] = None
         self._add(batch, height)
         return True
 
@@ -118,19 +132,33 @@ class Mempool:
         """Whether a batch of this author would fit: asked before its signatures are verified."""
         return self._has_room(author, batch_bytes)
 
+    def pin(self, batches: Iterable[VerifiedBatch], height: int) -> None:
+        """Keep the batches of a promised proposal at hand until `height` is committed, whatever becomes of the pool.
+
+        They are not offered to a block: the proposal is.
+        """
+        self._pinned = {batch.digest: batch for batch in batches}
+        self._pinned_height = height
+
     def batch(self, digest: bytes) -> VerifiedBatch | None:
         """A batch that is held, or None."""
-        return self._batches.get(digest)
+        return self._batches.get(digest) or self._pinned.get(digest)
 
     def missing(self, digests: Iterable[bytes]) -> list[bytes]:
         """Those of the digests that are not held."""
-        return [digest for digest in digests if digest not in self._batches]
+        return [digest for digest in digests if digest not in self._batches and digest not in self._pinned]
 
     def want(self, digests: Iterable[bytes]) -> None:
         """These are named by a proposal: their bytes are welcome from anybody."""
         for digest in digests:
-            if digest in self._wanted or len(self._wanted) < WANTED_MAX:
-                self._wanted[digest] = self._wanted.get(digest, -1) + 1
+            self._wanted[digest] = self._wanted.pop(digest, -1) + 1
+            if len(self._wanted) > WANTED_MAX:
+                self._unwant(next(iter(self._wanted)))
+
+    def unwant(self, digests: Iterable[bytes]) -> None:
+        """The proposal that named these is given up."""
+        for digest in digests:
+            self._unwant(digest)
 
     def asked(self, digest: bytes) -> int:
         """How often the digest was wanted before."""
@@ -140,16 +168,16 @@ class Mempool:
         """Whether a proposal waits for it."""
         return digest in self._wanted
 
-    def nothing_wanted(self) -> None:
-        """The height was decided: its proposals wait for nothing any more."""
-        self._wanted.clear()
+    def was_wanted(self, digest: bytes) -> bool:
+        """Whether a proposal waited for it not long ago: whoever answers now is late, and no more."""
+        return digest in self._wanted_before
 
     def overdue(self) -> list[VerifiedBatch]:
-        """Our own batches that were held for a tick or more: peers may have missed them. Each is given once a tick."""
+        """Our own batches that peers may have missed: held for one tick, then two, four, eight, … Asked once a tick."""
         own = [b for b in self._batches.values() if b.author == self._key.public][:OVERDUE_MAX]
-        due = [b for b in own if b.digest in self._offered]
-        self._offered = {b.digest: None for b in own}
-        return due
+        ticks: dict[bytes, int] = {b.digest: self._offered.get(b.digest, -1) + 1 for b in own}
+        self._offered = ticks
+        return [b for b in own if (held := ticks[b.digest]) and held & (held - 1) == 0]
 
     def choose(self) -> list[bytes]:
         """Digests for the next block: oldest first, authors in turn, within the limits of a block."""
@@ -175,18 +203,28 @@ class Mempool:
         self,
         batches: Sequence[bytes],
         transactions: Iterable[bytes],
+        height: int,
         tip_time_ms: int,
         seen: Container[bytes],
     ) -> None:
-        """A block was committed: forget its batches, what is pending of its transactions, and every other batch that
-        can do nothing any more, because all it holds was included (`seen`) or has expired."""
+        """The block of `height` was committed: forget its batches, what is pending of its transactions, guests, what
+        proposals waited for, and every other batch that can do nothing any more, because all it holds was included
+        (`seen`) or has expired."""
+        oldest = self._oldest()
         for digest in batches:
             self._drop_batch(digest)
         for identifier in transactions:
             self._drop_pending(identifier)
         for digest, batch in list(self._batches.items()):
-            if is_spent(batch, tip_time_ms, seen):
+            if digest in self._guests or is_spent(batch, tip_time_ms, seen):
                 self._drop_batch(digest)
+        for author, digest in oldest.items():
+            if digest not in self._batches and author in self._author_count:
+                self._served_at[author] = height
+        for digest in list(self._wanted):
+            self._unwant(digest)
+        if height >= self._pinned_height:
+            self._pinned = {}
 
     def forget_expired(self, tip_time_ms: int) -> list[bytes]:
         """Drop pending transactions that can no longer be included. Returns their ids."""
@@ -196,9 +234,10 @@ class Mempool:
         return expired
 
     def waiting_since(self, height: int, heights: int) -> bytes | None:
-        """The digest of a batch that was held for so many heights without being decided, if there is one."""
-        for digest, arrived in self._arrived_at.items():
-            if height - arrived >= heights:
+        """The digest of a batch that primaries pass over, if there is one: the oldest of its author here, and for so
+        many heights neither decided itself nor waiting behind another that was. A long queue is no censorship."""
+        for author, digest in self._oldest().items():
+            if height - max(self._arrived_at[digest], self._served_at.get(author, 0)) >= heights:
                 return digest
         return None
 
@@ -239,6 +278,20 @@ class Mempool:
 
     # Inner book-keeping
 
+    def _oldest(self) -> dict[bytes, bytes]:
+        """Of each author, the batch that was here first."""
+        oldest: dict[bytes, bytes] = {}
+        for digest, batch in self._batches.items():
+            oldest.setdefault(batch.author, digest)
+        return oldest
+
+    def _unwant(self, digest: bytes) -> None:
+        if self._wanted.pop(digest, None) is None:
+            return
+        self._wanted_before[digest] = None
+        if len(self._wanted_before) > WANTED_BEFORE_MAX:
+            self._wanted_before.popitem(last=False)
+
     def _has_room(self, author: bytes, more_bytes: int) -> bool:
         return (
             self._author_count.get(author, 0) < self._limits.batches_per_author_max
@@ -258,8 +311,12 @@ class Mempool:
         if batch is None:
             return
         del self._arrived_at[digest]
+        self._guests.pop(digest, None)
         self._author_count[batch.author] -= 1
         self._author_bytes[batch.author] -= len(batch.raw)
+        if not self._author_count[batch.author]:
+            del self._author_count[batch.author], self._author_bytes[batch.author]
+            self._served_at.pop(batch.author, None)
         for transaction in batch.transactions:
             self._release(transaction.id)
 

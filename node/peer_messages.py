@@ -25,10 +25,13 @@ from consilium.ledger.block import (
 
 BLOCKS_PER_RESPONSE_MAX: Final = 64
 BLOCKS_RESPONSE_BYTES: Final = 1024 * 1024
-"""A response stops growing when it has passed this; a single large block may take it to BLOCKS_BYTES_MAX."""
+"""A response of several blocks stays below this; a single large block may take it to BLOCKS_BYTES_MAX."""
 BLOCKS_BYTES_MAX: Final = (
     BLOCKS_RESPONSE_BYTES + BLOCK_PAYLOAD_BYTES_MAX + BLOCK_BYTES_MAX + CERTIFICATE_BYTES_MAX + 4_096
 )
+
+LENGTH_BYTES: Final = 16
+"""At most so much goes for a length in an encoding, and for what surrounds it."""
 
 
 class Kind(IntEnum):
@@ -71,6 +74,12 @@ class DecidedBlock(codec.Wire, frozen=True):
         list[Annotated[bytes, msgspec.Meta(max_length=BATCH_BYTES_MAX)]],
         msgspec.Meta(max_length=BLOCK_BATCHES_MAX),
     ]
+
+
+def decided_bytes(decided: DecidedBlock) -> int:
+    """How much room a block takes in a response, rather more than less."""
+    batches = sum(len(raw) + LENGTH_BYTES for raw in decided.batches)
+    return len(codec.encode(decided.block)) + len(codec.encode(decided.certificate)) + batches + LENGTH_BYTES
 
 
 class Blocks(codec.Wire, frozen=True):

@@ -16,7 +16,7 @@ from consilium.ledger import codec
 from consilium.ledger.batch import BATCH_BYTES_MAX, VerifiedBatch, verify_batch
 from consilium.ledger.block import BLOCK_BATCHES_MAX, Block
 from consilium.ledger.crypto import Digest, Tag
-from consilium.ledger.errors import InvariantBroken
+from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.storage.promise import PROPOSAL_BYTES_MAX, Promises
 
 _OWNER = Tag("consilium/promise-owner/1")
@@ -60,14 +60,26 @@ class PromiseKeeper:
 
 
 def recall(promises: Promises, chain_id: bytes) -> tuple[Promise | None, list[VerifiedBatch]]:
-    """What was promised last, with the batches of its proposals. Raises Refused `promise.corrupt` and `codec.*`."""
+    """What was promised last, with the batches of its proposals. Verifies each signature: call it from a thread.
+
+    Raises Refused `promise.corrupt` where what was kept is not what this program keeps.
+    """
     kept = promises.load()
     if kept.votes is None:
         return None, []
     blocks: list[Block] = []
-    batches: list[VerifiedBatch] = []
-    for raw in kept.proposals.values():
-        proposal = codec.decode(raw, _KeptProposal, PROPOSAL_BYTES_MAX)
-        blocks.append(proposal.block)
-        batches.extend(verify_batch(batch, chain_id) for batch in proposal.batches)
-    return Promise(decode_votes(kept.votes), blocks), batches
+    batches: dict[bytes, VerifiedBatch] = {}
+    try:
+        votes = decode_votes(kept.votes)
+        for name, raw in kept.proposals.items():
+            proposal = codec.decode(raw, _KeptProposal, PROPOSAL_BYTES_MAX)
+            held = [verify_batch(batch, chain_id) for batch in proposal.batches]
+            if proposal.block.hash != name or [batch.digest for batch in held] != proposal.block.batches:
+                raise Refused("promise.corrupt", f"proposal {name.hex()[:16]} is not kept with its batches")
+            blocks.append(proposal.block)
+            batches.update((batch.digest, batch) for batch in held)
+    except Refused as refusal:
+        if refusal.code == "promise.corrupt":
+            raise
+        raise Refused("promise.corrupt", str(refusal)) from None
+    return Promise(votes, blocks), list(batches.values())

@@ -18,12 +18,11 @@ from consilium.ledger.errors import PeerFault, Refused
 from consilium.node.driver import Driver
 from consilium.node.executor import Executor
 from consilium.node.mempool import Mempool, is_spent
-from consilium.node.peer_messages import BatchRequest, BlocksRequest, Kind, Tip
+from consilium.node.peer_messages import LIMITS, BatchRequest, BlocksRequest, Kind, Tip
 from consilium.node.sync import Send, Synchroniser
 
 FORGED_WEIGHT: Final = 50
 UNASKED_WEIGHT: Final = 5
-TIP_BYTES_MAX: Final = 64
 SERVES_AT_ONCE: Final = 2
 """So many peers' requests for blocks are read from the store at the same time."""
 
@@ -55,7 +54,7 @@ class Router:
             case Kind.CONSENSUS:
                 await self._consensus(peer, body)
             case Kind.TIP:
-                tip = codec.decode(body, Tip, TIP_BYTES_MAX)
+                tip = codec.decode(body, Tip, LIMITS[Kind.TIP])
                 self._synchroniser.hint(peer, tip.height)
                 self._driver.peer_at(peer, tip.height + 1)
             case Kind.BATCH:
@@ -87,6 +86,8 @@ class Router:
             return
         if not self._mempool.is_wanted(digest):
             if batch.author != peer or batch.author not in self._driver.context.validators:
+                if self._mempool.was_wanted(digest):
+                    return  # an answer that comes when the height is decided
                 raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
             if not self._mempool.may_add(batch.author, len(body)):
                 return  # its author offers it again, once blocks have made room
@@ -94,20 +95,22 @@ class Router:
             verified = await asyncio.to_thread(verify_batch, body, self._chain_id)
         except Refused as refusal:
             raise PeerFault(f"a batch with a bad transaction: {refusal}", FORGED_WEIGHT) from None
-        wanted = self._mempool.is_wanted(digest)
-        if not wanted and is_spent(verified, self._driver.context.parent.time_ms, self._executor.seen):
-            return
+        if not self._mempool.is_wanted(digest):
+            if is_spent(verified, self._driver.context.parent.time_ms, self._executor.seen):
+                return
+            if not self._mempool.may_add(verified.author, len(body)):
+                return
         if self._mempool.add_batch(verified, self._driver.context.height):
             self._driver.batch_arrived()
 
     def _serve_batches(self, peer: bytes, body: bytes) -> None:
-        for digest in codec.decode(body, BatchRequest, len(body)).digests:
+        for digest in dict.fromkeys(codec.decode(body, BatchRequest, LIMITS[Kind.BATCH_REQUEST]).digests):
             batch = self._mempool.batch(digest)
             if batch is not None:
                 self._send(peer, Kind.BATCH, batch.raw)
 
     async def _serve_blocks(self, peer: bytes, body: bytes) -> None:
-        request = codec.decode(body, BlocksRequest, len(body))
+        request = codec.decode(body, BlocksRequest, LIMITS[Kind.BLOCKS_REQUEST])
         async with self._serving:
             blocks = await asyncio.to_thread(self._executor.encoded_blocks, request.first, request.count)
         if blocks is not None:

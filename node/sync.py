@@ -2,8 +2,8 @@
 
 A block from a peer is believed only for its certificate: a quorum of seals by the validator set of its height, which
 our own chain names. Everything else in it is checked against that: the form, the batches' digests, every client
-signature. So no peer has to be trusted, only asked; one that sends what does not check is at fault and scored, one
-that is slow or silent is passed over for the next.
+signature. So no peer has to be trusted, only asked: one after the other in turn. One that sends what does not check is
+at fault and scored; one that is silent, or cannot show what it claims, is left alone for a while, longer each time.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ from consilium.node.peer_messages import (
     BlocksRequest,
     DecidedBlock,
     Kind,
-    Tip,
 )
 
 RESPONSE_TIMEOUT_S: Final = 4.0
-RETRY_PAUSE_S: Final = 0.25
+FAILURE_PAUSE_S: Final = 1.0
+FAILURE_PAUSE_MAX_S: Final = 32.0
+"""A peer that did not bring us forward is not asked for so long: twice as long each time, up to the maximum."""
+FAILURES_MAX: Final = 8
 GRACE_S: Final = 0.3
 """How long a replica that is one block behind waits for its votes before it asks: usually they are on their way."""
 RESPONSES_QUEUED_MAX: Final = 4
+PEERS_MAX: Final = 512
+"""So many peers' claims are remembered."""
 FAULT_WEIGHT: Final = 50
 
 
@@ -66,11 +70,12 @@ def verify_decided(decided: DecidedBlock, context: HeightContext) -> VerifiedDec
     block = decided.block
     try:
         check_block_form(block)
+        if block.header.chain_id != context.chain_id:
+            raise PeerFault("a block of another chain", FAULT_WEIGHT)
         if block.height != context.height or block.header.parent != context.parent.hash:
             raise PeerFault(f"the block does not follow ours at height {context.height - 1}", FAULT_WEIGHT)
         check_certified(block.header, decided.certificate, context.validators)
-        chain_id = block.header.chain_id
-        batches = tuple(verify_batch(raw, chain_id) for raw in decided.batches)
+        batches = tuple(verify_batch(raw, context.chain_id) for raw in decided.batches)
     except Refused as refusal:
         raise PeerFault(f"a decided block does not check: {refusal}", FAULT_WEIGHT) from None
     if [batch.digest for batch in batches] != block.batches:
@@ -84,6 +89,18 @@ def payload_within_limits(batches: tuple[VerifiedBatch, ...]) -> bool:
         sum(len(batch.raw) for batch in batches) <= BLOCK_PAYLOAD_BYTES_MAX
         and sum(len(batch.transactions) for batch in batches) <= BLOCK_TRANSACTIONS_MAX
     )
+
+
+@dataclass(slots=True)
+class _Claimant:
+    """A peer that says how far it is. `failures` counts what it did not show in a row."""
+
+    tip: int = 0
+    failures: int = 0
+    again_s: float = 0.0
+    """Not asked before this time of the loop."""
+    turn: int = 0
+    """When it was asked last, in questions."""
 
 
 class Synchroniser:
@@ -103,26 +120,27 @@ class Synchroniser:
         self._context = context
         self._deliver = deliver
         self._fault = fault
-        self._tips: dict[bytes, int] = {}
+        self._peers: dict[bytes, _Claimant] = {}
+        self._questions = 0
         self._wake = asyncio.Event()
         self._responses: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue(maxsize=RESPONSES_QUEUED_MAX)
         self._asked: bytes | None = None
-        self.catching_up = False
-
-    def note_tip(self, peer: bytes, body: bytes) -> None:
-        """A peer says how far it is. A hint only: what counts is what it can show."""
-        tip = codec.decode(body, Tip, 64)
-        self.hint(peer, tip.height)
+        self._chasing = False
 
     def hint(self, peer: bytes, height: int) -> None:
-        """A peer seems to have decided `height`."""
-        self._tips[peer] = max(height, self._tips.get(peer, 0))
+        """A peer says that it has decided `height`. A hint only: what counts is what it can show."""
+        claimant = self._peers.get(peer)
+        if claimant is None:
+            if len(self._peers) >= PEERS_MAX:
+                return
+            claimant = self._peers[peer] = _Claimant()
+        claimant.tip = max(height, claimant.tip)
         if height >= self._context().height:
             self._wake.set()
 
     def forget(self, peer: bytes) -> None:
         """The peer is no member any more."""
-        self._tips.pop(peer, None)
+        self._peers.pop(peer, None)
 
     def offer(self, peer: bytes, body: bytes) -> None:
         """Blocks from a peer: the answer to our request, or a help that we did not ask for. Dropped when full."""
@@ -134,61 +152,76 @@ class Synchroniser:
 
     @property
     def best_known(self) -> int:
-        """The highest tip that any peer claims."""
-        return max(self._tips.values(), default=0)
+        """The highest tip that an honest validator claims: so many claim it that one of them is."""
+        validators = self._context().validators
+        tips = sorted((one.tip for key, one in self._peers.items() if key in validators), reverse=True)
+        return tips[validators.f] if len(tips) > validators.f else 0
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether the network is ahead by more than the height that is being decided, and stays so for a while."""
+        return self._chasing and self.best_known > self._context().height
 
     async def run(self) -> None:
-        """Follow the best tip for ever. Dies only of faults of this node."""
+        """Follow whoever is ahead, for ever. Dies only of faults of this node."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while not self._responses.empty():
                 await self._take(*self._responses.get_nowait())
-            if self.best_known >= self._context().height:
+            if self._best_claimed() >= self._context().height:
                 await self._chase()
+
+    def _best_claimed(self) -> int:
+        return max((one.tip for one in self._peers.values()), default=0)
 
     async def _chase(self) -> None:
         start = self._context().height
         await asyncio.sleep(GRACE_S)
-        if self._context().height > start and self.best_known <= self._context().height:
+        if self._context().height > start and self._best_claimed() <= self._context().height:
             return
-        self.catching_up = self.best_known > self._context().height + 1
-        tried: dict[bytes, None] = {}
-        while (wanted := self._context().height) <= self.best_known:
-            peer = self._next_peer(wanted, tried)
-            if peer is None:
-                await asyncio.sleep(RETRY_PAUSE_S)
-                for claimant, height in list(self._tips.items()):
-                    if claimant in tried and height >= wanted:
-                        self._tips[claimant] = wanted - 1  # it claimed what it could not show
-                break
-            if await self._ask(peer, wanted):
-                tried.clear()
-            else:
-                tried[peer] = None
-        self.catching_up = False
+        self._chasing = True
+        try:
+            while (peer := self._next_peer(wanted := self._context().height)) is not None:
+                await self._try(self._peers[peer], peer, wanted)
+        finally:
+            self._chasing = False
 
-    def _next_peer(self, wanted: int, tried: dict[bytes, None]) -> bytes | None:
-        connected = self._connected()
+    async def _try(self, claimant: _Claimant, peer: bytes, wanted: int) -> None:
+        self._questions += 1
+        claimant.turn = self._questions
+        if await self._ask(peer, wanted):
+            claimant.failures = 0
+            return
+        pause_s = min(FAILURE_PAUSE_S * 2**claimant.failures, FAILURE_PAUSE_MAX_S)
+        claimant.again_s = asyncio.get_running_loop().time() + pause_s
+        claimant.failures = min(claimant.failures + 1, FAILURES_MAX)
+        claimant.tip = wanted - 1  # it claimed what it could not show
+
+    def _next_peer(self, wanted: int) -> bytes | None:
+        """Who claims to have the block and may be asked: in turn, so that whoever is slow or stingy delays us once."""
+        connected, now_s = self._connected(), asyncio.get_running_loop().time()
         candidates = [
-            p for p, tip in self._tips.items() if tip >= wanted and p in connected and p not in tried
+            key
+            for key, one in self._peers.items()
+            if one.tip >= wanted and key in connected and one.again_s <= now_s
         ]
-        # The furthest first; among equals, the one whose key is next after a rotating point spreads the load.
-        return max(candidates, key=lambda p: (self._tips[p], p[wanted % 32]), default=None)
+        return min(candidates, key=lambda key: self._peers[key].turn, default=None)
 
     async def _ask(self, peer: bytes, first: int) -> bool:
-        """Whether the peer brought us forward."""
+        """Whether the question brought us forward."""
         self._asked = peer
         request = BlocksRequest(first, BLOCKS_PER_RESPONSE_MAX)
         try:
             if not self._send(peer, Kind.BLOCKS_REQUEST, codec.encode(request)):
                 return False
-            async with asyncio.timeout(RESPONSE_TIMEOUT_S):
-                while True:
+            deadline_s = asyncio.get_running_loop().time() + RESPONSE_TIMEOUT_S
+            sender = None
+            while sender != peer:
+                async with asyncio.timeout_at(deadline_s):
                     sender, body = await self._responses.get()
-                    await self._take(sender, body)
-                    if sender == peer:
-                        break
+                # Checking and committing take the time that they take.
+                await self._take(sender, body)
         except TimeoutError:
             pass
         finally:
@@ -199,15 +232,18 @@ class Synchroniser:
         """Check and deliver what follows our chain; the rest of it is old or not yet ours."""
         try:
             blocks = await asyncio.to_thread(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)
-            for decided in blocks.blocks:
-                context = self._context()
-                if decided.block.height < context.height:
-                    continue
-                if decided.block.height > context.height:
-                    break
-                await self._deliver(await asyncio.to_thread(verify_decided, decided, context))
         except Refused as refusal:
             self._fault(peer, PeerFault(str(refusal), FAULT_WEIGHT))
-        except PeerFault as fault:
-            if self._context().height <= decided.block.height:
+            return
+        for decided in blocks.blocks:
+            context = self._context()
+            if decided.block.height < context.height:
+                continue
+            if decided.block.height > context.height:
+                break
+            try:
+                verified = await asyncio.to_thread(verify_decided, decided, context)
+            except PeerFault as fault:
                 self._fault(peer, fault)
+                return
+            await self._deliver(verified)

@@ -21,23 +21,21 @@ from consilium.client.envelope import envelope_digest
 from consilium.client.wallet import Wallet, load
 from consilium.consensus.io import Now
 from consilium.consensus.limits import ReplicaConfig
+from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
-from consilium.contracts import records
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
-from consilium.ledger.block import Header
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
-from consilium.ledger.execution import EVENT_BYTES_MAX
 from consilium.ledger.genesis import Genesis
-from consilium.ledger.state import StateReader
 from consilium.node.config import Config, write_ports
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
 from consilium.node.files import load_node_key, load_token, read_secret
-from consilium.node.mempool import Mempool, MempoolLimits
+from consilium.node.ledger_reader import LedgerReader
+from consilium.node.mempool import Mempool, MempoolLimits, is_spent
 from consilium.node.metrics import Metrics
 from consilium.node.peer_messages import LIMITS, Kind, Tip
 from consilium.node.promises import PromiseKeeper, promise_owner, recall
@@ -47,7 +45,7 @@ from consilium.node.service import Service
 from consilium.node.stores import OpenStores, open_stores, read_genesis
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
-from consilium.storage.chain import ChainStore, Place
+from consilium.storage.chain import ChainStore
 from consilium.storage.promise import Promises
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
@@ -55,7 +53,6 @@ from consilium.storage.vault import Vault
 TICK_S: Final = 1.0
 LAG_SAMPLE_S: Final = 0.1
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
-RECORDS_PAGE: Final = 1_000
 RECONNECT_MAX_S: Final = 2.0
 """Peers that come back are dialled again soon: commits resume as fast as the quorum does."""
 
@@ -87,6 +84,9 @@ class _Parts:
     wallet: Wallet | None
     executor: Executor
     promises: Promises
+    promise: Promise | None
+    promised: list[VerifiedBatch]
+    """The batches of the promise's proposals."""
     vault: Vault
     shares: ShareVault
 
@@ -96,6 +96,7 @@ def _open(config: Config, open_them: OpenStores, stack: ExitStack) -> _Parts:
     key = load_node_key(config.key_path)
     wallet = _wallet(config)
     stores = open_them(config, promise_owner(genesis.chain_id, key.public), stack)
+    promise, promised = recall(stores.promises, genesis.chain_id)
     return _Parts(
         genesis=genesis,
         key=key,
@@ -103,6 +104,8 @@ def _open(config: Config, open_them: OpenStores, stack: ExitStack) -> _Parts:
         wallet=wallet,
         executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
         promises=stores.promises,
+        promise=promise,
+        promised=promised,
         vault=Vault(stores.vault, envelope_digest),
         shares=ShareVault(stores.shares),
     )
@@ -123,35 +126,6 @@ def _wallet(config: Config) -> Wallet | None:
     return load(Path(config.folder / section.wallet_file), passphrase)
 
 
-class _LedgerReader:
-    """What the custodian reads of the chain."""
-
-    def __init__(self, store: ChainStore) -> None:
-        self._store = store
-
-    def tip(self) -> Header:
-        return self._store.header(self._store.tip.height)
-
-    def tip_state(self) -> StateReader:
-        return self._store.state
-
-    def certified_state(self) -> StateReader:
-        return self._store.state_at(max(0, self._store.tip.height - 1))
-
-    def records_in(self, patient: bytes, compartment: bytes) -> list[bytes]:
-        found: list[bytes] = []
-        after = Place(-1, -1)
-        while page := self._store.events_of(patient, after, RECORDS_PAGE):
-            after = page[-1][0]
-            for _, event in page:
-                if event.kind != records.ANCHORED.name:
-                    continue
-                anchored = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX)
-                if anchored.compartment == compartment:
-                    found.append(anchored.record)
-        return found
-
-
 class _Node:
     """All tasks of one node."""
 
@@ -163,27 +137,8 @@ class _Node:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         executor, key = parts.executor, parts.key
         chain_id = parts.genesis.chain_id
-        votes = config.node.role == "validator"
-        self._mempool = Mempool(
-            key,
-            chain_id,
-            MempoolLimits(config.mempool.transactions_max, config.mempool.bytes_max),
-            # Unique per start: equal contents sealed again must make another batch.
-            first_sequence=time.time_ns() // 1_000,
-        )
-        promise, batches = recall(parts.promises, chain_id)
-        self._pin(batches)
-        self._replica = Replica(
-            key if votes else None,
-            executor.context,
-            promise,
-            ReplicaConfig(
-                view_timeout_ms=config.consensus.view_timeout_ms,
-                view_timeout_max_ms=config.consensus.view_timeout_max_ms,
-                clock_bound_ms=config.consensus.clock_skew_max_ms,
-                proposal_age_max_ms=config.consensus.clock_skew_max_ms + config.consensus.view_timeout_max_ms,
-            ),
-        )
+        self._mempool = self._pool()
+        self._replica = self._machine()
         self._mesh = Mesh(
             key=key,
             chain_id=chain_id,
@@ -219,12 +174,53 @@ class _Node:
             synchroniser=self._synchroniser,
             send=self._send_bulk,
         )
-        self._service = Service(
+        self._service = self._face()
+        self._rpc = RpcServer(
+            self._service, config.rpc, parts.token, metrics=self._metrics, on_broken=self._break
+        )
+
+    def _pool(self) -> Mempool:
+        """The mempool, with the batches of promised proposals at hand: whoever missed them will ask this node."""
+        parts, section = self._parts, self._config.mempool
+        pool = Mempool(
+            parts.key,
+            parts.genesis.chain_id,
+            MempoolLimits(section.transactions_max, section.bytes_max),
+            # Unique per start: equal contents sealed again must make another batch.
+            first_sequence=time.time_ns() // 1_000,
+        )
+        context, promise = parts.executor.context, parts.promise
+        if promise is None or promise.height < context.height:
+            return pool
+        pool.pin(parts.promised, promise.height)
+        for batch in parts.promised:
+            spent = is_spent(batch, context.parent.time_ms, parts.executor.seen)
+            if not spent and pool.may_add(batch.author, len(batch.raw)):
+                pool.add_batch(batch, context.height)
+        return pool
+
+    def _machine(self) -> Replica:
+        parts, section = self._parts, self._config.consensus
+        return Replica(
+            parts.key if self._config.node.role == "validator" else None,
+            parts.executor.context,
+            parts.promise,
+            ReplicaConfig(
+                view_timeout_ms=section.view_timeout_ms,
+                view_timeout_max_ms=section.view_timeout_max_ms,
+                clock_bound_ms=section.clock_skew_max_ms,
+                proposal_age_max_ms=section.clock_skew_max_ms + section.view_timeout_max_ms,
+            ),
+        )
+
+    def _face(self) -> Service:
+        config, parts = self._config, self._parts
+        return Service(
             name=config.node.name,
             role=config.node.role,
-            key=key.public,
+            key=parts.key.public,
             genesis=parts.genesis,
-            executor=executor,
+            executor=parts.executor,
             driver=self._driver,
             replica=self._replica,
             mempool=self._mempool,
@@ -234,9 +230,6 @@ class _Node:
             retry_after_ms=MempoolLimits().retry_after_ms,
             refused=self._metrics.refused,
             clock_ms=wall_ms,
-        )
-        self._rpc = RpcServer(
-            self._service, config.rpc, parts.token, metrics=self._metrics, on_broken=self._break
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -341,12 +334,6 @@ class _Node:
             members[bytes(peer.key)] = Address(peer.host, peer.port)
         return members
 
-    def _pin(self, batches: list[VerifiedBatch]) -> None:
-        """Batches of promised proposals: whoever missed them will ask us."""
-        self._mempool.want([batch.digest for batch in batches])
-        for batch in batches:
-            self._mempool.add_batch(batch, self._parts.executor.context.height)
-
     def _custodian(self) -> Custodian | None:
         parts = self._parts
         if parts.wallet is None:
@@ -355,7 +342,7 @@ class _Node:
         return Custodian(
             wallet=parts.wallet,
             chain_id=parts.genesis.chain_id,
-            ledger=_LedgerReader(parts.executor.store),
+            ledger=LedgerReader(parts.executor.store),
             shares=parts.shares,
             envelopes=parts.vault,
             staleness_max_ms=self._config.custodian.release_staleness_max_ms,
