@@ -62,6 +62,14 @@ async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> Non
             await asyncio.sleep(0.001)
 
 
+def kv_of(executor: Executor) -> MemoryKV:
+    """The store in memory below an executor."""
+    store = executor.store._store
+    if not isinstance(store, MemoryKV):
+        raise TypeError("the harness keeps its chains in memory")
+    return store
+
+
 @dataclass
 class FakeClock:
     """Wall time that a test moves; monotonic time follows it."""
