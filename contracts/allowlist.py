@@ -38,6 +38,14 @@ _BASIS = "one word of a fixed list: a denial must say its reason, an allow its g
 _EPHEMERAL = "made for one request: what is released is sealed to it alone"
 _VERSION = "a decision is read for as long as the chain is"
 _NAMED = "random ids: a decision opens what it names and nothing else"
+_VALIDATOR_KEY = (
+    "the node key of a validator: headers name the set by its hash, and everybody must know who is in it"
+)
+_RUNS = "which institution answers for the validator, and votes with its weight"
+_BALLOT = "institutions decide in the open, and answer for it"
+_FAULT = "two contradicting signatures prove a validator's fault to anybody; they say nothing of patients"
+_HEIGHT = "a place in the chain"
+_PERIOD_OF_VOTE = "proposals and candidates lapse by block time, on every node alike"
 
 ALLOWED: Final[dict[str, dict[str, str]]] = {
     "AccessDecided": {
@@ -62,6 +70,14 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "ephemeral": _EPHEMERAL,
     },
     "AddKey": {"key": _SIGNING, "proof": _PROOF},
+    "AddValidator": {"key": _VALIDATOR_KEY, "institution": _RUNS},
+    "AdmitInstitution": {
+        "key": _SIGNING,
+        "encryption_key": _ENCRYPTION,
+        "author_point": _ENCRYPTION,
+        "roles": _ROLES,
+        "proof": _PROOF,
+    },
     "AnchorRecord": {
         "record": _RANDOM,
         "compartment": _SCOPE,
@@ -86,6 +102,9 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "anchored": _PLACE,
         "positions": "which places are taken, until the bundle is complete",
     },
+    "Candidate": {"key": _VALIDATOR_KEY, "institution": _RUNS, "expires_ms": _PERIOD_OF_VOTE},
+    "CandidateAccepted": {"key": _VALIDATOR_KEY, "expires_ms": _PERIOD_OF_VOTE},
+    "Candidates": {"candidates": _VALIDATOR_KEY},
     "Compartment": {"patient": _PATIENT, "class_code": _CLASS, "epoch": _EPOCH},
     "Completed": {"bundle": _RANDOM, "count": _PLACE},
     "Consent": {
@@ -99,6 +118,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "granted_ms": _WHEN,
         "revoked_ms": _WHEN,
     },
+    "DecidedSet": {"validators": _VALIDATOR_KEY},
     "Decision": {
         "version": _VERSION,
         "reader": _READER,
@@ -113,6 +133,21 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Enrolled": {"identity": "a hash of the first key", "kind": _KIND, "sponsor": _SPONSOR},
     "Epoch": {"commitments": _SHARING, "custodians": _CUSTODIANS, "begun_ms": _WHEN},
     "EpochBegun": {"compartment": _SCOPE, "epoch": _EPOCH},
+    "Evidence": {
+        "kind": _FAULT,
+        "height": _FAULT,
+        "view": _FAULT,
+        "validator": _FAULT,
+        "first": _FAULT,
+        "first_signature": _FAULT,
+        "second": _FAULT,
+        "second_signature": _FAULT,
+    },
+    "FaultProved": {"key": _VALIDATOR_KEY, "height": _HEIGHT, "view": _FAULT, "fault_kind": _FAULT},
+    "Faults": {
+        "count": "a removal needs fewer votes once there is one; more than a few say nothing new",
+        "latest_height": _HEIGHT,
+    },
     "FoundInstitution": {
         "key": _SIGNING,
         "encryption_key": _ENCRYPTION,
@@ -141,6 +176,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     },
     "KeyChanged": {"key": _SIGNING},
     "KeyEntry": {"identity": "whose key it is", "added_ms": _WHEN, "revoked_ms": _WHEN},
+    "LastReturn": {"height": _HEIGHT},
     "NewCompartment": {
         "compartment": _RANDOM,
         "class_code": _CLASS,
@@ -148,7 +184,24 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "custodians": _CUSTODIANS,
     },
     "OpenCompartments": {"patient": _PATIENT, "compartments": "one of every class at once"},
+    "OpenProposals": {"proposals": _RANDOM},
     "PatientCompartments": {"compartments": _SCOPE},
+    "Proposal": {
+        "change": _BALLOT,
+        "proposer": _BALLOT,
+        "expires_ms": _PERIOD_OF_VOTE,
+        "approvals": _BALLOT,
+        "rejections": _BALLOT,
+        "outcome": _BALLOT,
+    },
+    "Propose": {"proposal": _RANDOM, "change": _BALLOT},
+    "ProvedFault": {"evidence": _FAULT, "reporter": _BALLOT, "reported_height": _HEIGHT},
+    "Ready": {
+        "key": _VALIDATOR_KEY,
+        "height": _HEIGHT,
+        "block_hash": "which block the candidate has: public already",
+        "signature": _PROOF,
+    },
     "Record": {
         "compartment": _SCOPE,
         "epoch": _EPOCH,
@@ -160,10 +213,24 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "anchored_ms": _WHEN,
     },
     "Reinstate": {"identity": "whom"},
+    "ReinstateInstitution": {"institution": "whom"},
+    "RemoveValidator": {"key": _VALIDATOR_KEY},
+    "ReportEvidence": {"evidence": _FAULT},
+    "Retired": {"institution": _RUNS, "height": _HEIGHT},
+    "Returned": {"key": _VALIDATOR_KEY},
     "RevokeConsent": {"consent": _RANDOM},
     "RevokeKey": {"key": _SIGNING},
     "StatusChanged": {"status": _STATUS},
     "Suspend": {"identity": "whom"},
+    "SuspendInstitution": {"institution": "whom"},
+    "Validator": {"key": _VALIDATOR_KEY, "institution": _RUNS},
+    "ValidatorChanged": {
+        "key": _VALIDATOR_KEY,
+        "institution": _RUNS,
+        "joined": "whether it votes from then on, or no more",
+        "height": _HEIGHT,
+    },
+    "ValidatorReturned": {"key": _VALIDATOR_KEY},
     "Verdict": {
         "patient": _PATIENT,
         "compartment": _SCOPE,
@@ -174,5 +241,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "consent": _RANDOM,
         "valid_until": _PERIOD,
     },
+    "Vote": {"proposal": _RANDOM, "approve": _BALLOT},
+    "VoteCounted": {"proposal": _RANDOM, "approving": _BALLOT, "needed": _BALLOT, "outcome": _BALLOT},
 }
 """Type, field and reason; the types are those of bodies, results, state and event data, and what they contain."""

@@ -10,6 +10,7 @@ Nothing here names a person: ids and keys are random-looking bytes, and who stan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -205,6 +206,18 @@ def require_role(state: StateReader, identity: bytes, role: str) -> Identity:
     return known
 
 
+def require_institution(state: StateReader, identity: bytes, status: Status) -> Identity:
+    """The institution, which has this status. Raises Refused `identity.*`."""
+    known = IDENTITIES.get(state, identity)
+    if known is None:
+        raise Refused("identity.unknown", identity.hex())
+    if known.kind != INSTITUTION:
+        raise Refused("identity.not_an_institution", identity.hex())
+    if known.status != status:
+        raise Refused("identity.status_unchanged", identity.hex())
+    return known
+
+
 def authorise(context: OperationContext) -> None:
     """Whether the transaction's key may speak for its sender. Raises Refused `identity.*`."""
     problem = key_standing(context.state, context.sender, context.key)
@@ -215,11 +228,18 @@ def authorise(context: OperationContext) -> None:
 # --- handlers -------------------------------------------------------------------------------------------------------
 
 
-def _found(body: FoundInstitution, context: OperationContext) -> Enrolled:
+def check_new_institution(body: FoundInstitution, context: OperationContext) -> None:
+    """Whether such an institution could be registered now. Raises Refused `identity.*`."""
     if list(body.roles) != sorted({*body.roles}):
         raise Refused("identity.bad_roles")
     if not is_group_point(body.author_point):
         raise Refused("identity.bad_point")
+    _require_free(body.key, context)
+
+
+def register_institution(body: FoundInstitution, context: OperationContext) -> Enrolled:
+    """An institution of genesis, or one that governance admits. Raises Refused `identity.*`."""
+    check_new_institution(body, context)
     institution = Identity(
         kind="institution",
         status="active",
@@ -260,11 +280,16 @@ def _enrol(body: Enrol, context: OperationContext) -> Enrolled:
     return _register(enrolled, context)
 
 
+def _require_free(key: bytes, context: OperationContext) -> None:
+    taken = IDENTITIES.get(context.state, identity_of(key)) is not None
+    if taken or KEYS.get(context.state, key) is not None:
+        raise Refused("identity.key_taken", key.hex())
+
+
 def _register(new: Identity, context: OperationContext) -> Enrolled:
     key = new.keys[0]
     identity = identity_of(key)
-    if IDENTITIES.get(context.state, identity) is not None or KEYS.get(context.state, key) is not None:
-        raise Refused("identity.key_taken", key.hex())
+    _require_free(key, context)
     IDENTITIES.put(context.state, new, identity)
     KEYS.put(context.state, KeyEntry(identity, context.time_ms, None), key)
     enrolled = Enrolled(identity, new.kind, new.sponsor)
@@ -318,14 +343,24 @@ def _change_status(identity: bytes, status: Status, context: OperationContext) -
         raise Refused("identity.not_the_sponsor", identity.hex())
     if known.status == status:
         raise Refused("identity.status_unchanged", identity.hex())
+    change_status(identity, status, [identity, context.sender], context)
+
+
+def change_status(
+    identity: bytes, status: Status, subjects: Sequence[bytes], context: OperationContext
+) -> None:
+    """Write an existing identity's new status, and tell the subjects: who may do so is for the caller to ask."""
+    known = IDENTITIES.get(context.state, identity)
+    if known is None:
+        raise Refused("identity.unknown", identity.hex())
     IDENTITIES.put(context.state, msgspec.structs.replace(known, status=status), identity)
-    STATUS_CHANGED.emit(context, [identity, context.sender], StatusChanged(status))
+    STATUS_CHANGED.emit(context, subjects, StatusChanged(status))
 
 
 CONTRACT: Final = Contract(
     name="identity",
     operations=(
-        OperationSpec("identity.found", FoundInstitution, _found, Enrolled, founding=True),
+        OperationSpec("identity.found", FoundInstitution, register_institution, Enrolled, founding=True),
         OperationSpec("identity.enrol", Enrol, _enrol, Enrolled),
         OperationSpec("identity.add_key", AddKey, _add_key),
         OperationSpec("identity.revoke_key", RevokeKey, _revoke_key, rank=Rank.TAKES_RIGHTS),

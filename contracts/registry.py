@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from consilium.contracts import access, consent, identity, records
+from consilium.contracts import access, consent, governance, identity, records
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -22,6 +22,7 @@ CONTRACTS: Final = (
     records.CONTRACT,
     consent.CONTRACT,
     access.CONTRACT,
+    governance.CONTRACT,
 )
 
 # A mistake in a contract must refuse the transaction that meets it, on every node alike, and not stop every node on
@@ -74,8 +75,8 @@ class Registry:
         return raw
 
     def next_validators(self, state: StateReader, current: ValidatorSet) -> ValidatorSet:
-        """The validator set from the height after next: no contract changes it yet."""
-        return current
+        """The validator set from the height after next: what governance decided."""
+        return governance.next_validators(state, current)
 
 
 def default_registry() -> Registry:

@@ -134,6 +134,8 @@ def _fields(value: codec.Wire, names: Names, indent: str = "  ") -> list[str]:
 
 
 def _field(field: str, value: Any, names: Names, indent: str) -> list[str]:
+    if isinstance(value, codec.Wire):
+        return [f"{indent}{field}: {type(value).__name__}", *_fields(value, names, indent + "  ")]
     if isinstance(value, list) and any(isinstance(item, codec.Wire) for item in value):
         lines = [f"{indent}{field}:"]
         for item in value:

@@ -225,6 +225,83 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The evidence does not show two contradicting signatures of one validator.",
         "Nothing needs doing: it convinces nobody. Whoever sent it is mistaken or malicious.",
     ),
+    # governance: who validates
+    "governance.already_validator": _entry(
+        "The key is a validator's or a candidate's already.",
+        "Propose another key; see the network's validators with `consilium network show`.",
+    ),
+    "governance.bad_key": _entry(
+        "The key is no point of the group of Ed25519 that an honest key pair can have.",
+        "Make a new node key with `consilium node init`, and propose that one.",
+    ),
+    "governance.bad_signature": _entry(
+        "The signature of the candidate does not verify.",
+        "Let the candidate's own node sign: it does so by itself once it has caught up.",
+    ),
+    "governance.evidence_expired": _entry(
+        "The evidence is about a height too long ago, or one that is not reached yet.",
+        "Nothing: evidence counts for a limited number of heights.",
+    ),
+    "governance.evidence_known": _entry(
+        "The fault is on the chain already, or so many faults of this validator are that more say nothing new.",
+        "Nothing: propose the validator's removal if it stands.",
+    ),
+    "governance.full": _entry(
+        "The network has as many validators and candidates as it can have.",
+        "Remove one, or wait until a candidate joins or lapses.",
+    ),
+    "governance.key_at_fault": _entry(
+        "Evidence on the chain shows that this key contradicted itself.",
+        "Give the validator a new key, and propose that one.",
+    ),
+    "governance.last_validator": _entry(
+        "The network would be left without a validator.",
+        "Add another validator first.",
+    ),
+    "governance.no_validator": _entry(
+        "The sender's institution runs no current validator.",
+        "Ask an institution that runs one to propose, or to vote.",
+    ),
+    "governance.not_candidate": _entry(
+        "The key is not waiting to become a validator of the sender's institution, or its time has lapsed.",
+        "Have its addition proposed and approved first.",
+    ),
+    "governance.not_recent": _entry(
+        "The block that the candidate signed is too old, or not decided yet.",
+        "Let the candidate catch up, and sign a block of now.",
+    ),
+    "governance.not_validator": _entry(
+        "The key is no validator's.",
+        "Compare it with the network's validators.",
+    ),
+    "governance.other_block": _entry(
+        "The candidate signed a block that is not this chain's.",
+        "Start the candidate with this network's genesis file, and let it catch up.",
+    ),
+    "governance.proposal_closed": _entry(
+        "The proposal was accepted, was rejected, or has lapsed.",
+        "Propose again if it is still wanted.",
+    ),
+    "governance.proposal_taken": _entry(
+        "A proposal has this id already.",
+        "Draw a new random id.",
+    ),
+    "governance.proposal_unknown": _entry(
+        "There is no proposal with this id.",
+        "Compare the id with the event that told of the proposal.",
+    ),
+    "governance.returned_already": _entry(
+        "The validator said so a moment ago.",
+        "Nothing: it votes again by itself after a few heights.",
+    ),
+    "governance.too_many_proposals": _entry(
+        "The institution has as many open proposals as it may have.",
+        "Wait until one of them is decided or lapses.",
+    ),
+    "governance.would_lock": _entry(
+        "Institutions in good standing would no longer have a quorum of the validators: nothing could be decided.",
+        "Reinstate an institution, or add a validator of another one first.",
+    ),
     # identity
     "identity.bad_point": _entry(
         "The author point is no point of the group.",

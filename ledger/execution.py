@@ -11,9 +11,9 @@ has at most one receipt for ever.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,17 @@ RESULT_BYTES_MAX: Final = 16 * 1024
 EVENT_SUBJECTS_MAX: Final = 8
 EVENT_BYTES_MAX: Final = 16 * 1024
 LEAF_BYTES_MAX: Final = 8 * 1024 * 1024
+ANCESTORS_MAX: Final = 256
+"""Contracts may ask for the hash of a block that is at most so many heights old."""
+
+Ancestor: TypeAlias = Callable[[int], bytes | None]
+"""The hash of this chain's block at a height, from ANCESTORS_MAX below the executed one to its parent; else None."""
+
+
+def no_ancestor(height: int) -> bytes | None:
+    """Where no chain is at hand."""
+    return None
+
 
 ResultData = Annotated[bytes, msgspec.Meta(max_length=RESULT_BYTES_MAX)]
 
@@ -64,7 +75,10 @@ class Event(codec.Wire, frozen=True):
 
 @dataclass(slots=True)
 class OperationContext:
-    """What a contract may know: who speaks, when (block time), and state on an overlay of this transaction."""
+    """What a contract may know: who speaks, when (block time), and state on an overlay of this transaction.
+
+    `validators` is the set of the next height: the newest one that a header can name already.
+    """
 
     state: Overlay
     height: int
@@ -75,6 +89,8 @@ class OperationContext:
     transaction: bytes
     operation: int = 0
     events: list[Event] = field(default_factory=list)
+    validators: ValidatorSet | None = None
+    ancestor: Ancestor = no_ancestor
 
     @property
     def is_genesis(self) -> bool:
@@ -137,8 +153,12 @@ def execute(
     seen: SeenTransactions,
     contracts: Contracts,
     validators: ValidatorSet,
+    ancestor: Ancestor = no_ancestor,
 ) -> Outcome:
-    """Execute a block's transactions, in the order of its batches, on committed state."""
+    """Execute a block's transactions, in the order of its batches, on committed state.
+
+    `validators` is the set of the height after this one.
+    """
     block_state = Overlay(state)
     leaves: list[bytes] = []
     executed: list[Verified[Transaction]] = []
@@ -157,7 +177,15 @@ def execute(
         in_block.add(transaction.id)
         value = transaction.value
         context = OperationContext(
-            Overlay(block_state), height, time_ms, chain_id, value.sender, value.key, transaction.id
+            Overlay(block_state),
+            height,
+            time_ms,
+            chain_id,
+            value.sender,
+            value.key,
+            transaction.id,
+            validators=validators,
+            ancestor=ancestor,
         )
         leaf = _run(value.operations, context, contracts, authorised=False)
         if leaf.code == OK:
@@ -184,7 +212,16 @@ def execute_genesis(genesis: Genesis, state: StateReader, contracts: Contracts) 
     """
     block_state = Overlay(state)
     chain_id = genesis.chain_id
-    context = OperationContext(block_state, 0, genesis.time_ms, chain_id, FOUNDER, bytes(32), chain_id)
+    context = OperationContext(
+        block_state,
+        0,
+        genesis.time_ms,
+        chain_id,
+        FOUNDER,
+        bytes(32),
+        chain_id,
+        validators=genesis.validator_set,
+    )
     leaf = _run(genesis.operations, context, contracts, authorised=True)
     if leaf.code != OK:
         raise Refused("genesis.malformed", f"its operation {leaf.failed} is refused: {leaf.code}")

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from consilium.contracts import identity
+from consilium.contracts.ballot import AddValidator, RemoveValidator, ReportEvidence, Returned
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -19,6 +20,7 @@ from consilium.ledger.execution import OperationContext
 from consilium.ledger.genesis import FOUNDER
 from consilium.ledger.state import Overlay, StateReader
 from consilium.ledger.transaction import Operation
+from consilium.ledger.validators import Validator, ValidatorSet
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import _SHARED, beginning, sharing
 from tests.unit.contracts.world import DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
@@ -53,6 +55,8 @@ def perform(state: StateReader, case: dict[str, Any]) -> dict[str, Any]:
         bytes.fromhex(case["key"]),
         bytes.fromhex(case["transaction"]),
         case["index"],
+        validators=_validators(case),
+        ancestor=lambda height: _ancestors(case).get(height),
     )
     operation = Operation(case["operation"], bytes.fromhex(case["body"]))
     try:
@@ -67,6 +71,17 @@ def perform(state: StateReader, case: dict[str, Any]) -> dict[str, Any]:
             for e in context.events
         ],
     }
+
+
+def _validators(case: dict[str, Any]) -> ValidatorSet | None:
+    named = case.get("validators")
+    if named is None:
+        return None
+    return ValidatorSet([Validator(bytes.fromhex(key), bytes.fromhex(of)) for key, of in named])
+
+
+def _ancestors(case: dict[str, Any]) -> dict[int, bytes]:
+    return {int(height): bytes.fromhex(value) for height, value in case.get("ancestors", {}).items()}
 
 
 def build() -> dict[str, list[dict[str, Any]]]:
@@ -91,6 +106,9 @@ def _case(operation: str, name: str, prepare: Callable[[World], tuple[bytes, cod
         "index": 2,
         "body": codec.encode(body).hex(),
     }
+    if operation.startswith("governance."):
+        inputs["validators"] = [[v.key.hex(), v.institution.hex()] for v in world.validators.validators]
+        inputs["ancestors"] = {"8": w.some("block/8", 32).hex()}
     recording = Recording(world.state)
     outcome = perform(recording, inputs)
     pre = {key.hex(): recording.read[key].hex() for key in sorted(recording.read)}
@@ -139,6 +157,42 @@ FOUND = identity.FoundInstitution(NEW.key.public, NEW.encryption_key, w.some_poi
 GRANT = w.granting("g", SOUTH, purposes=["TREAT", "HPAYMT"], compartments=[w.compartment_of(PETRA)])
 R0, R1 = w.anchoring("r0", PETRA, position=0, count=2), w.anchoring("r1", PETRA, position=1, count=2)
 ASK = w.asking(records_=[R0.record, R1.record, w.record_id("none")])
+
+SECOND = w.actor("second validator")
+ADDITION = w.proposing("add", AddValidator(SECOND.key.public, SOUTH.id))
+
+
+def _candidate(make: Callable[[World], codec.Wire]) -> Callable[[World], tuple[bytes, codec.Wire]]:
+    def prepare(world: World) -> tuple[bytes, codec.Wire]:
+        world.ok(NORTH, ADDITION)
+        return SOUTH.id, make(world)
+
+    return prepare
+
+
+def _open_in_two(*, approve: bool) -> Callable[[World], tuple[bytes, codec.Wire]]:
+    def prepare(world: World) -> tuple[bytes, codec.Wire]:
+        world.validators = ValidatorSet(
+            [Validator(NORTH.key.public, NORTH.id), Validator(SOUTH.key.public, SOUTH.id)]
+        )
+        world.ok(NORTH, ADDITION)
+        return SOUTH.id, w.voting("add", approve=approve)
+
+    return prepare
+
+
+def _signed_by_another(world: World) -> codec.Wire:
+    return msgspec.structs.replace(w.ready(world, NOBODY, SOUTH, 8), key=SECOND.key.public)
+
+
+def _forged(world: World) -> codec.Wire:
+    true = w.evidence(world, NORTH, 5)
+    return ReportEvidence(msgspec.structs.replace(true, second_signature=true.first_signature))
+
+
+def _admitting(world: World) -> codec.Wire:
+    return w.proposing("admit", w.admission(world, NEW))
+
 
 CASES: dict[str, list[Case]] = {
     "identity.found": [
@@ -233,5 +287,33 @@ CASES: dict[str, list[Case]] = {
         ("an unknown purpose", _as(SOUTH, lambda world: w.asking(records_=[R0.record], purpose="CURE"))),
         ("nothing named", _as(SOUTH, lambda world: w.asking())),
         ("not by a patient", _as(PETRA, lambda world: ASK)),
+    ],
+    "governance.propose": [
+        ("accepted by its proposer alone", _as(NORTH, lambda world: ADDITION)),
+        ("an institution", _as(NORTH, _admitting)),
+        ("the last validator", _as(NORTH, lambda world: w.proposing("p", RemoveValidator(NORTH.key.public)))),
+        ("by who runs no validator", _as(SOUTH, lambda world: ADDITION)),
+        ("a taken id", _after(NORTH, (NORTH, ADDITION), body=ADDITION)),
+    ],
+    "governance.vote": [
+        ("the approval that decides", _open_in_two(approve=True)),
+        ("a rejection", _open_in_two(approve=False)),
+        ("when it is decided", _after(NORTH, (NORTH, ADDITION), body=w.voting("add"))),
+        ("an unknown one", _as(NORTH, lambda world: w.voting("none"))),
+    ],
+    "governance.ready": [
+        ("a candidate", _candidate(lambda world: w.ready(world, SECOND, SOUTH, 8))),
+        ("an unknown block", _candidate(lambda world: w.ready(world, SECOND, SOUTH, 7))),
+        ("another's signature", _candidate(lambda world: _signed_by_another(world))),
+    ],
+    "governance.report_evidence": [
+        ("two seals", _as(SOUTH, lambda world: ReportEvidence(w.evidence(world, NORTH, 5)))),
+        ("of no validator", _as(SOUTH, lambda world: ReportEvidence(w.evidence(world, SECOND, 5)))),
+        ("of a height to come", _as(SOUTH, lambda world: ReportEvidence(w.evidence(world, NORTH, 50)))),
+        ("forged", _as(SOUTH, lambda world: _forged(world))),
+    ],
+    "governance.returned": [
+        ("a validator", _as(NORTH, lambda world: Returned(NORTH.key.public))),
+        ("another's validator", _as(SOUTH, lambda world: Returned(NORTH.key.public))),
     ],
 }

@@ -43,6 +43,11 @@ def test_names_follow_their_contract_and_every_operation_is_known() -> None:
         "access.request",
         "consent.grant",
         "consent.revoke",
+        "governance.propose",
+        "governance.ready",
+        "governance.report_evidence",
+        "governance.returned",
+        "governance.vote",
         "identity.add_key",
         "identity.enrol",
         "identity.found",
@@ -63,7 +68,13 @@ def test_ranks() -> None:
     ranks = {name: known.rank(Operation(name, b"")) for name in (*known.operations, "unknown")}
     first = [name for name in ranks if ranks[name] == Rank.TAKES_RIGHTS]
     last = [name for name in ranks if ranks[name] == Rank.USES_RIGHTS]
-    assert sorted(first) == ["consent.revoke", "identity.revoke_key", "identity.suspend"]
+    assert sorted(first) == [
+        "consent.revoke",
+        "governance.propose",
+        "governance.vote",
+        "identity.revoke_key",
+        "identity.suspend",
+    ]
     assert last == ["access.request"]
     assert ranks["unknown"] == Rank.ORDINARY
 

@@ -10,11 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from consilium.client import group
-from consilium.contracts import access, consent, identity, records
+from consilium.consensus.evidence import Evidence, make_evidence
+from consilium.consensus.messages import sign_commit
+from consilium.contracts import access, ballot, consent, identity, records
 from consilium.contracts.registry import Registry, default_registry
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey, Tag
-from consilium.ledger.execution import Event, Outcome, ReceiptLeaf, execute, execute_genesis
+from consilium.ledger.execution import (
+    ANCESTORS_MAX,
+    Event,
+    Outcome,
+    ReceiptLeaf,
+    execute,
+    execute_genesis,
+)
 from consilium.ledger.genesis import GENESIS_VERSION, Genesis
 from consilium.ledger.state import MemoryState
 from consilium.ledger.transaction import Operation, Transaction, Verified, identity_of, sign_transaction
@@ -122,10 +131,16 @@ class World:
             seen=frozenset(),
             contracts=self.registry,
             validators=self.validators,
+            ancestor=self.ancestor,
         )
         assert outcome.skipped == ()
         self._apply(outcome)
         return outcome
+
+    def ancestor(self, height: int) -> bytes | None:
+        """Blocks have no bodies here, but they have hashes."""
+        within = self.height - ANCESTORS_MAX <= height < self.height
+        return some(f"block/{height}", 32) if within else None
 
     def _apply(self, outcome: Outcome) -> None:
         self.state.apply(outcome.changes)
@@ -240,3 +255,44 @@ def asking(
     return access.AccessRequest(
         list(records_) or None, list(compartments) or None, purpose, some("ephemeral", 32)
     )
+
+
+def proposing(label: str, change: ballot.Change) -> ballot.Propose:
+    return ballot.Propose(some(f"proposal/{label}"), change)
+
+
+def voting(label: str, *, approve: bool = True) -> ballot.Vote:
+    return ballot.Vote(some(f"proposal/{label}"), approve)
+
+
+def ready(world: World, candidate: Actor, institution: Actor, height: int) -> ballot.Ready:
+    block_hash = some(f"block/{height}", 32)
+    digest = ballot.ready_digest(
+        chain_id=world.chain_id,
+        key=candidate.key.public,
+        institution=institution.id,
+        height=height,
+        block_hash=block_hash,
+    )
+    return ballot.Ready(candidate.key.public, height, block_hash, candidate.key.sign(digest))
+
+
+def evidence(world: World, validator: Actor, height: int, view: int = 0) -> Evidence:
+    one, other = (
+        sign_commit(validator.key, world.chain_id, height, view, some(f"block/{label}", 32))
+        for label in ("one", "other")
+    )
+    return make_evidence(one, other)
+
+
+def admission(world: World, who: Actor) -> ballot.AdmitInstitution:
+    point = some_point(f"point/{who.name}")
+    roles: list[identity.Role] = ["author"]
+    digest = ballot.admission_digest(
+        chain_id=world.chain_id,
+        key=who.key.public,
+        encryption_key=who.encryption_key,
+        author_point=point,
+        roles=roles,
+    )
+    return ballot.AdmitInstitution(who.key.public, who.encryption_key, point, roles, who.key.sign(digest))
