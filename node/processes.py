@@ -84,6 +84,17 @@ class Child:
     process: subprocess.Popen[bytes]
     mark: ProcessMark
 
+    def wait(self, timeout_s: float) -> int:
+        """Wait until it has ended; its status. Raises subprocess.TimeoutExpired."""
+        status = self.process.wait(timeout_s)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        return status
+
+
+_detached: dict[int, subprocess.Popen[bytes]] = {}
+"""Nodes on their own are this program's children nevertheless: it waits for those that end before it does."""
+
 
 def start_node(folder: Path, *, owned: bool, environment: Mapping[str, str] = os.environ) -> Child:
     """Start a node on its folder, its output appended to `node.log`.
@@ -108,9 +119,16 @@ def start_node(folder: Path, *, owned: bool, environment: Mapping[str, str] = os
         )
     finally:
         os.close(log)
-    mark = ProcessMark(process.pid, _started(process.pid) or "")
+    if not owned:
+        _detached[process.pid] = process
+    mark = mark_of(process.pid)
     write_atomically(folder / PID_FILE, msgspec.json.encode(mark) + b"\n")
     return Child(process, mark)
+
+
+def mark_of(pid: int) -> ProcessMark:
+    """The mark of a process that was just started."""
+    return ProcessMark(pid, _started(pid) or "")
 
 
 def running(folder: Path) -> ProcessMark | None:
@@ -125,6 +143,8 @@ def running(folder: Path) -> ProcessMark | None:
 def forget(folder: Path) -> None:
     """Remove the mark of a process that has ended."""
     (folder / PID_FILE).unlink(missing_ok=True)
+    for pid in [pid for pid, process in _detached.items() if process.poll() is not None]:
+        del _detached[pid]
 
 
 def log_tail(folder: Path, lines: int = LOG_TAIL_LINES) -> str:

@@ -149,7 +149,7 @@ class LocalCluster:
         self._paused.discard(index)
         self._note_death(index, child)
         child.mark.send(signal.SIGKILL)
-        await asyncio.to_thread(child.process.wait, END_TIMEOUT_S)
+        await asyncio.to_thread(child.wait, END_TIMEOUT_S)
         processes.forget(self.nodes[index].path)
 
     async def stop_node(self, index: int) -> None:
@@ -159,7 +159,7 @@ class LocalCluster:
         self._note_death(index, child)
         child.mark.send(signal.SIGTERM)
         try:
-            await asyncio.to_thread(child.process.wait, END_TIMEOUT_S)
+            await asyncio.to_thread(child.wait, END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._children[index] = child
             raise TimeoutError(f"node-{index} did not stop within {END_TIMEOUT_S:g} s") from None
@@ -319,9 +319,7 @@ class LocalCluster:
         deadline = time.monotonic() + timeout_s
         for child in children:
             try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
+                child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.mark.send(signal.SIGKILL)
-                child.process.wait(END_TIMEOUT_S)
-            if child.process.stdin is not None:
-                child.process.stdin.close()
+                child.wait(END_TIMEOUT_S)
