@@ -264,13 +264,14 @@ class _Node:
             )
         ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            error = task.exception()
+        # In the order of the list: whoever waits for the driver learns only that it has ended, not why.
+        for task in tasks:
+            error = None if task.cancelled() else task.exception()
             if error is not None:
                 _log.critical("node.halted", reason=str(error), height=self._parts.executor.store.tip.height)
                 raise error

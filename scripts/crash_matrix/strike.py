@@ -1,0 +1,145 @@
+"""Counts what a node does to its disk, and strikes at the n-th time: kills the process, or lets the disk fail.
+
+The wrappers stand where the product has ports (`KeyValue`, `Promises`); the product knows nothing of them. A strike
+waits in a file and is armed by a signal, so that one process serves any cycle.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from consilium.node.stores import Stores
+from consilium.storage.kv import KeyValue, Snapshot, Write
+from consilium.storage.promise import Kept, Promises
+from scripts.crash_matrix import system_faults
+
+STRIKE_FILE: Final = "strike.json"
+EFFECTS: Final = ("chain.write", "promise.keep", "promise.save", "vault.write", "shares.write")
+Action = Literal["kill-before", "kill-after", "no-space", "no-sync"]
+LATE_TEXT: Final = "written after a failed write"
+"""What the log says of a disk that was written to again after it had failed. It must never say so."""
+
+
+class Strike(msgspec.Struct, frozen=True):
+    """Strike at the `nth` effect of this name ("any": of any name) after the arming."""
+
+    effect: str
+    nth: int
+    action: Action
+
+
+class Striker:
+    """Shared by all wrappers of a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / STRIKE_FILE
+        self._lock = threading.Lock()
+        self._strike: Strike | None = None
+        self._left = 0
+        self.failed = False
+
+    def arm(self) -> None:
+        """Read what to do from the folder; count from here on."""
+        strike = msgspec.json.decode(self._path.read_bytes(), type=Strike)
+        with self._lock:
+            self._strike, self._left = strike, strike.nth
+
+    def before(self, effect: str) -> Strike | None:
+        """An effect begins. Returns the strike where this is the one."""
+        with self._lock:
+            strike = self._strike
+            if strike is None or strike.effect not in ("any", effect):
+                return None
+            self._left -= 1
+            if self._left != 0:
+                return None
+            self._strike = None
+        match strike.action:
+            case "kill-before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "no-space":
+                self.failed = True
+                system_faults.fill_disk()
+            case "no-sync":
+                self.failed = True
+                system_faults.fail_syncs()
+        return strike
+
+    def after(self, effect: str, strike: Strike | None) -> None:
+        """The effect is done: its call has returned."""
+        if strike is not None and strike.action == "kill-after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.failed:
+            os.write(2, f"crash: {effect} {LATE_TEXT}\n".encode())
+
+
+class StruckStore:
+    """A key-value store under a striker."""
+
+    def __init__(self, inner: KeyValue, effect: str, striker: Striker) -> None:
+        self._inner = inner
+        self._effect = effect
+        self._striker = striker
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._inner.get(key)
+
+    def iterate(
+        self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return self._inner.iterate(prefix, start=start, reverse=reverse, limit=limit)
+
+    def write(self, writes: Sequence[Write], *, sync: bool) -> None:
+        strike = self._striker.before(self._effect)
+        self._inner.write(writes, sync=sync)
+        self._striker.after(self._effect, strike)
+
+    def snapshot(self) -> Snapshot:
+        return self._inner.snapshot()
+
+    def compact(self, prefix: bytes) -> None:
+        self._inner.compact(prefix)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class StruckPromises:
+    """Promises under a striker."""
+
+    def __init__(self, inner: Promises, striker: Striker) -> None:
+        self._inner = inner
+        self._striker = striker
+
+    def load(self) -> Kept:
+        return self._inner.load()
+
+    def holds(self, name: bytes) -> bool:
+        return self._inner.holds(name)
+
+    def keep(self, name: bytes, proposal: bytes) -> None:
+        strike = self._striker.before("promise.keep")
+        self._inner.keep(name, proposal)
+        self._striker.after("promise.keep", strike)
+
+    def save(self, votes: bytes, named: Sequence[bytes] = ()) -> None:
+        strike = self._striker.before("promise.save")
+        self._inner.save(votes, named)
+        self._striker.after("promise.save", strike)
+
+
+def struck(stores: Stores, striker: Striker) -> Stores:
+    """A node's stores, all under one striker."""
+    return Stores(
+        chain=StruckStore(stores.chain, "chain.write", striker),
+        promises=StruckPromises(stores.promises, striker),
+        vault=StruckStore(stores.vault, "vault.write", striker),
+        shares=StruckStore(stores.shares, "shares.write", striker),
+    )
