@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from consilium.client import wallet as wallets
 from consilium.client.wallet import Wallet
@@ -88,7 +89,7 @@ class FakeOutlet:
     """Remembers what was sent to whom, and when, in one list; `log` may be shared with others."""
 
     peers: frozenset[bytes] = frozenset()
-    log: list[tuple[object, ...]] = field(default_factory=list)
+    log: list[tuple[Any, ...]] = field(default_factory=list)
     full: bool = False
 
     def send(self, peer_key: bytes, kind: int, body: bytes, lane: Lane = Lane.BULK) -> bool:
@@ -106,11 +107,11 @@ class FakeOutlet:
 
     def sent(self, kind: int, peer: bytes | None = None) -> list[bytes]:
         """Bodies of this kind that were sent to the peer, or broadcast."""
-        return [entry[3] for entry in self.log if entry[1] == peer and entry[2] == kind]  # type: ignore[misc]
+        return [entry[3] for entry in self.log if entry[1] == peer and entry[2] == kind]
 
     def asked(self, kind: int) -> list[bytes]:
         """Peers that were sent a message of this kind, in order."""
-        return [entry[1] for entry in self.log if entry[0] == "send" and entry[2] == kind]  # type: ignore[misc]
+        return [entry[1] for entry in self.log if entry[0] == "send" and entry[2] == kind]
 
 
 class Harness:
@@ -214,7 +215,7 @@ def _founding(who: Wallet) -> identity.FoundInstitution:
 class RecordingKeeper:
     """Keeps promises in memory, and notes in `log` when one is durable."""
 
-    def __init__(self, promises: MemoryPromises, log: list[tuple[object, ...]]) -> None:
+    def __init__(self, promises: MemoryPromises, log: list[tuple[Any, ...]]) -> None:
         self._keeper = PromiseKeeper(promises)
         self._log = log
 

@@ -434,7 +434,7 @@ def test_the_books_always_balance(steps: list[tuple[str, int]]) -> None:
             pool.committed([digest], included, height, now_ms, NOBODY)
             for identifier in included:
                 pending.pop(identifier, None)
-            until = {t.id: t.value.valid_until for t in made}
+            until: dict[bytes, int] = {t.id: t.value.valid_until for t in made}
             batches = {d: held for d, held in batches.items() if any(until[i] > now_ms for i in held)}
         elif step == "expire":
             now_ms += 1
