@@ -8,42 +8,60 @@ middle leaves envelopes that nothing names, and nothing half-recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from consilium.client.classes import ClassMap, class_map_of, committed, verify_class_map
 from consilium.client.envelope import Context, HeaderFields
+from consilium.client.rpc import RpcClient
 from consilium.client.sealing import SealedRecord, seal
 from consilium.client.session import Session, new_id, slices
 from consilium.client.sharing import CompartmentKey, make_compartment, seal_parcels
 from consilium.client.wallet import KeptCompartment, Wallet
 from consilium.contracts import identity as identities
-from consilium.contracts import records
+from consilium.contracts import records, settings
+from consilium.contracts.classes import CLASSES, GENERAL
 from consilium.contracts.registry import operation
+from consilium.ledger import codec
 from consilium.ledger.errors import Refused
-from consilium.ledger.transaction import Operation
+from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation, identity_of
 
 ENVELOPES_PER_CALL_MAX: Final = 64
 ENVELOPE_CALL_BYTES: Final = 4 * 1024 * 1024
 CUSTODY_RETRIES_MAX: Final = 3
+_NOBODY: Final[Mapping[bytes, RpcClient]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One record to import: its original bytes, and what its author says about it."""
+    """One record to import: its original bytes, what its author says about it, and its classes (codes, ascending)."""
 
     raw: bytes
     header: HeaderFields
+    classes: tuple[int, ...] = (GENERAL,)
+
+
+class _Place(NamedTuple):
+    """To what a record is sealed: a compartment, those of its further classes, epoch, point, the custodians' keys."""
+
+    compartment: bytes
+    also: tuple[bytes, ...]
+    epoch: int
+    point: bytes
+    custodians: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did. `records` are the new ids in the order of the payloads."""
+    """What an import did. `records` are the new ids in the order of the payloads, `compartments` what each is sealed
+    to; `compartment` is the patient's general one."""
 
     patient: bytes
     compartment: bytes
     bundle: bytes
     records: tuple[bytes, ...]
+    compartments: tuple[bytes, ...]
     transactions: tuple[bytes, ...]
     height: int
 
@@ -74,40 +92,80 @@ async def enrol(session: Session, kind: identities.EnrolledKind, newcomer: Walle
 
 
 async def open_compartments(
-    session: Session, patient: Wallet, custodian: bytes, save: Callable[[Wallet], None]
+    session: Session,
+    patient: Wallet,
+    custodian: bytes,
+    save: Callable[[Wallet], None],
+    *,
+    others: Mapping[bytes, RpcClient] = _NOBODY,
 ) -> Wallet:
-    """Open every class of compartment for a patient, kept by one custodian (k = n = 1), with secrets that the patient's
-    wallet makes and keeps.
+    """Open every class of compartment for a patient, with secrets that the patient's wallet makes and keeps.
 
-    `session` is the patient's, and its node the custodian's, to which the shares go. `save` makes the wallet durable
-    before anything is published: a secret that was lost after its point is on the chain could never be made again.
-    Running it again after a crash goes on where it stopped. Returns the wallet with its secrets.
+    The general one is kept by `custodian` alone, at whose node `session` (the patient's) is. The sensitive ones are
+    kept by it and by further custodians, one more than the network demands, so that one may be missing: those of
+    `others`, who are reached by these clients, or else the next of genesis, who get their shares later
+    (`deliver_shares`). `save` makes the wallet durable before anything is published: a secret that was lost after its
+    point is on the chain could never be made again. Running it again after a crash goes on where it stopped. Returns
+    the wallet with its secrets.
     """
     opened = await session.state(records.PATIENTS, patient.identity)
     if opened is None:
-        fresh = [
-            KeptCompartment(new_id(), 0, make_compartment(threshold=1, custodians=1)) for _ in records.CLASSES
-        ]
-        patient = patient.keeping(*fresh)
+        settled = await session.state(settings.SETTINGS) or settings.DEFAULTS
+        least = settled.sensitive_threshold_min
+        keepers = _keepers(session, custodian, list(others), least + 1)
+        fresh = {new_id(): code for code in CLASSES}
+        made = []
+        for identifier, code in sorted(fresh.items()):
+            held = [custodian] if code == GENERAL else keepers
+            threshold = 1 if code == GENERAL else min(least, len(held))
+            secret = make_compartment(threshold, len(held))
+            patient = patient.keeping(KeptCompartment(identifier, 0, secret))
+            made.append(
+                records.NewCompartment(
+                    identifier,
+                    code == GENERAL,
+                    committed(session.chain_id, patient, identifier, code),
+                    list(secret.commitments),
+                    held,
+                )
+            )
         await asyncio.to_thread(save, patient)
-        body = records.OpenCompartments(
-            patient.identity,
-            [
-                records.NewCompartment(kept.compartment, code, list(kept.secret.commitments), [custodian])
-                for code, kept in zip(records.CLASSES, fresh, strict=True)
-            ],
-        )
+        body = records.OpenCompartments(patient.identity, made)
         await session.submit([operation("records.open_compartments", body)], certified=True)
-        opened = records.PatientCompartments([kept.compartment for kept in fresh])
-    keeper = await session.identity_of(custodian)
-    for compartment in opened.compartments:
-        secret = patient.compartment_secret(compartment, 0)
+    await deliver_shares(session, patient, {custodian: session.rpc, **others})
+    return patient
+
+
+async def deliver_shares(session: Session, patient: Wallet, to: Mapping[bytes, RpcClient]) -> None:
+    """Hand the patient's custodians the shares of the current epochs, those of `to`: by the clients of their nodes.
+
+    A share that a custodian has already is taken again without harm. Raises Refused as the custodian does.
+    """
+    for identifier in (await _opened(session, patient.identity)).compartments:
+        number, epoch = await current_epoch(session, identifier)
+        secret = patient.compartment_secret(identifier, number)
         if secret is None:
             continue
-        key = CompartmentKey(session.chain_id, compartment, 0, secret.commitments)
-        for parcel in seal_parcels(secret, key, (keeper.encryption_key,)):
-            await session.rpc.deposit_share(parcel)
-    return patient
+        keepers = [await session.identity_of(one) for one in epoch.custodians]
+        key = CompartmentKey(session.chain_id, identifier, number, secret.commitments)
+        parcels = seal_parcels(secret, key, tuple(keeper.encryption_key for keeper in keepers))
+        for keeper, parcel in zip(epoch.custodians, parcels, strict=True):
+            if keeper in to:
+                await to[keeper].deposit_share(parcel)
+
+
+def _keepers(session: Session, custodian: bytes, others: Sequence[bytes], wanted: int) -> list[bytes]:
+    """Who keeps sensitive compartments: the custodian, the others, then the next founders that are custodians, up to
+    as many as are wanted, or all of the others."""
+    founders = []
+    for founding in session.genesis.operations:
+        if founding.name == "identity.found":
+            body = codec.decode(founding.body, identities.FoundInstitution, OPERATION_BODY_BYTES_MAX)
+            if identities.CUSTODIAN in body.roles:
+                founders.append(identity_of(body.key))
+    start = founders.index(custodian) + 1 if custodian in founders else 0
+    ring = [*founders[start:], *founders[:start]]
+    return list(dict.fromkeys([custodian, *others, *ring]))[: max(wanted, 1 + len(others))]
 
 
 async def import_records(
@@ -115,27 +173,31 @@ async def import_records(
     patient: bytes,
     payloads: Sequence[Payload],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    class_map: ClassMap | None = None,
+    vaults: Sequence[RpcClient] = (),
 ) -> Imported:
-    """Seal payloads to the patient's general compartment, store the envelopes, anchor them as one bundle.
+    """Seal payloads to the compartments of their classes, store the envelopes, anchor them as one bundle.
 
-    Raises Refused where the patient has no compartment, or the ledger refuses. `progress(done, total)` counts payloads
-    twice: once sealed and stored, once anchored.
+    `class_map` is the patient's; without one, payloads of the general class alone can be sealed. The envelopes go to
+    the session's node, and to those of `vaults`. Raises Refused where the patient has no compartment, a map is missing
+    or wrong, or the ledger refuses. `progress(done, total)` counts payloads twice: once sealed and stored, once
+    anchored.
     """
     if not 1 <= len(payloads) <= records.BUNDLE_RECORDS_MAX:
         raise Refused(
             "records.bundle_too_large",
             f"{len(payloads)} records; a bundle has 1 to {records.BUNDLE_RECORDS_MAX}",
         )
-    compartment, epoch_number, epoch = await general_compartment(session, patient)
-    custodians = [(await session.identity_of(one)).encryption_key for one in epoch.custodians]
+    places = await _places(session, patient, payloads, class_map)
     bundle = new_id()
     sealed: list[tuple[bytes, SealedRecord]] = []
     total = 2 * len(payloads)
     for group in _grouped(payloads):
-        part = await asyncio.to_thread(
-            _seal_group, session, group, compartment, epoch_number, epoch.point, custodians
-        )
-        await session.rpc.put_envelopes([record.envelope for _, record in part])
+        part = await asyncio.to_thread(_seal_group, session, group, places)
+        envelopes = [record.envelope for _, record in part]
+        for vault in (session.rpc, *vaults):
+            await vault.put_envelopes(envelopes)
         sealed.extend(part)
         progress(len(sealed), total)
     operations = [
@@ -143,8 +205,9 @@ async def import_records(
             "records.anchor",
             records.AnchorRecord(
                 record=identifier,
-                compartment=compartment,
-                epoch=epoch_number,
+                compartment=places[payload.classes].compartment,
+                also=list(places[payload.classes].also),
+                epoch=places[payload.classes].epoch,
                 bundle=bundle,
                 position=position,
                 count=len(payloads),
@@ -152,36 +215,90 @@ async def import_records(
                 envelope=record.digest,
             ),
         )
-        for position, (identifier, record) in enumerate(sealed)
+        for position, ((identifier, record), payload) in enumerate(zip(sealed, payloads, strict=True))
     ]
-    committed = []
+    committed_ = []
     anchored = 0
     for part_operations in slices(operations):
-        committed.append(await session.submit(part_operations))
+        committed_.append(await session.submit(part_operations))
         anchored += len(part_operations)
         progress(len(payloads) + anchored, total)
+    general, _, _ = await general_compartment(session, patient)
     return Imported(
         patient=patient,
-        compartment=compartment,
+        compartment=general,
         bundle=bundle,
         records=tuple(identifier for identifier, _ in sealed),
-        transactions=tuple(one.id for one in committed),
-        height=committed[-1].height,
+        compartments=tuple(places[payload.classes].compartment for payload in payloads),
+        transactions=tuple(one.id for one in committed_),
+        height=committed_[-1].height,
     )
+
+
+async def class_map_from(session: Session, patient: Wallet) -> ClassMap:
+    """The class map of a patient whose wallet is at hand. Raises Refused `records.unknown_compartment`."""
+    return class_map_of(session.chain_id, patient, await _compartments(session, patient.identity))
 
 
 async def general_compartment(session: Session, patient: bytes) -> tuple[bytes, int, records.Epoch]:
     """The patient's compartment of the general class: its id, current epoch number and epoch."""
+    for identifier, compartment in (await _compartments(session, patient)).items():
+        if compartment.general:
+            return identifier, *(await current_epoch(session, identifier))
+    raise Refused("records.unknown_compartment", f"patient {patient.hex()} has no general compartment")
+
+
+async def current_epoch(session: Session, compartment: bytes) -> tuple[int, records.Epoch]:
+    """The epoch of a compartment that records are sealed to now, and its number."""
+    known = await session.state(records.COMPARTMENTS, compartment)
+    number = known.epoch if known is not None else 0
+    epoch = await session.state(records.EPOCHS, compartment, records.epoch_bytes(number))
+    if epoch is None:
+        raise Refused("records.unknown_compartment", compartment.hex())
+    return number, epoch
+
+
+async def _opened(session: Session, patient: bytes) -> records.PatientCompartments:
     opened = await session.state(records.PATIENTS, patient)
     if opened is None:
         raise Refused("records.unknown_compartment", f"patient {patient.hex()} has no compartments yet")
-    identifier = opened.compartments[records.CLASSES.index(records.GENERAL)]
-    compartment = await session.state(records.COMPARTMENTS, identifier)
-    number = compartment.epoch if compartment is not None else 0
-    epoch = await session.state(records.EPOCHS, identifier, records.epoch_bytes(number))
-    if epoch is None:
-        raise Refused("records.unknown_compartment", identifier.hex())
-    return identifier, number, epoch
+    return opened
+
+
+async def _compartments(session: Session, patient: bytes) -> dict[bytes, records.Compartment]:
+    found = {}
+    for identifier in (await _opened(session, patient)).compartments:
+        known = await session.state(records.COMPARTMENTS, identifier)
+        if known is not None:
+            found[identifier] = known
+    return found
+
+
+async def _places(
+    session: Session, patient: bytes, payloads: Sequence[Payload], class_map: ClassMap | None
+) -> dict[tuple[int, ...], _Place]:
+    """Where the payloads of each combination of classes are sealed to."""
+    compartments = await _compartments(session, patient)
+    if class_map is not None:
+        if class_map.patient != patient:
+            raise Refused("records.class_map_wrong", class_map.patient.hex())
+        verify_class_map(class_map, session.chain_id, compartments)
+    places: dict[tuple[int, ...], _Place] = {}
+    for classes in dict.fromkeys(payload.classes for payload in payloads):
+        if not [code for code in classes if code != GENERAL]:
+            identifier, number, epoch = await general_compartment(session, patient)
+            further: tuple[bytes, ...] = ()
+        elif class_map is None:
+            raise Refused("records.class_map_missing", patient.hex())
+        else:
+            # what is sensitive is never general as well
+            codes = sorted({code for code in classes if code != GENERAL})
+            identifier, *rest = [class_map.compartment(code) for code in codes]
+            number, epoch = await current_epoch(session, identifier)
+            further = tuple(sorted(rest))
+        custodians = tuple([(await session.identity_of(one)).encryption_key for one in epoch.custodians])
+        places[classes] = _Place(identifier, further, number, epoch.point, custodians)
+    return places
 
 
 def _grouped(payloads: Sequence[Payload]) -> list[list[Payload]]:
@@ -197,17 +314,14 @@ def _grouped(payloads: Sequence[Payload]) -> list[list[Payload]]:
 
 
 def _seal_group(
-    session: Session,
-    group: Sequence[Payload],
-    compartment: bytes,
-    epoch: int,
-    point: bytes,
-    custodians: Sequence[bytes],
+    session: Session, group: Sequence[Payload], places: Mapping[tuple[int, ...], _Place]
 ) -> list[tuple[bytes, SealedRecord]]:
     sealed = []
     for payload in group:
+        place = places[payload.classes]
         identifier = new_id()
-        context = Context(session.chain_id, identifier, compartment, epoch, session.identity)
-        record = seal(payload.raw, context, point, session.wallet.author_keys, custodians, payload.header)
+        context = Context(session.chain_id, identifier, place.compartment, place.epoch, session.identity)
+        keys = session.wallet.author_keys
+        record = seal(payload.raw, context, place.point, keys, place.custodians, payload.header)
         sealed.append((identifier, record))
     return sealed

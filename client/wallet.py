@@ -51,6 +51,7 @@ ROOT_BYTES: Final = 32
 _SIGNING: Final = Tag("consilium/wallet-signing/1")
 _ENCRYPTION: Final = Tag("consilium/wallet-encryption/1")
 _POINT: Final = Tag("consilium/wallet-point/1")
+_CLASS: Final = Tag("consilium/wallet-class-blinding/1")
 _CHECKSUM: Final = Tag("consilium/wallet-checksum/1")
 
 Salt = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -163,6 +164,10 @@ class Wallet:
             if (kept.compartment, kept.epoch) == (compartment, epoch):
                 return kept.secret
         return None
+
+    def class_blinding(self, compartment: bytes) -> bytes:
+        """What hides the class of a compartment in its commitment (32 bytes): the root gives it back at any time."""
+        return _CLASS.digest(self._contents.root, compartment)
 
     def keeping(self, *added: KeptCompartment) -> Wallet:
         """This wallet with further compartment secrets; one that is kept already is replaced.

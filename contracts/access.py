@@ -10,15 +10,15 @@ a receipt, and asks `still_stands` before it releases anything.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from consilium.contracts import identity, keys, records
-from consilium.contracts.consent import CONSENTS, Purpose
-from consilium.contracts.decision import BASIS_CHARS_MAX, Facts, Question, decide, gather
+from consilium.contracts.consent import CONSENTS
+from consilium.contracts.decision import BASIS_CHARS_MAX, Facts, Question, decide_all, gather
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
-from consilium.contracts.purposes import require_purpose
+from consilium.contracts.purposes import Purpose, require_purpose
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import RESULT_BYTES_MAX, OperationContext
@@ -26,7 +26,7 @@ from consilium.ledger.state import StateReader
 
 DECISION_VERSION: Final = 1
 RECORDS_PER_REQUEST_MAX: Final = 256
-COMPARTMENTS_PER_REQUEST_MAX: Final = 128
+COMPARTMENTS_PER_REQUEST_MAX: Final = 120
 """How many compartments a request may touch, named or by way of records: so many verdicts fit into a result."""
 RELEASE_WINDOW_MS: Final = 15 * 60 * 1000
 TRANSACTION_ID_BYTES: Final = 32
@@ -55,13 +55,15 @@ class Verdict(codec.Wire, frozen=True):
     """What was decided for one compartment of one patient.
 
     `records` are those of the request that it holds, or None where the compartment itself was named: then every
-    record visible in it is meant. `patient` is None where nothing visible was named; `compartment` is then the unknown
+    record visible in it is meant. `also` are the compartments of these records' further classes: an allow is one for
+    each. `patient` is None where nothing visible was named; `compartment` is then the unknown
     one that was named, or None for unknown records. `consent` is the one that decided. `valid_until` (block time, the
     first instant at which nothing is released) is 0 for a denial.
     """
 
     patient: codec.Bytes16 | None
     compartment: codec.Bytes16 | None
+    also: records.FurtherCompartments
     epoch: records.EpochNumber
     records: RecordIds | None
     allow: bool
@@ -84,6 +86,13 @@ class Decision(codec.Wire, frozen=True):
     time_ms: codec.Uint
     ephemeral: codec.Bytes32
     verdicts: Annotated[list[Verdict], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)]
+
+
+class _Place(NamedTuple):
+    """A compartment, and those of the further classes of the records that are meant."""
+
+    compartment: bytes | None
+    also: tuple[bytes, ...] = ()
 
 
 class AccessLine(codec.Wire, frozen=True):
@@ -139,9 +148,7 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
             "access.too_many_compartments", f"{len(named)}; the limit is {COMPARTMENTS_PER_REQUEST_MAX}"
         )
     facts: dict[bytes, Facts] = {}
-    verdicts = [
-        _verdict(compartment, chosen, body.purpose, facts, context) for compartment, chosen in named.items()
-    ]
+    verdicts = [_verdict(place, chosen, body.purpose, facts, context) for place, chosen in named.items()]
     decision = Decision(
         version=DECISION_VERSION,
         reader=context.sender,
@@ -152,43 +159,49 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
         ephemeral=body.ephemeral,
         verdicts=verdicts,
     )
+    if len(codec.encode(decision)) > RESULT_BYTES_MAX:
+        raise Refused("access.too_many_compartments", "the decision would be longer than a result may be")
     DECISIONS.put(context.state, decision, context.transaction, operation_bytes(context.operation))
     _tell(decision, context)
     return decision
 
 
-def _by_compartment(body: AccessRequest, state: StateReader) -> dict[bytes | None, list[bytes] | None]:
-    """What is named, by compartment, in the order of the request; None stands for records that are not visible.
+def _by_compartment(body: AccessRequest, state: StateReader) -> dict[_Place, list[bytes] | None]:
+    """What is named, by where it is, in the order of the request; no compartment stands for what is not visible.
 
     A record or compartment that is named twice counts once.
     """
     if body.compartments is not None:
-        return dict.fromkeys(body.compartments)
-    named: dict[bytes | None, list[bytes]] = {}
+        return dict.fromkeys(_Place(compartment) for compartment in body.compartments)
+    named: dict[_Place, list[bytes]] = {}
     for record in dict.fromkeys(body.records or []):
         known = records.visible_record(state, record)
-        named.setdefault(known.compartment if known is not None else None, []).append(record)
+        place = _Place(known.compartment, tuple(known.also)) if known is not None else _Place(None)
+        named.setdefault(place, []).append(record)
     return dict(named.items())
 
 
 def _verdict(
-    compartment: bytes | None,
+    place: _Place,
     chosen: list[bytes] | None,
     purpose: str,
     facts: dict[bytes, Facts],
     context: OperationContext,
 ) -> Verdict:
+    compartment, also = place
     known = records.COMPARTMENTS.get(context.state, compartment) if compartment is not None else None
     if compartment is None or known is None:
         # State is open to every member with proofs of absence, so a denial that hid this would hide nothing.
-        return Verdict(None, compartment, 0, chosen, False, UNKNOWN, None, 0)
+        return Verdict(None, compartment, [], 0, chosen, False, UNKNOWN, None, 0)
     if known.patient not in facts:
         facts[known.patient] = gather(context.state, context.sender, known.patient)
-    ruling = decide(Question(facts[known.patient], compartment, purpose, context.time_ms))
+    asked = [Question(facts[known.patient], one, purpose, context.time_ms) for one in (compartment, *also)]
+    ruling = decide_all(asked)
     window = context.time_ms + RELEASE_WINDOW_MS
     return Verdict(
         patient=known.patient,
         compartment=compartment,
+        also=list(also),
         epoch=known.epoch,
         records=chosen,
         allow=ruling.allow,
@@ -220,9 +233,13 @@ def _tell(decision: Decision, context: OperationContext) -> None:
 
 
 def opens(verdict: Verdict, record: records.Record, record_id: bytes) -> bool:
-    """Whether the verdict is an allow that names the record, by itself or by its compartment."""
+    """Whether the verdict is an allow that names the record, by itself or by its compartment.
+
+    A record of several classes is opened by a verdict on all of them, and so never by that on one compartment.
+    """
     named = verdict.records is None or record_id in verdict.records
-    return verdict.allow and named and verdict.compartment == record.compartment
+    same = verdict.compartment == record.compartment and verdict.also == record.also
+    return verdict.allow and named and same
 
 
 def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_ms: int) -> str | None:
@@ -249,7 +266,8 @@ def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_
         if consent is None or consent.revoked_ms is not None or time_ms >= consent.not_after:
             return "access.consent_ended"
     facts = gather(state, decision.reader, verdict.patient)
-    if not decide(Question(facts, verdict.compartment, decision.purpose, time_ms)).allow:
+    places = [verdict.compartment, *verdict.also]
+    if not decide_all([Question(facts, one, decision.purpose, time_ms) for one in places]).allow:
         return "access.not_allowed"
     return None
 

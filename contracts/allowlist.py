@@ -24,7 +24,12 @@ _KIND = "institution, patient, practitioner or application: rights follow from i
 _ROLES = "what an institution may do: anybody must be able to check it"
 _SPONSOR = "who vouches for the identity, and may suspend it"
 _STATUS = "a suspended identity must be refused by every node"
-_CLASS = "a number of the network's class list; every patient has one compartment of each, so it says nothing"
+_GENERAL = (
+    "whether it is the general class, where other rules hold; of the sensitive ones none shows which it is"
+)
+_CLASS = "a blinded hash: only the patient's class map opens it"
+_ALSO = "random ids of compartments: a record of several classes takes a permit for each"
+_RULE = "what the network decided for itself: anybody must be able to check it"
 _EPOCH = "which key a record is sealed to: an ended one is refused"
 _SHARING = "public points: shares and partials are checked against them"
 _CUSTODIANS = "who must obey decisions about the compartment, and can be asked to"
@@ -81,6 +86,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "AnchorRecord": {
         "record": _RANDOM,
         "compartment": _SCOPE,
+        "also": _ALSO,
         "epoch": _EPOCH,
         "bundle": _RANDOM,
         "position": _PLACE,
@@ -91,6 +97,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Anchored": {
         "record": _RANDOM,
         "compartment": _SCOPE,
+        "also": _ALSO,
         "bundle": _RANDOM,
         "position": _PLACE,
         "count": _PLACE,
@@ -105,7 +112,12 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Candidate": {"key": _VALIDATOR_KEY, "institution": _RUNS, "expires_ms": _PERIOD_OF_VOTE},
     "CandidateAccepted": {"key": _VALIDATOR_KEY, "expires_ms": _PERIOD_OF_VOTE},
     "Candidates": {"candidates": _VALIDATOR_KEY},
-    "Compartment": {"patient": _PATIENT, "class_code": _CLASS, "epoch": _EPOCH},
+    "Compartment": {
+        "patient": _PATIENT,
+        "general": _GENERAL,
+        "class_commitment": _CLASS,
+        "epoch": _EPOCH,
+    },
     "Completed": {"bundle": _RANDOM, "count": _PLACE},
     "Consent": {
         "patient": _PATIENT,
@@ -179,7 +191,8 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "LastReturn": {"height": _HEIGHT},
     "NewCompartment": {
         "compartment": _RANDOM,
-        "class_code": _CLASS,
+        "general": _GENERAL,
+        "class_commitment": _CLASS,
         "commitments": _SHARING,
         "custodians": _CUSTODIANS,
     },
@@ -204,6 +217,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     },
     "Record": {
         "compartment": _SCOPE,
+        "also": _ALSO,
         "epoch": _EPOCH,
         "author": "which institution answers for the record, and keeps its chart",
         "bundle": _RANDOM,
@@ -220,6 +234,18 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Returned": {"key": _VALIDATOR_KEY},
     "RevokeConsent": {"consent": _RANDOM},
     "RevokeKey": {"key": _SIGNING},
+    "Settings": {
+        "sensitive_threshold_min": _RULE,
+        "policy_purposes": _RULE,
+        "witness_required": _RULE,
+        "second_person": _RULE,
+        "glass_ms_max": _RULE,
+        "review_ms": _RULE,
+        "glass_alarm_count": _RULE,
+        "glass_alarm_ms": _RULE,
+        "managed_consent_ms_max": _RULE,
+        "recovery_wait_ms": _RULE,
+    },
     "StatusChanged": {"status": _STATUS},
     "Suspend": {"identity": "whom"},
     "SuspendInstitution": {"institution": "whom"},
@@ -234,6 +260,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Verdict": {
         "patient": _PATIENT,
         "compartment": _SCOPE,
+        "also": _ALSO,
         "epoch": _EPOCH,
         "records": _NAMED,
         "allow": _ALLOW,

@@ -15,15 +15,16 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from consilium.contracts import identity, keys, records
+from consilium.contracts.classes import CLASSES_MAX
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
-from consilium.contracts.purposes import PURPOSE_CHARS_MAX, require_purpose
+from consilium.contracts.purposes import Purpose, require_purpose
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
 
 PURPOSES_PER_CONSENT_MAX: Final = 16
-COMPARTMENTS_PER_CONSENT_MAX: Final = records.CLASSES_MAX
+COMPARTMENTS_PER_CONSENT_MAX: Final = CLASSES_MAX
 CONSENTS_PER_GRANTEE_MAX: Final = 16
 """A request looks at all of them, for each patient that it names: this bounds what one request costs every node."""
 
@@ -31,7 +32,6 @@ PERMIT: Final = "permit"
 DENY: Final = "deny"
 
 Effect = Literal["deny", "permit"]
-Purpose = Annotated[str, msgspec.Meta(min_length=1, max_length=PURPOSE_CHARS_MAX)]
 Purposes = Annotated[list[Purpose], msgspec.Meta(min_length=1, max_length=PURPOSES_PER_CONSENT_MAX)]
 CompartmentIds = Annotated[
     list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_CONSENT_MAX)

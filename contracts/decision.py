@@ -9,8 +9,8 @@ Nothing is read but the facts of one question: `gather` takes them from state, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Annotated, Final
 
@@ -162,6 +162,16 @@ def _load() -> Table:
 
 
 TABLE: Final = _load()
+
+
+def decide_all(questions: Sequence[Question]) -> Ruling:
+    """One ruling on several compartments at once: the first denial, or else the first allow, with the earliest end."""
+    rulings = [decide(question) for question in questions]
+    for ruling in rulings:
+        if not ruling.allow:
+            return ruling
+    ends = [ruling.until_ms for ruling in rulings if ruling.until_ms is not None]
+    return replace(rulings[0], until_ms=min(ends) if ends else None)
 
 
 def decide(question: Question) -> Ruling:

@@ -28,8 +28,10 @@ VALIDATORS: Final = (
     b"v"  # -> ballot.DecidedSet, the newest decided validator set, once it differs from genesis
 )
 RECORD: Final = b"r"  # record:16 -> records.Record, the commitment to one sealed record
+SETTINGS: Final = b"S"  # (nothing) -> settings.Settings, what the network decided for itself
 
 PREFIXES: Final = (
+    SETTINGS,
     BUNDLE,
     COMPARTMENT,
     DECISION,

@@ -6,11 +6,15 @@ as FHIR R4 4.0.1 publishes it). A code that is not here is refused: nobody can k
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from consilium.ledger.errors import Refused
 
 PURPOSE_CHARS_MAX: Final = 16
+
+Purpose = Annotated[str, msgspec.Meta(min_length=1, max_length=PURPOSE_CHARS_MAX)]
 
 CHILDREN: Final[dict[str, tuple[str, ...]]] = {
     "CLINTRCH": ("CLINTRCHNPC", "CLINTRCHPC", "PRECLINTRCH"),

@@ -1,7 +1,9 @@
 """Compartments and records: to what a patient's records are sealed, and which records exist.
 
-A compartment is a patient's records of one sensitivity class. Every class is opened at once, under random ids, so that
-having a compartment says nothing. Its public key belongs to an epoch: records are sealed to the current one only.
+A compartment is a patient's records of one sensitivity class. Every class is opened at once, under random ids in the
+order of the ids, so that having a compartment says nothing; which class it is of stands in a commitment, but for the
+general one. Its public key belongs to an epoch: records are sealed to the current one only. A record that is of several
+classes is sealed to one of their compartments and names the others, and to read it takes a permit for each.
 
 A record on the chain is a commitment and no more: `anchor` binds the author to header, ciphertext and key commitment,
 and `envelope` is the digest under which vaults keep the bytes. Records come in bundles, which may take several
@@ -14,7 +16,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import identity, keys
+from consilium.contracts import identity, keys, settings
+from consilium.contracts.classes import CLASSES, CLASSES_MAX
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
 from consilium.ledger import codec
 from consilium.ledger.crypto import is_group_point
@@ -22,17 +25,11 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
 
-GENERAL: Final = 0
-CLASSES: Final = (GENERAL,)
-"""The network's sensitivity classes. Every patient has one compartment of each."""
-
 BUNDLE_RECORDS_MAX: Final = 8_192
-CLASSES_MAX: Final = 32
 CUSTODIANS_MAX: Final = 16
 EPOCH_MAX: Final = 65_535
 EPOCH_BYTES: Final = 2
 
-ClassCode = Annotated[int, msgspec.Meta(ge=0, lt=CLASSES_MAX)]
 EpochNumber = Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)]
 Position = Annotated[int, msgspec.Meta(ge=0, lt=BUNDLE_RECORDS_MAX)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=BUNDLE_RECORDS_MAX)]
@@ -40,22 +37,26 @@ Commitments = Annotated[list[codec.Bytes32], msgspec.Meta(min_length=1, max_leng
 """Feldman's commitments, the compartment's public point first; as many as partials are needed to open (k)."""
 Custodians = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=CUSTODIANS_MAX)]
 """The institutions that hold shares (n): the one at place i has share index i + 1."""
+FurtherCompartments = Annotated[list[codec.Bytes16], msgspec.Meta(max_length=CLASSES_MAX)]
+"""The other compartments of a record of several classes, ascending."""
 
 
 # --- bodies, results and event data ---------------------------------------------------------------------------------
 
 
 class NewCompartment(codec.Wire, frozen=True):
-    """One compartment to open. `compartment` is drawn at random by who opens it."""
+    """One compartment to open. `compartment` is drawn at random by who opens it; `class_commitment` as `client.classes`
+    has it."""
 
     compartment: codec.Bytes16
-    class_code: ClassCode
+    general: bool
+    class_commitment: codec.Bytes32
     commitments: Commitments
     custodians: Custodians
 
 
 class OpenCompartments(codec.Wire, frozen=True):
-    """`records.open_compartments`: one of every class, in the order of `CLASSES`."""
+    """`records.open_compartments`: one of every class, in the order of their ids, so that the order says nothing."""
 
     patient: codec.Bytes16
     compartments: Annotated[list[NewCompartment], msgspec.Meta(min_length=1, max_length=CLASSES_MAX)]
@@ -70,10 +71,14 @@ class BeginEpoch(codec.Wire, frozen=True):
 
 
 class AnchorRecord(codec.Wire, frozen=True):
-    """`records.anchor`. `record` and `bundle` are random; the record has place `position` of `count` in the bundle."""
+    """`records.anchor`. `record` and `bundle` are random; the record has place `position` of `count` in the bundle.
+
+    It is sealed to `compartment`; `also` are those of its other classes.
+    """
 
     record: codec.Bytes16
     compartment: codec.Bytes16
+    also: FurtherCompartments
     epoch: EpochNumber
     bundle: codec.Bytes16
     position: Position
@@ -87,6 +92,7 @@ class Anchored(codec.Wire, frozen=True):
 
     record: codec.Bytes16
     compartment: codec.Bytes16
+    also: FurtherCompartments
     bundle: codec.Bytes16
     position: Position
     count: Count
@@ -110,10 +116,11 @@ class EpochBegun(codec.Wire, frozen=True):
 
 
 class Compartment(codec.Wire, frozen=True):
-    """Whose it is, its class, and the epoch that records are sealed to now."""
+    """Whose it is, whether it is the general one, its class in a commitment, and the current epoch."""
 
     patient: codec.Bytes16
-    class_code: ClassCode
+    general: bool
+    class_commitment: codec.Bytes32
     epoch: EpochNumber
 
 
@@ -136,7 +143,7 @@ class Epoch(codec.Wire, frozen=True):
 
 
 class PatientCompartments(codec.Wire, frozen=True):
-    """A patient's compartments in the order of `CLASSES`."""
+    """A patient's compartments, in the order of their ids."""
 
     compartments: Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=CLASSES_MAX)]
 
@@ -145,6 +152,7 @@ class Record(codec.Wire, frozen=True):
     """The commitment to one sealed record."""
 
     compartment: codec.Bytes16
+    also: FurtherCompartments
     epoch: EpochNumber
     author: codec.Bytes16
     bundle: codec.Bytes16
@@ -169,10 +177,10 @@ class Bundle(codec.Wire, frozen=True):
         return self.anchored == self.count
 
 
-COMPARTMENTS: Final = Slot(keys.COMPARTMENT, (ID_BYTES,), Compartment, 64)
+COMPARTMENTS: Final = Slot(keys.COMPARTMENT, (ID_BYTES,), Compartment, 128)
 EPOCHS: Final = Slot(keys.EPOCH, (ID_BYTES, EPOCH_BYTES), Epoch, 1_024)
 PATIENTS: Final = Slot(keys.PATIENT, (ID_BYTES,), PatientCompartments, 1_024)
-RECORDS: Final = Slot(keys.RECORD, (ID_BYTES,), Record, 256)
+RECORDS: Final = Slot(keys.RECORD, (ID_BYTES,), Record, 1_024)
 BUNDLES: Final = Slot(keys.BUNDLE, (ID_BYTES, ID_BYTES), Bundle, 2_048)
 
 OPENED: Final = EventKind("records.compartments_opened", PatientCompartments)
@@ -206,18 +214,28 @@ def _open_compartments(body: OpenCompartments, context: OperationContext) -> Non
     _require_speaks_for(body.patient, context)
     if PATIENTS.get(state, body.patient) is not None:
         raise Refused("records.already_open", body.patient.hex())
-    if tuple(new.class_code for new in body.compartments) != CLASSES:
-        raise Refused("records.classes_incomplete", f"the network's classes are {CLASSES}")
+    _require_every_class(body.compartments)
     for new in body.compartments:
         if COMPARTMENTS.get(state, new.compartment) is not None:
             raise Refused("records.id_taken", new.compartment.hex())
-        _require_sharing(new.commitments, new.custodians, context)
-        COMPARTMENTS.put(state, Compartment(body.patient, new.class_code, 0), new.compartment)
+        require_sharing(new.commitments, new.custodians, new.general, context)
+        compartment = Compartment(body.patient, new.general, new.class_commitment, 0)
+        COMPARTMENTS.put(state, compartment, new.compartment)
         epoch = Epoch(new.commitments, new.custodians, context.time_ms)
         EPOCHS.put(state, epoch, new.compartment, epoch_bytes(0))
     opened = PatientCompartments([new.compartment for new in body.compartments])
     PATIENTS.put(state, opened, body.patient)
     OPENED.emit(context, [body.patient, context.sender], opened)
+
+
+def _require_every_class(new: list[NewCompartment]) -> None:
+    if len(new) != len(CLASSES) or [one.general for one in new].count(True) != 1:
+        raise Refused("records.classes_incomplete", f"{len(CLASSES)} compartments, of which one is general")
+    if len({one.class_commitment for one in new}) != len(new):
+        raise Refused("records.classes_incomplete", "two compartments have one class commitment")
+    ids = [one.compartment for one in new]
+    if ids != sorted({*ids}):
+        raise Refused("records.order_says_something", "compartments stand in the order of their ids")
 
 
 def _begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
@@ -231,7 +249,7 @@ def _begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
     current = EPOCHS.get(state, body.compartment, epoch_bytes(known.epoch))
     if current is not None and current.point == body.commitments[0]:
         raise Refused("records.key_unchanged", body.compartment.hex())
-    _require_sharing(body.commitments, body.custodians, context)
+    require_sharing(body.commitments, body.custodians, known.general, context)
     number = known.epoch + 1
     COMPARTMENTS.put(state, msgspec.structs.replace(known, epoch=number), body.compartment)
     epoch = Epoch(body.commitments, body.custodians, context.time_ms)
@@ -252,12 +270,20 @@ def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
         identity.require_role(context.state, context.sender, identity.MANAGER)
 
 
-def _require_sharing(commitments: list[bytes], custodians: list[bytes], context: OperationContext) -> None:
-    """k of n with 1 <= k <= n, by different institutions that are custodians; commitments are points of the group."""
+def require_sharing(
+    commitments: list[bytes], custodians: list[bytes], general: bool, context: OperationContext
+) -> None:
+    """k of n with 1 <= k <= n, by different institutions that are custodians; commitments are points of the group.
+
+    For a sensitive class k is what the network demands at least: nobody opens it alone.
+    """
     if len(commitments) > len(custodians) or len({*custodians}) != len(custodians):
         raise Refused("records.bad_sharing", f"{len(commitments)} of {len(custodians)}")
     if not all(is_group_point(commitment) for commitment in commitments):
         raise Refused("records.bad_sharing", "a commitment is no point of the group")
+    least = 1 if general else settings.current(context.state).sensitive_threshold_min
+    if len(commitments) < least:
+        raise Refused("records.too_few_custodians", f"{len(commitments)}, and the network demands {least}")
     for custodian in custodians:
         identity.require_role(context.state, custodian, identity.CUSTODIAN)
 
@@ -272,10 +298,12 @@ def _anchor(body: AnchorRecord, context: OperationContext) -> None:
         raise Refused("records.epoch_ended", f"the current epoch is {compartment.epoch}, not {body.epoch}")
     if RECORDS.get(state, body.record) is not None:
         raise Refused("records.id_taken", body.record.hex())
+    _require_further(body, compartment.patient, state)
     bundle = _with_position(body, compartment.patient, context)
     BUNDLES.put(state, bundle, author, body.bundle)
     record = Record(
         compartment=body.compartment,
+        also=body.also,
         epoch=body.epoch,
         author=author,
         bundle=body.bundle,
@@ -286,11 +314,20 @@ def _anchor(body: AnchorRecord, context: OperationContext) -> None:
     )
     RECORDS.put(state, record, body.record)
     subjects = [compartment.patient, author]
-    ANCHORED.emit(
-        context, subjects, Anchored(body.record, body.compartment, body.bundle, body.position, body.count)
-    )
+    told = Anchored(body.record, body.compartment, body.also, body.bundle, body.position, body.count)
+    ANCHORED.emit(context, subjects, told)
     if bundle.complete:
         COMPLETED.emit(context, subjects, Completed(body.bundle, body.count))
+
+
+def _require_further(body: AnchorRecord, patient: bytes, state: StateReader) -> None:
+    """The other compartments are the same patient's, ascending, and not the one that the record is sealed to."""
+    if body.also != sorted({*body.also} - {body.compartment}):
+        raise Refused("records.bad_classes", "further compartments ascend, and are others")
+    for identifier in body.also:
+        known = COMPARTMENTS.get(state, identifier)
+        if known is None or known.patient != patient:
+            raise Refused("records.bad_classes", identifier.hex())
 
 
 def _with_position(body: AnchorRecord, patient: bytes, context: OperationContext) -> Bundle:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from consilium.contracts import access, consent, governance, identity, records
+from consilium.contracts import access, consent, governance, identity, records, settings
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -23,6 +23,7 @@ CONTRACTS: Final = (
     consent.CONTRACT,
     access.CONTRACT,
     governance.CONTRACT,
+    settings.CONTRACT,
 )
 
 # A mistake in a contract must refuse the transaction that meets it, on every node alike, and not stop every node on

@@ -686,6 +686,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The patient has its compartments already.",
         "Use the compartments that the ledger has for this patient.",
     ),
+    "records.bad_classes": _entry(
+        "The further compartments of the record are not other compartments of the same patient in ascending order.",
+        "Name each compartment of the record's further classes once, sorted by id.",
+    ),
     "records.bad_sharing": _entry(
         "The sharing asks for more custodians than there are, or names one twice.",
         "Give between one and as many commitments as custodians, and each custodian once.",
@@ -698,9 +702,17 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The bundle was begun for another patient, or with another count.",
         "Anchor the rest of a bundle with the same patient and count, or draw a new bundle id.",
     ),
+    "records.class_map_missing": _entry(
+        "A record is of a sensitive class, and the patient's class map is not at hand.",
+        "Ask the patient for the class map: only the patient's wallet can make it.",
+    ),
+    "records.class_map_wrong": _entry(
+        "The class map does not open the commitments that the chain has for the patient's compartments.",
+        "Ask the patient for the map again; seal nothing with this one.",
+    ),
     "records.classes_incomplete": _entry(
-        "The compartments are not one of each of the network's classes, in their order.",
-        "Open one compartment of every class at once, in the order that docs/contracts.md gives.",
+        "The compartments are not as many as the network has classes, or not exactly one of them is general.",
+        "Open one compartment of every class at once, as docs/contracts.md says.",
     ),
     "records.epoch_ended": _entry(
         "The record is sealed to an epoch that is not the compartment's current one.",
@@ -726,6 +738,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Only the patient, or the institution that manages it, may do this.",
         "Sign as the patient, or ask its manager.",
     ),
+    "records.order_says_something": _entry(
+        "The compartments do not stand in the order of their ids, or an id comes twice.",
+        "Sort the compartments by id: any other order would say which is of which class.",
+    ),
     "records.other_custodian": _entry(
         "The patient's compartments are kept by another institution. A record's envelope must lie with a "
         "custodian, or nobody could open it.",
@@ -734,6 +750,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "records.position_taken": _entry(
         "The bundle has a record at this position already, or no such position.",
         "Give each record of a bundle its own position, below the count.",
+    ),
+    "records.too_few_custodians": _entry(
+        "Fewer custodians would open a sensitive class than the network demands.",
+        "Share the compartment among more custodians, with a threshold of at least what the network demands.",
+    ),
+    "records.unknown_class": _entry(
+        "The patient's class map has no compartment of the class.",
+        "Use a class of the network, as consilium.contracts.classes lists them.",
     ),
     "records.unknown_compartment": _entry(
         "No compartment has this id.",
@@ -840,5 +864,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "rpc.websocket_needed": _entry(
         "The method sends events, and needs a WebSocket.",
         "Open ws://<node>/rpc and call the method there.",
+    ),
+    # settings
+    "settings.already_founded": _entry(
+        "The genesis document states the network's settings twice.",
+        "Keep one settings.found operation in the genesis document.",
+    ),
+    "settings.bad_policy": _entry(
+        "The network's policy names a purpose that always needs consent.",
+        "Take research and marketing, and whatever contains them, out of policy_purposes.",
     ),
 }

@@ -24,6 +24,7 @@ from consilium.client import wallet as wallets
 from consilium.client.rpc_values import Hex32, Hex64, decode_json, encode_json
 from consilium.contracts import identity
 from consilium.contracts.registry import operation
+from consilium.contracts.settings import DEFAULTS
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag, verify
 from consilium.ledger.errors import Refused
@@ -34,7 +35,7 @@ from consilium.ledger.genesis import (
     genesis_from_json,
     genesis_to_json,
 )
-from consilium.ledger.transaction import identity_of
+from consilium.ledger.transaction import Operation, identity_of
 from consilium.ledger.validators import VALIDATORS_MAX, Validator
 from consilium.node import files
 from consilium.node.config import Config, Peer, load_config, write_config, write_peers
@@ -186,7 +187,7 @@ def found(network: str, cards: Sequence[FoundingCard], time_ms: int) -> Genesis:
         network,
         time_ms,
         [Validator(bytes(card.node_key), card.institution) for card in ordered],
-        [operation("identity.found", _founding(card)) for card in ordered],
+        [*(operation("identity.found", _founding(card)) for card in ordered), *_settings(ordered)],
     )
     # Held to the bounds of the wire: a name that is too long is found here and not by a node.
     return codec.decode(codec.encode(genesis), Genesis, GENESIS_BYTES_MAX)
@@ -230,6 +231,13 @@ def make_empty(folder: Path) -> None:
         raise Refused("founding.folder_taken", f"{folder}: {error.strerror}") from None
     if taken:
         raise Refused("founding.folder_taken", f"{folder} is not empty")
+
+
+def _settings(cards: Sequence[FoundingCard]) -> list[Operation]:
+    """A network of one founder has nobody to share a sensitive compartment with: it must say that one reads alone."""
+    if len(cards) > 1:
+        return []
+    return [operation("settings.found", msgspec.structs.replace(DEFAULTS, sensitive_threshold_min=1))]
 
 
 def _founding(card: FoundingCard) -> identity.FoundInstitution:

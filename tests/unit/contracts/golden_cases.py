@@ -13,6 +13,7 @@ import msgspec
 
 from consilium.contracts import identity
 from consilium.contracts.ballot import AddValidator, RemoveValidator, ReportEvidence, Returned
+from consilium.contracts.classes import HIV, VIOLENCE
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -21,6 +22,7 @@ from consilium.ledger.genesis import FOUNDER
 from consilium.ledger.state import Overlay, StateReader
 from consilium.ledger.transaction import Operation
 from consilium.ledger.validators import Validator, ValidatorSet
+from tests.unit.contracts import golden_care_cases
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import _SHARED, beginning, sharing
 from tests.unit.contracts.world import DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
@@ -86,7 +88,8 @@ def _ancestors(case: dict[str, Any]) -> dict[int, bytes]:
 
 def build() -> dict[str, list[dict[str, Any]]]:
     """Every golden file: operation name -> cases."""
-    return {name: [_case(name, *case) for case in cases] for name, cases in CASES.items()}
+    everything = {**CASES, **golden_care_cases.CASES}
+    return {name: [_case(name, *case) for case in cases] for name, cases in everything.items()}
 
 
 def _case(operation: str, name: str, prepare: Callable[[World], tuple[bytes, codec.Wire]]) -> dict[str, Any]:
@@ -241,6 +244,13 @@ CASES: dict[str, list[Case]] = {
                 sharing(w.opening(NOBODY), commitments=[w.some_point("one"), w.some_point("two")]),
             ),
         ),
+        (
+            "a sensitive class of one custodian",
+            lambda world: (
+                _new_patient(world)[0],
+                sharing(w.opening(NOBODY), general=False, commitments=[w.some_point("one")]),
+            ),
+        ),
     ],
     "records.begin_epoch": [
         ("by the patient", _as(PETRA, lambda world: beginning(PETRA))),
@@ -249,6 +259,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "records.anchor": [
         ("the first of two", _as(NORTH, lambda world: R0)),
+        ("of two classes", _as(NORTH, lambda world: w.anchoring("h", PETRA, classes=(HIV, VIOLENCE)))),
         ("the last of two", _after(NORTH, (NORTH, R0), body=R1)),
         ("a taken position", _after(NORTH, (NORTH, R0), body=msgspec.structs.replace(R1, position=0))),
         ("a taken id", _after(NORTH, (NORTH, R0), body=msgspec.structs.replace(R1, record=R0.record))),

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from consilium.contracts import access, identity, records
+from consilium.contracts.classes import HIV, PSYCHIATRY
 from consilium.ledger import codec
 from consilium.ledger.execution import RESULT_BYTES_MAX, ReceiptLeaf
 from tests.unit.contracts import world as w
@@ -27,7 +28,7 @@ def world() -> World:
 def test_without_consent_the_verdict_is_deny_and_stands(world: World) -> None:
     decision = world.ask(SOUTH, records_=[R0, R1])
     (verdict,) = decision.verdicts
-    assert verdict == access.Verdict(PETRA.id, PETRAS, 0, [R0, R1], False, "no-basis", None, 0)
+    assert verdict == access.Verdict(PETRA.id, PETRAS, [], 0, [R0, R1], False, "no-basis", None, 0)
     assert decision.time_ms == world.time_ms
     (event,) = world.events
     assert (event.kind, event.subjects) == ("access.decided", [PETRA.id, SOUTH.id])
@@ -169,6 +170,41 @@ def test_a_denial_of_the_same_block_counts_too(world: World) -> None:
     assert access.DECISIONS.decode(leaf.results[0]).verdicts[0].basis == "denied"
 
 
+def test_a_record_of_several_classes_takes_a_permit_for_each(world: World) -> None:
+    psychiatry, hiv = w.compartment_of(PETRA, PSYCHIATRY), w.compartment_of(PETRA, HIV)
+    both = w.record_id("both")
+    world.ok(NORTH, w.anchoring("both", PETRA, bundle="s", classes=(PSYCHIATRY, HIV)))
+    world.ok(PETRA, w.granting("p", SOUTH, compartments=[psychiatry]))
+    (verdict,) = world.ask(SOUTH, records_=[both]).verdicts
+    assert (verdict.compartment, verdict.also, verdict.allow) == (psychiatry, [hiv], False)
+    world.ok(PETRA, w.granting("h", SOUTH, compartments=[hiv], not_after=world.time_ms + 60_000))
+    decision = world.ask(SOUTH, records_=[both])
+    (verdict,) = decision.verdicts
+    assert verdict.allow
+    # The permit that ends first ends it.
+    assert verdict.valid_until == world.time_ms + 58_000
+    record = records.visible_record(world.state, both)
+    assert record is not None
+    assert access.opens(verdict, record, both)
+    # The compartment that it is sealed to opens it not, allowed though it is.
+    (whole,) = world.ask(SOUTH, compartments=[psychiatry]).verdicts
+    assert whole.allow
+    assert not access.opens(whole, record, both)
+    world.ok(PETRA, w.revoking("h"))
+    assert access.still_stands(world.state, decision, verdict, world.time_ms) == "access.not_allowed"
+
+
+def test_a_decision_that_no_result_holds_is_refused_and_not_a_fault(world: World) -> None:
+    patients = _many_patients(world, access.COMPARTMENTS_PER_REQUEST_MAX)
+    further = [w.some(f"further/{i}") for i in range(32)]
+    for patient in patients:
+        key = records.RECORDS.key(w.record_id(f"{patient.name}/0"))
+        known = records.RECORDS.decode(world.state.values[key])
+        world.state.values[key] = codec.encode(msgspec.structs.replace(known, also=further))
+    named = [w.record_id(f"{patient.name}/0") for patient in patients]
+    assert world.refused(SOUTH, w.asking(records_=named)) == "access.too_many_compartments"
+
+
 def _many_patients(world: World, count: int) -> list[w.Actor]:
     """Patients with a compartment and two records each, written to state as their operations would."""
     patients = [w.actor(f"many/{i}") for i in range(count)]
@@ -177,11 +213,11 @@ def _many_patients(world: World, count: int) -> list[w.Actor]:
     for patient in patients:
         values = world.state.values
         values[identity.IDENTITIES.key(patient.id)] = codec.encode(template)
-        compartment = records.Compartment(patient.id, records.GENERAL, records.EPOCH_MAX)
+        compartment = records.Compartment(patient.id, True, bytes(32), records.EPOCH_MAX)
         values[records.COMPARTMENTS.key(w.compartment_of(patient))] = codec.encode(compartment)
         for i in range(2):
             record = records.Record(
-                w.compartment_of(patient), 0, NORTH.id, w.some("bundle/b"), i, bytes(32), bytes(32), 1
+                w.compartment_of(patient), [], 0, NORTH.id, w.some("bundle/b"), i, bytes(32), bytes(32), 1
             )
             values[records.RECORDS.key(w.record_id(f"{patient.name}/{i}"))] = codec.encode(record)
     return patients
@@ -192,7 +228,7 @@ def test_the_largest_decision_fits_a_result_and_its_events(world: World) -> None
     named = [w.record_id(f"{patient.name}/{i}") for i in range(2) for patient in patients]
     decision = world.ask(SOUTH, records_=named, purpose="PRECLINTRCH")
     assert len(decision.verdicts) == access.COMPARTMENTS_PER_REQUEST_MAX
-    assert sum(len(v.records or []) for v in decision.verdicts) == access.RECORDS_PER_REQUEST_MAX
+    assert sum(len(v.records or []) for v in decision.verdicts) == len(named)
     # The worst that any verdict can carry, beyond what this world allows.
     worst = msgspec.structs.replace(
         decision,
@@ -201,9 +237,14 @@ def test_the_largest_decision_fits_a_result_and_its_events(world: World) -> None
         time_ms=codec.UINT_MAX,
         verdicts=[
             msgspec.structs.replace(
-                v, allow=True, basis="b" * 16, consent=bytes(16), valid_until=codec.UINT_MAX
+                v,
+                allow=True,
+                basis="b" * 16,
+                consent=bytes(16),
+                valid_until=codec.UINT_MAX,
+                records=[*(v.records or []), bytes(16)] if place < 16 else v.records,
             )
-            for v in decision.verdicts
+            for place, v in enumerate(decision.verdicts)
         ],
     )
     assert access.DECISIONS.decode(codec.encode(worst)) == worst

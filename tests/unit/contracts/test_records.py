@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilium.contracts import identity, records
+from consilium.contracts import identity, records, settings
+from consilium.contracts.classes import CLASSES, HIV, PSYCHIATRY, SENSITIVE, VIOLENCE
 from consilium.ledger import codec
 from tests.unit.contracts import world as w
 from tests.unit.contracts.world import DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, WEST, World
@@ -28,21 +29,25 @@ def fresh() -> World:
     return world
 
 
-def sharing(body: records.OpenCompartments, **changes: object) -> records.OpenCompartments:
-    return msgspec.structs.replace(
-        body, compartments=[msgspec.structs.replace(body.compartments[0], **changes)]
-    )
+def sharing(
+    body: records.OpenCompartments, *, general: bool = True, **changes: object
+) -> records.OpenCompartments:
+    """The opening with its general compartment (or else the first of the sensitive ones) changed."""
+    chosen = next(one for one in body.compartments if one.general == general)
+    changed = [msgspec.structs.replace(one, **changes) if one is chosen else one for one in body.compartments]
+    return msgspec.structs.replace(body, compartments=sorted(changed, key=lambda one: one.compartment))
 
 
 def test_the_manager_or_the_patient_opens(fresh: World) -> None:
     fresh.ok(PETRA, w.opening(PETRA))
     compartment = records.COMPARTMENTS.get(fresh.state, w.compartment_of(PETRA))
-    assert compartment == records.Compartment(PETRA.id, records.GENERAL, 0)
+    assert compartment is not None
+    assert (compartment.patient, compartment.general, compartment.epoch) == (PETRA.id, True, 0)
     epoch = records.EPOCHS.get(fresh.state, w.compartment_of(PETRA), records.epoch_bytes(0))
     assert epoch is not None
     assert (epoch.point, epoch.threshold, epoch.custodians) == (w.some_point("C/petra"), 1, [NORTH.id])
     opened = records.PATIENTS.get(fresh.state, PETRA.id)
-    assert opened == records.PatientCompartments([w.compartment_of(PETRA)])
+    assert opened == records.PatientCompartments(sorted(w.compartment_of(PETRA, code) for code in CLASSES))
     (event,) = fresh.events
     assert (event.kind, event.subjects) == ("records.compartments_opened", [PETRA.id, PETRA.id])
     assert fresh.refused(NORTH, w.opening(PETRA)) == "records.already_open"
@@ -63,7 +68,95 @@ def test_every_class_at_once(fresh: World) -> None:
     body = w.opening(PETRA)
     twice = msgspec.structs.replace(body, compartments=body.compartments * 2)
     assert fresh.refused(NORTH, twice) == "records.classes_incomplete"
-    assert fresh.refused(NORTH, sharing(body, class_code=7)) == "records.classes_incomplete"
+    fewer = msgspec.structs.replace(body, compartments=body.compartments[1:])
+    assert fresh.refused(NORTH, fewer) == "records.classes_incomplete"
+    commitment = body.compartments[0].class_commitment
+    one_class_twice = msgspec.structs.replace(
+        body,
+        compartments=[
+            body.compartments[0],
+            msgspec.structs.replace(body.compartments[1], class_commitment=commitment),
+            *body.compartments[2:],
+        ],
+    )
+    assert fresh.refused(NORTH, one_class_twice) == "records.classes_incomplete"
+
+
+@pytest.mark.parametrize("generals", [0, 2])
+def test_exactly_one_compartment_is_general(fresh: World, generals: int) -> None:
+    body = w.opening(PETRA)
+    made = [
+        msgspec.structs.replace(one, general=place < generals, commitments=[w.some_point("C")])
+        for place, one in enumerate(body.compartments)
+    ]
+    assert (
+        fresh.refused(NORTH, msgspec.structs.replace(body, compartments=made)) == "records.classes_incomplete"
+    )
+
+
+def test_the_order_of_compartments_says_nothing(fresh: World) -> None:
+    body = w.opening(PETRA)
+    turned = msgspec.structs.replace(body, compartments=body.compartments[::-1])
+    assert fresh.refused(NORTH, turned) == "records.order_says_something"
+    twice = msgspec.structs.replace(
+        body,
+        compartments=[
+            msgspec.structs.replace(one, compartment=body.compartments[0].compartment)
+            for one in body.compartments
+        ],
+    )
+    assert fresh.refused(NORTH, twice) == "records.order_says_something"
+
+
+def test_nothing_in_state_tells_one_sensitive_class_from_another(fresh: World) -> None:
+    fresh.ok(PETRA, w.opening(PETRA))
+    for code in SENSITIVE:
+        known = records.COMPARTMENTS.get(fresh.state, w.compartment_of(PETRA, code))
+        assert known is not None
+        assert (known.general, known.epoch, known.patient) == (False, 0, PETRA.id)
+
+
+def test_nobody_opens_a_sensitive_class_alone(fresh: World) -> None:
+    alone = sharing(w.opening(PETRA), general=False, commitments=[w.some_point("C")], custodians=[NORTH.id])
+    assert fresh.refused(NORTH, alone) == "records.too_few_custodians"
+    one_of_two = sharing(w.opening(PETRA), general=False, commitments=[w.some_point("C")])
+    assert fresh.refused(NORTH, one_of_two) == "records.too_few_custodians"
+    fresh.ok(NORTH, w.opening(PETRA))
+    ending = records.BeginEpoch(w.compartment_of(PETRA, HIV), [w.some_point("new")], [NORTH.id])
+    assert fresh.refused(PETRA, ending) == "records.too_few_custodians"
+
+
+def test_a_network_may_let_one_custodian_read_alone(fresh: World) -> None:
+    lax = msgspec.structs.replace(settings.DEFAULTS, sensitive_threshold_min=1)
+    fresh.state.values[settings.SETTINGS.key()] = codec.encode(lax)
+    fresh.ok(
+        NORTH,
+        sharing(w.opening(PETRA), general=False, commitments=[w.some_point("C")], custodians=[NORTH.id]),
+    )
+
+
+def test_a_record_of_several_classes_names_them_all(world: World) -> None:
+    world.ok(NORTH, w.anchoring("r", PETRA, classes=(PSYCHIATRY, HIV, VIOLENCE)))
+    record = records.RECORDS.get(world.state, w.record_id("r"))
+    assert record is not None
+    assert record.compartment == w.compartment_of(PETRA, PSYCHIATRY)
+    assert record.also == sorted(w.compartment_of(PETRA, code) for code in (HIV, VIOLENCE))
+
+
+@pytest.mark.parametrize(
+    "also",
+    [
+        [w.compartment_of(PETRA)],
+        [w.compartment_of(PETRA, HIV)] * 2,
+        [w.compartment_of(PAUL, HIV)],
+        [w.some("none")],
+        sorted((w.compartment_of(PETRA, HIV), w.compartment_of(PETRA, VIOLENCE)), reverse=True),
+    ],
+    ids=["itself", "twice", "another's", "unknown", "out of order"],
+)
+def test_further_classes_are_the_patients_others_in_order(world: World, also: list[bytes]) -> None:
+    body = msgspec.structs.replace(w.anchoring("r", PETRA), also=also)
+    assert world.refused(NORTH, body) == "records.bad_classes"
 
 
 def test_compartment_ids_are_fresh(world: World) -> None:
@@ -130,8 +223,8 @@ def test_who_may_not_begin_an_epoch(world: World) -> None:
 
 def test_epochs_can_be_counted(world: World) -> None:
     key = records.COMPARTMENTS.key(w.compartment_of(PETRA))
-    last = records.Compartment(PETRA.id, records.GENERAL, records.EPOCH_MAX)
-    world.state.values[key] = codec.encode(last)
+    known = records.COMPARTMENTS.decode(world.state.values[key])
+    world.state.values[key] = codec.encode(msgspec.structs.replace(known, epoch=records.EPOCH_MAX))
     assert world.refused(NORTH, beginning(PETRA)) == "records.last_epoch"
 
 
@@ -140,6 +233,7 @@ def test_an_anchored_record_is_a_commitment(world: World) -> None:
     record = records.RECORDS.get(world.state, w.record_id("r"))
     assert record == records.Record(
         compartment=w.compartment_of(PETRA),
+        also=[],
         epoch=0,
         author=SOUTH.id,
         bundle=w.some("bundle/b"),

@@ -114,7 +114,7 @@ def test_operations_and_entries_in_words() -> None:
     assert "  not_before: 1970-01-01 00:00:00.000 UTC" in lines
     opening = words.describe_operation(world.operation(w.opening(PETRA)), NAMES)
     assert "  - NewCompartment" in opening
-    assert "    class_code: 0" in opening
+    assert "    general: True" in opening
     for key, value in world.state.values.items():
         assert words.describe_entry(key, value)
 

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from consilium.client import group
+from consilium.client.classes import class_commitment
 from consilium.consensus.evidence import Evidence, make_evidence
 from consilium.consensus.messages import sign_commit
 from consilium.contracts import access, ballot, consent, identity, records
+from consilium.contracts.classes import CLASSES, GENERAL
 from consilium.contracts.registry import Registry, default_registry
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey, Tag
@@ -199,16 +201,34 @@ class World:
         return codec.decode(leaf.results[0], access.Decision, 1 << 16)
 
 
-def compartment_of(patient: Actor) -> bytes:
-    return some(f"compartment/{patient.name}")
+def compartment_of(patient: Actor, code: int = GENERAL) -> bytes:
+    return some(f"compartment/{patient.name}" + (f"/{code}" if code else ""))
+
+
+CLASS_CHAIN = bytes(32)
+"""The commitments of tests name no network: nothing on the chain opens them."""
 
 
 def opening(patient: Actor, custodian: Actor = NORTH) -> records.OpenCompartments:
-    point = some_point(f"C/{patient.name}")
-    return records.OpenCompartments(
-        patient.id,
-        [records.NewCompartment(compartment_of(patient), records.GENERAL, [point], [custodian.id])],
-    )
+    """Every class: the general one kept by the custodian alone, the others by two of two."""
+    other = SOUTH if custodian is NORTH else NORTH
+    made = []
+    for code in CLASSES:
+        identifier = compartment_of(patient, code)
+        blinding = some(f"blinding/{patient.name}/{code}", 32)
+        points = [some_point(f"C/{patient.name}")]
+        if code != GENERAL:
+            points = [some_point(f"C/{patient.name}/{code}/{i}") for i in range(2)]
+        made.append(
+            records.NewCompartment(
+                identifier,
+                code == GENERAL,
+                class_commitment(CLASS_CHAIN, patient.id, identifier, code, blinding),
+                points,
+                [custodian.id, other.id][: len(points)],
+            )
+        )
+    return records.OpenCompartments(patient.id, sorted(made, key=lambda new: new.compartment))
 
 
 def record_id(label: str) -> bytes:
@@ -216,11 +236,19 @@ def record_id(label: str) -> bytes:
 
 
 def anchoring(
-    label: str, patient: Actor, *, bundle: str = "b", position: int = 0, count: int = 1, epoch: int = 0
+    label: str,
+    patient: Actor,
+    *,
+    bundle: str = "b",
+    position: int = 0,
+    count: int = 1,
+    epoch: int = 0,
+    classes: Sequence[int] = (GENERAL,),
 ) -> records.AnchorRecord:
     return records.AnchorRecord(
         record=record_id(label),
-        compartment=compartment_of(patient),
+        compartment=compartment_of(patient, classes[0]),
+        also=sorted(compartment_of(patient, code) for code in classes[1:]),
         epoch=epoch,
         bundle=some(f"bundle/{bundle}"),
         position=position,
