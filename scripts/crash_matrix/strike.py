@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,13 @@ class Strike(msgspec.Struct, frozen=True):
     action: Action
 
 
+class Begun(NamedTuple):
+    """An effect under way: the strike that it gets, and whether the disk had failed before it began."""
+
+    strike: Strike | None
+    late: bool
+
+
 class Striker:
     """Shared by all wrappers of a process."""
 
@@ -43,7 +50,7 @@ class Striker:
         self._lock = threading.Lock()
         self._strike: Strike | None = None
         self._left = 0
-        self.failed = False
+        self._failed = False
 
     def arm(self) -> None:
         """Read what to do from the folder; count from here on."""
@@ -51,32 +58,33 @@ class Striker:
         with self._lock:
             self._strike, self._left = strike, strike.nth
 
-    def before(self, effect: str) -> Strike | None:
-        """An effect begins. Returns the strike where this is the one."""
+    def before(self, effect: str) -> Begun:
+        """An effect begins. Says whether this is the one to strike."""
         with self._lock:
+            begun = Begun(None, self._failed)
             strike = self._strike
             if strike is None or strike.effect not in ("any", effect):
-                return None
+                return begun
             self._left -= 1
             if self._left != 0:
-                return None
+                return begun
             self._strike = None
         match strike.action:
             case "kill-before":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "no-space":
-                self.failed = True
                 system_faults.fill_disk()
+                self._failed = True
             case "no-sync":
-                self.failed = True
                 system_faults.fail_syncs()
-        return strike
+                self._failed = True
+        return Begun(strike, self._failed)
 
-    def after(self, effect: str, strike: Strike | None) -> None:
-        """The effect is done: its call has returned."""
-        if strike is not None and strike.action == "kill-after":
+    def after(self, effect: str, begun: Begun) -> None:
+        """The effect is done: its call has returned, and did not raise."""
+        if begun.strike is not None and begun.strike.action == "kill-after":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.failed:
+        if begun.late:
             os.write(2, f"crash: {effect} {LATE_TEXT}\n".encode())
 
 
@@ -97,9 +105,9 @@ class StruckStore:
         return self._inner.iterate(prefix, start=start, reverse=reverse, limit=limit)
 
     def write(self, writes: Sequence[Write], *, sync: bool) -> None:
-        strike = self._striker.before(self._effect)
+        begun = self._striker.before(self._effect)
         self._inner.write(writes, sync=sync)
-        self._striker.after(self._effect, strike)
+        self._striker.after(self._effect, begun)
 
     def snapshot(self) -> Snapshot:
         return self._inner.snapshot()
@@ -125,14 +133,14 @@ class StruckPromises:
         return self._inner.holds(name)
 
     def keep(self, name: bytes, proposal: bytes) -> None:
-        strike = self._striker.before("promise.keep")
+        begun = self._striker.before("promise.keep")
         self._inner.keep(name, proposal)
-        self._striker.after("promise.keep", strike)
+        self._striker.after("promise.keep", begun)
 
     def save(self, votes: bytes, named: Sequence[bytes] = ()) -> None:
-        strike = self._striker.before("promise.save")
+        begun = self._striker.before("promise.save")
         self._inner.save(votes, named)
-        self._striker.after("promise.save", strike)
+        self._striker.after("promise.save", begun)
 
 
 def struck(stores: Stores, striker: Striker) -> Stores:
