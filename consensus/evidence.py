@@ -69,6 +69,17 @@ def content(message: Signed) -> Digest:
     return Digest(message.block_hash)
 
 
+def vote_digest(kind: VoteKind, chain_id: bytes, height: int, view: int, signed: bytes) -> Digest:
+    """What a vote of this kind with this content signs."""
+    match kind:
+        case VoteKind.PREPARE:
+            return prepare_digest(chain_id, height, view, signed)
+        case VoteKind.COMMIT:
+            return seal_digest(chain_id, height, view, signed)
+        case VoteKind.VIEW_CHANGE:
+            return view_change_digest(chain_id, height, view, signed)
+
+
 def make_evidence(one: Signed, other: Signed) -> Evidence:
     """Evidence from two contradicting verified messages. Raises ValueError where they do not contradict."""
     kind = vote_kind(one)
@@ -90,15 +101,10 @@ def verify_evidence(evidence: Evidence, chain_id: bytes, verify: Verify = crypto
     """
     if evidence.first >= evidence.second:
         raise Refused("evidence.invalid", "the two contents are equal, or not in order")
-    sign_digest = {
-        VoteKind.PREPARE: prepare_digest,
-        VoteKind.COMMIT: seal_digest,
-        VoteKind.VIEW_CHANGE: view_change_digest,
-    }[VoteKind(evidence.kind)]
     for signed, signature in (
         (evidence.first, evidence.first_signature),
         (evidence.second, evidence.second_signature),
     ):
-        digest = sign_digest(chain_id, evidence.height, evidence.view, signed)
+        digest = vote_digest(VoteKind(evidence.kind), chain_id, evidence.height, evidence.view, signed)
         if not verify(evidence.validator, digest, signature):
             raise Refused("evidence.invalid", "a signature does not verify")

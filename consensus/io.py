@@ -118,6 +118,14 @@ class Censored:
     batch: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class VoteFloor:
+    """The replica may vote from this height on, as far as its promise allows: what `restart.judge` found. Until then
+    `abstain_below` holds. What the promise says at this height is said again."""
+
+    height: int
+
+
 Input: TypeAlias = (
     Started
     | MessageReceived
@@ -128,6 +136,7 @@ Input: TypeAlias = (
     | Advanced
     | TimerFired
     | Censored
+    | VoteFloor
 )
 
 

@@ -13,7 +13,7 @@ from consilium.consensus.limits import (
     FUTURE_PER_VALIDATOR_MAX,
     PEERS_MAX,
 )
-from consilium.consensus.messages import Decided, Message, VerifiedMessage
+from consilium.consensus.messages import Decided, Message, Signed, VerifiedMessage
 
 
 class Neighbours:
@@ -65,6 +65,11 @@ class Neighbours:
         name = (type(message).__name__, message.view)
         if name in kept or len(kept) < FUTURE_PER_VALIDATOR_MAX:
             kept[name] = verified
+
+    def kept_of(self, sender: bytes) -> list[Signed]:
+        """The kept messages of one sender."""
+        kept = [verified.message for verified in self._future.get(sender, {}).values()]
+        return [message for message in kept if not isinstance(message, Decided)]
 
     def advance(self, height: int, validators_hash: bytes) -> list[Message]:
         """Forget all but what is above `height`; returns the kept messages of that height, by sender's key."""

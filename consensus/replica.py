@@ -33,6 +33,7 @@ from consilium.consensus.io import (
     Started,
     TimerFired,
     TimerKind,
+    VoteFloor,
     WorkPending,
 )
 from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaConfig
@@ -53,7 +54,7 @@ from consilium.consensus.promise import (
     promise_view_change,
 )
 from consilium.consensus.round import Phase, Proposal, open_round
-from consilium.consensus.timers import Standing, Timers, wanted_timers
+from consilium.consensus.timers import Standing, Timers
 from consilium.consensus.view_change import Mandate, mandate
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken
@@ -116,6 +117,10 @@ class Replica:
         """The primary of the current view."""
         return self._round.context.primary(self._round.view)
 
+    def heard_from(self, key: bytes) -> list[Signed]:
+        """The votes of a validator that are known here, of this height and the next."""
+        return [*self._round.book.votes_of(key), *self._neighbours.kept_of(key)]
+
     # Inputs -------------------------------------------------------------------------------------------------------
 
     def step(self, event: Input, now: Now) -> list[Effect]:
@@ -141,6 +146,9 @@ class Replica:
             case Censored(batch):
                 if len(self._censored) < CENSORED_MAX:
                     self._censored[batch] = self.height + CENSORED_HEIGHTS
+            case VoteFloor(height):
+                self._abstain_below = max(height, self._promised.height if self._promised is not None else 0)
+                self._say_again()
         while self._transition(now):
             pass
         self._keep_time(now)
@@ -149,15 +157,12 @@ class Replica:
 
     def _receive(self, verified: VerifiedMessage, now: Now) -> None:
         message, here = verified.message, self._round
-        if isinstance(message, Decided):
-            if message.height == self.height and verified.validators_hash == here.context.validators.hash:
-                self._take(message)
-        elif message.height == self.height:
+        if message.height == self.height:
             if verified.validators_hash == here.context.validators.hash:
                 self._take(message)
                 if here.decided is not None and isinstance(message, ViewChange):
                     self._effects += self._neighbours.undecided(message.sender, here.decided, now)
-        else:
+        elif not isinstance(message, Decided):
             if message.height == self.height + 1:
                 self._neighbours.keep(message.sender, verified)
             self._hear_height(message.sender, message.height, now)
@@ -367,14 +372,8 @@ class Replica:
             self._effects.append(ask_batches(here, here.proposal.block, here.proposal.holders, self._own_key))
 
     def _keep_time(self, now: Now) -> None:
-        """Want exactly the timers that the state calls for."""
-        here = self._round
-        if here.timed_view != here.view:
-            here.timed_view = here.view
-            self._effects += self._timers.want(TimerKind.VIEW, None)
         standing = Standing(self.votes_here, self._is_primary, self._work, self._neighbours.any_ahead())
-        for kind, at_ms in wanted_timers(here, standing, now, self._config):
-            self._effects += self._timers.want(kind, at_ms)
+        self._effects += self._timers.keep(self._round, standing, now, self._config)
 
     # Small questions ----------------------------------------------------------------------------------------------
 

@@ -42,6 +42,18 @@ class Timers:
         self._at[kind] = at_ms
         return [SetTimer(kind, at_ms)]
 
+    def keep(
+        self, here: Round, standing: Standing, now: Now, config: ReplicaConfig
+    ) -> list[SetTimer | CancelTimer]:
+        """Have exactly the timers that the state calls for; the view timer anew where the view is another."""
+        effects: list[SetTimer | CancelTimer] = []
+        if here.timed_view != here.view:
+            here.timed_view = here.view
+            effects += self.want(TimerKind.VIEW, None)
+        for kind, at_ms in wanted_timers(here, standing, now, config):
+            effects += self.want(kind, at_ms)
+        return effects
+
     def restart(self) -> list[SetTimer | CancelTimer]:
         """Cancel all, so that the next wishes start them afresh."""
         return [effect for kind in TimerKind for effect in self.want(kind, None)]

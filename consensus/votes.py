@@ -96,6 +96,14 @@ class VoteBook:
         index = self.validators.index(primary)
         return None if index is None else self.pre_prepares.of(index, view)
 
+    def votes_of(self, validator: bytes) -> list[Prepare | Commit | ViewChange]:
+        """All kept votes of one validator; a pre-prepare as the prepare that it is."""
+        index = self.validators.index(validator)
+        if index is None:
+            return []
+        tallies = (self.prepares, self.commits, self.changes)
+        return [vote for tally in tallies for vote in tally.every() if vote.sender == validator]
+
     def prepared(self, view: int, block_hash: bytes) -> PreparedCertificate | None:
         """The certificate, once a quorum prepared this block in this view."""
         signatures = _quorum(self.prepares.at(view), block_hash, self.validators.quorum)
