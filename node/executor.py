@@ -17,7 +17,7 @@ from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken
-from consilium.ledger.execution import Contracts, Outcome, execute
+from consilium.ledger.execution import ANCESTORS_MAX, Contracts, Outcome, execute
 from consilium.ledger.transaction import VALIDITY_MAX_MS
 from consilium.ledger.validators import ValidatorSet
 from consilium.node.peer_messages import (
@@ -105,6 +105,7 @@ class Executor:
             seen=self.seen,
             contracts=self._contracts,
             validators=following,
+            ancestor=self._ancestor,
         )
         update = self.store.prepare(outcome)
         executed = time.perf_counter()
@@ -136,6 +137,12 @@ class Executor:
                 break  # one block alone may be larger; it always fits the limit of the message
             blocks.append(decided)
         return codec.encode(Blocks(blocks)) if blocks else None
+
+    def _ancestor(self, height: int) -> bytes | None:
+        tip = self.store.tip.height
+        if not max(0, tip + 1 - ANCESTORS_MAX) <= height <= tip:
+            return None
+        return self.store.header(height).hash
 
     def _follow(self, tip: Tip) -> tuple[HeightContext, ValidatorSet]:
         parent = self.store.header(tip.height)
