@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ async def test_every_vote_is_durable_before_it_is_sent(four: Harness) -> None:
                 verified = verify_message(message, four.chain_id, four.validators)
                 await node.driver.receive(MessageReceived(verified))
         await until(lambda: len(node.outlet.sent(Kind.CONSENSUS)) >= 2)
-    said = [
+    said: list[tuple[str, Any]] = [
         (entry[0], decode_message(entry[3])) if entry[0] == "broadcast" else (entry[0], entry[3])
         for entry in node.log
         if entry[0] == "kept" or entry[2] == Kind.CONSENSUS

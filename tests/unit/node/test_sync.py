@@ -1,0 +1,494 @@
+"""Catching up: one honest peer is enough, and nothing that a liar says or sends costs more than a moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import pytest
+
+from consilium.ledger import codec
+from consilium.ledger.batch import VerifiedBatch
+from consilium.ledger.block import Block, CommitCertificate
+from consilium.ledger.errors import InvariantBroken, PeerFault
+from consilium.node import sync
+from consilium.node.executor import Executor
+from consilium.node.peer_messages import Blocks, BlocksRequest, DecidedBlock, Kind
+from consilium.node.sync import Synchroniser, VerifiedDecision, payload_within_limits, verify_decided
+from tests.unit.node.harness import BLOCK_MS, Harness, until
+
+Answer = Callable[[BlocksRequest], list[bytes]]
+
+
+class Network:
+    """A node that lags, and peers that answer its questions as a test wants."""
+
+    def __init__(self, harness: Harness, blocks: int = 0) -> None:
+        self.harness = harness
+        self.source = harness.executor()
+        """A node that has every block."""
+        for _ in range(blocks):
+            harness.commit(self.source, [harness.batch([harness.transaction(harness.wallets[0])])])
+        self.executor = harness.executor()
+        self.answers: dict[bytes, Answer] = {}
+        self.faults: list[tuple[bytes, PeerFault]] = []
+        self.asked: list[tuple[bytes, int]] = []
+        self.delivered: list[int] = []
+        self.absent: set[bytes] = set()
+        self.sync = Synchroniser(
+            send=self._send,
+            connected=lambda: frozenset(self.answers) - self.absent,
+            context=lambda: self.executor.context,
+            deliver=self._deliver,
+            fault=lambda peer, fault: self.faults.append((peer, fault)),
+        )
+
+    @property
+    def height(self) -> int:
+        return self.executor.store.tip.height
+
+    def peer(self, index: int, answer: Answer | None = None, tip: int | None = None) -> bytes:
+        """Validator `index` as a peer: honest unless told otherwise. It claims `tip`, or what the source has."""
+        key = self.harness.keys[index].public
+        self.answers[key] = answer or self.honest
+        self.sync.hint(key, self.source.store.tip.height if tip is None else tip)
+        return key
+
+    def honest(self, request: BlocksRequest) -> list[bytes]:
+        raw = self.source.encoded_blocks(request.first, request.count)
+        return [] if raw is None else [raw]
+
+    def _send(self, peer: bytes, kind: int, body: bytes) -> bool:
+        assert kind == Kind.BLOCKS_REQUEST
+        request = codec.decode(body, BlocksRequest, 32)
+        self.asked.append((peer, request.first))
+        loop = asyncio.get_running_loop()
+        for raw in self.answers[peer](request):
+            loop.call_soon(self.sync.offer, peer, raw)
+        return True
+
+    async def _deliver(self, decision: VerifiedDecision) -> None:
+        self.delivered.append(decision.block.height)
+        if decision.block.height == self.executor.context.height:
+            self.executor.commit(decision.block, decision.certificate, decision.batches)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self.sync.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, InvariantBroken):
+                await task
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "GRACE_S", 0.001)
+    monkeypatch.setattr(sync, "RESPONSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sync, "FAILURE_PAUSE_S", 0.01)
+    monkeypatch.setattr(sync, "FAILURE_PAUSE_MAX_S", 0.05)
+
+
+def silent(request: BlocksRequest) -> list[bytes]:
+    return []
+
+
+def blocks_of(network: Network, heights: range) -> list[DecidedBlock]:
+    store = network.source.store
+    made = []
+    for height in heights:
+        certificate = store.certificate(height)
+        assert certificate is not None
+        made.append(DecidedBlock(store.block(height), certificate, store.batches(height)))
+    return made
+
+
+def encoded(*blocks: DecidedBlock) -> bytes:
+    return codec.encode(Blocks(list(blocks)))
+
+
+# --- what is checked of a block -------------------------------------------------------------------------------------
+
+
+def reseal(harness: Harness, decided: DecidedBlock, **changes: object) -> DecidedBlock:
+    """The same block with another header, and a certificate of a true quorum for it."""
+    header = msgspec.structs.replace(decided.block.header, **changes)
+    block = Block(header, decided.block.batches)
+    return DecidedBlock(block, harness.certificate(block), decided.batches)
+
+
+def lies(four: Harness, executor: Executor) -> dict[str, DecidedBlock]:
+    """One decided block, harmed in every way that needs no key of an honest validator."""
+    batches = [four.batch([four.transaction(four.wallets[0])]) for _ in range(2)]
+    good = four.decide(executor.context, batches)
+    other = four.batch([four.transaction(four.wallets[0])])
+    certificate, block = good.certificate, good.block
+    change = msgspec.structs.replace
+    forged = change(certificate.seals[0], signature=bytes(64))
+    foreign = Harness(4, network="another")
+    return {
+        "other block": DecidedBlock(four.decide(executor.context, [other]).block, certificate, [other.raw]),
+        "height": reseal(four, good, height=2),
+        "parent": reseal(four, good, parent=b"p" * 32),
+        "chain": reseal(four, good, chain_id=foreign.chain_id),
+        "validators": reseal(four, good, validators_hash=b"v" * 32),
+        "version": reseal(four, good, version=2),
+        "batches root": reseal(four, good, batches_root=b"r" * 32),
+        "few seals": DecidedBlock(block, change(certificate, seals=certificate.seals[:-1]), good.batches),
+        "forged seal": DecidedBlock(
+            block, change(certificate, seals=[forged, *certificate.seals[1:]]), good.batches
+        ),
+        "one seal thrice": DecidedBlock(
+            block, change(certificate, seals=[certificate.seals[0]] * 3), good.batches
+        ),
+        "seal of nobody": DecidedBlock(
+            block,
+            change(certificate, seals=[*certificate.seals[:-1], change(certificate.seals[-1], validator=9)]),
+            good.batches,
+        ),
+        "other view": DecidedBlock(block, change(certificate, view=1), good.batches),
+        "fewer batches": DecidedBlock(block, certificate, good.batches[:1]),
+        "more batches": DecidedBlock(block, certificate, [*good.batches, other.raw]),
+        "batches in another order": DecidedBlock(block, certificate, good.batches[::-1]),
+        "another batch": DecidedBlock(block, certificate, [good.batches[0], other.raw]),
+        "a damaged batch": DecidedBlock(
+            block, certificate, [good.batches[0], good.batches[1][:-1] + b"\xff"]
+        ),
+        "no batch": DecidedBlock(block, certificate, [good.batches[0], b""]),
+        "batch of another chain": DecidedBlock(
+            block,
+            certificate,
+            [good.batches[0], foreign.batch([foreign.transaction(foreign.wallets[0])]).raw],
+        ),
+    }
+
+
+LIES = list(lies(Harness(4), Harness(4).executor()))
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_block_that_is_not_what_was_decided_is_its_senders_fault(four: Harness, lie: str) -> None:
+    executor = four.executor()
+    with pytest.raises(PeerFault):
+        verify_decided(lies(four, executor)[lie], executor.context)
+
+
+def test_what_was_decided_checks(four: Harness) -> None:
+    executor = four.executor()
+    batch = four.batch([four.transaction(four.wallets[0])])
+    decided = four.decide(executor.context, [batch])
+    verified = verify_decided(decided, executor.context)
+    assert verified.block == decided.block
+    assert [one.raw for one in verified.batches] == [batch.raw]
+
+
+def test_the_limits_of_a_block_hold_for_its_batches_together(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: tuple[VerifiedBatch, ...] = tuple(
+        four.batch([four.transaction(four.wallets[0])] * 1) for _ in range(3)
+    )
+    size = sum(len(batch.raw) for batch in batches)
+    monkeypatch.setattr(sync, "BLOCK_TRANSACTIONS_MAX", 3)
+    monkeypatch.setattr(sync, "BLOCK_PAYLOAD_BYTES_MAX", size)
+    assert payload_within_limits(batches)
+    monkeypatch.setattr(sync, "BLOCK_TRANSACTIONS_MAX", 2)
+    assert not payload_within_limits(batches)
+    monkeypatch.setattr(sync, "BLOCK_TRANSACTIONS_MAX", 3)
+    monkeypatch.setattr(sync, "BLOCK_PAYLOAD_BYTES_MAX", size - 1)
+    assert not payload_within_limits(batches)
+    assert payload_within_limits(())
+
+
+# --- honest peers ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_node_that_lags_catches_up(four: Harness) -> None:
+    network = Network(four, blocks=70)
+    network.peer(1)
+    async with network.running():
+        await until(lambda: network.height == 70)
+    assert network.executor.context == network.source.context
+    assert network.delivered == list(range(1, 71))
+    assert network.faults == []
+
+
+async def test_a_node_that_is_not_behind_asks_nobody(four: Harness) -> None:
+    network = Network(four, blocks=0)
+    network.peer(1, tip=0)
+    async with network.running():
+        await asyncio.sleep(0.02)
+    assert network.asked == []
+
+
+async def test_votes_that_arrive_meanwhile_spare_the_question(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "GRACE_S", 0.05)
+    network = Network(four, blocks=1)
+    network.peer(1)
+    async with network.running():
+        await asyncio.sleep(0.01)
+        (only,) = blocks_of(network, range(1, 2))
+        verified = verify_decided(only, network.executor.context)
+        network.executor.commit(verified.block, verified.certificate, verified.batches)
+        await asyncio.sleep(0.08)
+    assert network.asked == []
+
+
+async def test_blocks_that_nobody_asked_for_help_all_the_same(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    async with network.running():
+        network.sync.offer(b"p" * 32, encoded(*blocks_of(network, range(1, 3))))
+        await until(lambda: network.height == 2)
+    assert network.asked == []
+
+
+async def test_old_and_repeated_blocks_are_passed_over(four: Harness) -> None:
+    network = Network(four, blocks=3)
+    one, two, three = blocks_of(network, range(1, 4))
+    network.peer(1, lambda request: [encoded(one, one, two, one, three)])
+    async with network.running():
+        await until(lambda: network.height == 3)
+    assert network.delivered == [1, 2, 3]
+    assert network.faults == []
+
+
+async def test_a_gap_ends_a_response_without_fault(four: Harness) -> None:
+    network = Network(four, blocks=3)
+    one, _, three = blocks_of(network, range(1, 4))
+    network.peer(1, lambda request: [encoded(one, three)] if request.first == 1 else network.honest(request))
+    async with network.running():
+        await until(lambda: network.height == 3)
+    assert network.faults == []
+
+
+async def test_checking_may_take_longer_than_answering(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that a peer has is for its answer: what this node does with it is not the peer's to hurry."""
+    network = Network(four, blocks=3)
+    deliver = network._deliver
+
+    async def slow(decision: VerifiedDecision) -> None:
+        await asyncio.sleep(0.04)
+        await deliver(decision)
+
+    network.sync._deliver = slow
+    peer = network.peer(1)
+    async with network.running():
+        await until(lambda: network.height == 3)
+    assert network.asked == [(peer, 1)]
+
+
+async def test_a_late_answer_counts(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    late: list[asyncio.TimerHandle] = []
+
+    def slow(request: BlocksRequest) -> list[bytes]:
+        (raw,) = network.honest(request)
+        late.append(asyncio.get_running_loop().call_later(0.1, network.sync.offer, peer, raw))
+        return []
+
+    peer = network.peer(1, slow)
+    async with network.running():
+        await until(lambda: network.height == 2)
+    assert network.faults == []
+
+
+# --- peers that lie, are slow, or go --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_one_honest_peer_is_enough_whatever_the_others_send(four: Harness, lie: str) -> None:
+    network = Network(four, blocks=5)
+    raw = encoded(lies(four, network.executor)[lie])
+    for index in (1, 2):
+        network.peer(index, lambda request: [raw], tip=1_000)
+    honest = network.peer(3)
+    async with network.running():
+        await until(lambda: network.height == 5)
+    assert network.executor.context == network.source.context
+    assert {peer for peer, _ in network.faults} <= set(network.answers) - {honest}
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\xc1", b"\x91\x90" * 50, b"\x00" * 1_000, codec.encode(Blocks([]))]
+)
+async def test_garbage_and_empty_answers_delay_nobody_for_long(four: Harness, garbage: bytes) -> None:
+    network = Network(four, blocks=5)
+    liar = network.peer(1, lambda request: [garbage], tip=2**63 - 1)
+    network.peer(2)
+    async with network.running():
+        await until(lambda: network.height == 5)
+    assert all(peer == liar for peer, _ in network.faults)
+
+
+async def test_a_liar_is_at_fault_once_for_each_lie(four: Harness) -> None:
+    network = Network(four, blocks=5)
+    raw = encoded(lies(four, network.executor)["forged seal"])
+    liar = network.peer(1, lambda request: [raw])
+    async with network.running():
+        await until(lambda: network.faults)
+        await asyncio.sleep(0.02)
+    assert [(peer, fault.weight) for peer, fault in network.faults] == [(liar, sync.FAULT_WEIGHT)]
+
+
+async def test_who_claims_most_and_shows_nothing_is_asked_less_and_less(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A liar that repeats its claim every moment must not cost a timeout each time."""
+    monkeypatch.setattr(sync, "FAILURE_PAUSE_S", 5.0)
+    monkeypatch.setattr(sync, "FAILURE_PAUSE_MAX_S", 60.0)
+    network = Network(four, blocks=200)
+    liar = network.peer(1, silent, tip=2**63 - 1)
+    network.peer(2)
+    async with network.running():
+        for _ in range(20):
+            network.sync.hint(liar, 2**63 - 1)
+            await asyncio.sleep(0.005)
+        await until(lambda: network.height == 200)
+        network.sync.hint(liar, 2**63 - 1)
+        await asyncio.sleep(0.02)
+    assert [peer for peer, _ in network.asked].count(liar) == 1
+
+
+async def test_a_stingy_peer_does_not_set_the_pace(four: Harness) -> None:
+    network = Network(four, blocks=150)
+
+    def one_at_a_time(request: BlocksRequest) -> list[bytes]:
+        raw = network.source.encoded_blocks(request.first, 1)
+        return [] if raw is None else [raw]
+
+    stingy = network.peer(1, one_at_a_time, tip=10_000)
+    network.peer(2)
+    async with network.running():
+        await until(lambda: network.height == 150)
+    assert [peer for peer, _ in network.asked].count(stingy) <= 5
+
+
+async def test_a_peer_that_goes_is_passed_over(four: Harness) -> None:
+    network = Network(four, blocks=5)
+    gone = network.peer(1, tip=100)
+    network.absent.add(gone)
+    honest = network.peer(2)
+    async with network.running():
+        await until(lambda: network.height == 5)
+    assert {peer for peer, _ in network.asked} == {honest}
+
+
+async def test_with_nobody_to_ask_it_waits_without_spinning(four: Harness) -> None:
+    network = Network(four, blocks=5)
+    network.sync.hint(four.keys[1].public, 5)
+    looks = 0
+    connected = network.sync._connected
+
+    def counting() -> frozenset[bytes]:
+        nonlocal looks
+        looks += 1
+        return connected()
+
+    network.sync._connected = counting
+    async with network.running():
+        await asyncio.sleep(0.05)
+        assert looks <= 2
+        network.peer(1)
+        await until(lambda: network.height == 5)
+
+
+async def test_an_outbox_that_is_full_is_tried_again_later(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    peer = network.peer(1)
+    send = network.sync._send
+    refusals = [False, False]
+
+    def full_at_first(peer: bytes, kind: int, body: bytes) -> bool:
+        return refusals.pop() if refusals else send(peer, kind, body)
+
+    network.sync._send = full_at_first
+    async with network.running():
+        while network.height < 2:
+            network.sync.hint(peer, 2)  # as its next word does
+            await asyncio.sleep(0.01)
+    assert network.faults == []
+
+
+async def test_a_contradiction_ends_the_task(four: Harness) -> None:
+    network = Network(four, blocks=2)
+
+    async def halt(decision: VerifiedDecision) -> None:
+        raise InvariantBroken("its state is not the network's")
+
+    network.sync._deliver = halt
+    network.peer(1)
+    with pytest.raises(InvariantBroken):
+        await asyncio.wait_for(network.sync.run(), 10)
+    assert network.faults == []
+
+
+async def test_being_cancelled_leaves_nothing_asked(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    network.peer(1, silent)
+    async with network.running():
+        await until(lambda: network.asked)
+        assert network.sync._asked is not None
+    assert network.sync._asked is None
+    assert not network.sync.catching_up
+
+
+# --- memory, and what others are told -------------------------------------------------------------------------------
+
+
+def test_claims_are_remembered_of_so_many_peers_only(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "PEERS_MAX", 3)
+    network = Network(four)
+    for number in range(10):
+        network.sync.hint(bytes([number]) * 32, 5)
+    assert len(network.sync._peers) == 3
+    network.sync.forget(bytes(32))
+    network.sync.hint(b"z" * 32, 5)
+    assert len(network.sync._peers) == 3
+
+
+def test_unasked_blocks_are_held_one_at_a_time(four: Harness) -> None:
+    network = Network(four)
+    for _ in range(10):
+        network.sync.offer(b"p" * 32, b"x")
+    assert network.sync._responses.qsize() == 1
+    network.sync._asked = b"q" * 32
+    for _ in range(10):
+        network.sync.offer(b"q" * 32, b"x")
+    assert network.sync._responses.qsize() == sync.RESPONSES_QUEUED_MAX
+
+
+def test_one_liar_does_not_make_the_node_say_that_it_lags(four: Harness) -> None:
+    network = Network(four)
+    network.sync._chasing = True
+    network.sync.hint(four.keys[1].public, 2**63 - 1)
+    network.sync.hint(b"no validator" + bytes(20), 2**63 - 1)
+    assert network.sync.best_known == 0
+    assert not network.sync.catching_up
+    network.sync.hint(four.keys[2].public, 7)
+    assert network.sync.best_known == 7
+    assert network.sync.catching_up
+
+
+def test_a_claim_never_falls_by_a_later_smaller_one(four: Harness) -> None:
+    network = Network(four)
+    for tip in (7, 3):
+        for index in (1, 2):
+            network.sync.hint(four.keys[index].public, tip)
+    assert network.sync.best_known == 7
+
+
+def test_certificates_differ_and_blocks_do_not(four: Harness) -> None:
+    """Another quorum, another view: the same block."""
+    executor = four.executor()
+    decided = four.decide(executor.context, time_ms=executor.context.parent.time_ms + BLOCK_MS)
+    block = decided.block
+    again: CommitCertificate = four.certificate(block, view=3)
+    assert verify_decided(DecidedBlock(block, again, []), executor.context).block == block
