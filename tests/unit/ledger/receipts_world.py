@@ -6,6 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from consilium.ledger.genesis import Genesis
+from consilium.ledger.transaction import Operation
 from consilium.node.receipts import ReceiptBuilder
 from tests.unit.ledger.world import World, council, found, put, validator
 
@@ -53,6 +54,26 @@ def restless() -> World:
     return world
 
 
+@cache
+def large() -> World:
+    """Seventeen validators, long names, bodies and lists: wide heads of MessagePack."""
+    world = found(
+        council(17, "many"),
+        "a network with a name of more than thirty-one letters",
+        [put((b"g", b"h" * 300))],
+    )
+    operation = Operation("an-operation-of-more-than-thirty-one-letters", bytes(300))
+    world.block(
+        [
+            world.sign("long", operation, operation),
+            *(world.sign(f"other {n}", put((b"n", b"%d" % n))) for n in range(3)),
+        ]
+    )
+    world.block([world.sign("results", *[put((b"r%d" % n, b"s" * 300)) for n in range(20)])])
+    world.idle()
+    return world
+
+
 def builder(world: World) -> ReceiptBuilder:
     return ReceiptBuilder(world.store, world.genesis)
 
@@ -78,6 +99,9 @@ def cases() -> list[Case]:
         trusted_hash = None if trusted is None else header_hash(wild, trusted)
         return Case(name, wild.genesis, trusted_hash, receipt, {"trusted_height": trusted, **proves})
 
+    grand = large()
+    grand_build = builder(grand)
+    long, results = grand.store.transactions(1).ids[0], grand.store.transactions(2).ids[0]
     state = {"kind": "state", "key": KEY}
     return [
         calm_case(
@@ -127,4 +151,20 @@ def cases() -> list[Case]:
             value=b"granted",
             set_changes=2,
         ),
+        Case("verdict of many", grand.genesis, None, grand_build.verdict(long), {"transaction_id": long}),
+        Case(
+            "transaction of many",
+            grand.genesis,
+            None,
+            grand_build.transaction(long),
+            {"transaction_id": long},
+        ),
+        Case(
+            "verdict with results",
+            grand.genesis,
+            None,
+            grand_build.verdict(results),
+            {"transaction_id": results},
+        ),
+        Case("state of genesis", grand.genesis, None, grand_build.state(b"g", 0), {"value": b"h" * 300}),
     ]

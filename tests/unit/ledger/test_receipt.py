@@ -132,10 +132,14 @@ def test_any_changed_byte_makes_it_worthless(case: Case) -> None:
 
 @by_case
 def test_the_checksum_is_not_what_protects(case: Case) -> None:
-    """With the checksum put right after each change, nothing verifies but the absence of another key."""
+    """With the checksum put right after each change, nothing verifies but the absence of another key.
+
+    Every byte of each small receipt, and of each large one so many.
+    """
     length = len(case.receipt) - 34
+    stride = 1 if length < 2_000 else 7
     key = case.proves["key"] if case.name == "state absent" else None
-    for at in range(length):
+    for at in range(0, length, stride):
         changed = case.receipt[:at] + bytes([case.receipt[at] ^ 1 << at % 8]) + case.receipt[at + 1 :]
         try:
             mended = encode_receipt(_unchecked(changed))
