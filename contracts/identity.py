@@ -168,7 +168,10 @@ def standing(state: StateReader, identity: bytes) -> str | None:
 
     A practitioner or application stands only while its sponsor does; a patient does not depend on its manager.
     """
-    known = IDENTITIES.get(state, identity)
+    return _standing_of(state, IDENTITIES.get(state, identity))
+
+
+def _standing_of(state: StateReader, known: Identity | None) -> str | None:
     if known is None:
         return "identity.unknown"
     if known.status != "active":
@@ -191,8 +194,8 @@ def key_standing(state: StateReader, identity: bytes, key: bytes) -> str | None:
 
 def require(state: StateReader, identity: bytes) -> Identity:
     """The identity, which stands. Raises Refused `identity.unknown`, `identity.suspended`."""
-    problem = standing(state, identity)
     known = IDENTITIES.get(state, identity)
+    problem = _standing_of(state, known)
     if problem is not None or known is None:
         raise Refused(problem or "identity.unknown", identity.hex())
     return known

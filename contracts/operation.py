@@ -11,7 +11,7 @@ sender's key (both were checked), and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,6 +19,8 @@ from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX, EVENT_SUBJECTS_MAX, OperationContext
 from consilium.ledger.state import STATE_VALUE_BYTES_MAX, Overlay, StateReader
+
+DECODED_KEPT_MAX: Final = 2_048
 
 _W = TypeVar("_W", bound=codec.Wire)
 
@@ -71,12 +73,14 @@ class Slot(Generic[_W]):
     parts: tuple[int, ...]
     kind: type[_W]
     bytes_max: int
+    memory: dict[bytes, _W] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Decoded values by their bytes, some thousand of them: what is asked for in every transaction is decoded once."""
 
     def key(self, *parts: bytes) -> bytes:
         """The state key. Raises ValueError where a part has another width."""
-        if tuple(len(part) for part in parts) != self.parts:
+        if len(parts) != len(self.parts) or [len(part) for part in parts] != [*self.parts]:
             raise ValueError(f"a key of {self.kind.__name__} has parts of {self.parts} bytes")
-        return self.prefix + b"".join(parts)
+        return b"".join((self.prefix, *parts))
 
     def decode(self, raw: bytes) -> _W:
         """A value as state holds it. Raises Refused `codec.*`."""
@@ -87,10 +91,16 @@ class Slot(Generic[_W]):
         raw = state.get(self.key(*parts))
         if raw is None:
             return None
-        try:
-            return self.decode(raw)
-        except Refused:
-            raise InvariantBroken(f"state holds no {self.kind.__name__} under {self.prefix!r}") from None
+        value = self.memory.get(raw)
+        if value is None:
+            try:
+                value = self.decode(raw)
+            except Refused:
+                raise InvariantBroken(f"state holds no {self.kind.__name__} under {self.prefix!r}") from None
+            if len(self.memory) >= DECODED_KEPT_MAX:
+                self.memory.clear()
+            self.memory[raw] = value
+        return value
 
     def put(self, state: Overlay, value: _W, *parts: bytes) -> None:
         """Write the value. Raises ValueError where it passes its own bounds.

@@ -10,8 +10,7 @@ Source: the MessagePack specification, github.com/msgpack/msgpack/blob/master/sp
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -28,21 +27,23 @@ Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
 
-class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of every value that is hashed, signed, stored or sent: an array of its fields, in their order."""
+class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of every value that is hashed, signed, stored or sent: an array of its fields, in their order.
+
+    Such values are trees, so the collector of cycles need not look at them: there are hundreds of thousands.
+    """
 
 
 _encoder = msgspec.msgpack.Encoder()
+_encode = _encoder.encode
 
 
 def encode(value: Any) -> bytes:
     """The canonical bytes of a Wire value (or of a plain list, int, bytes, str, None, bool of such)."""
-    return _encoder.encode(value)
+    return _encode(value)
 
 
-@cache
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind, strict=True)
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
 def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
@@ -53,10 +54,13 @@ def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
     """
     if len(raw) > bytes_max:
         raise Refused("codec.oversized", f"{kind.__name__} has {len(raw)} bytes; the limit is {bytes_max}")
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind, strict=True))
     try:
-        value = cast(_T, _decoder(cast(Any, kind)).decode(raw))
+        value: _T = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused("codec.malformed", f"no {kind.__name__}: {error}") from None
-    if _encoder.encode(value) != raw:
+    if _encode(value) != raw:
         raise Refused("codec.not_canonical", f"{kind.__name__} is not canonically encoded")
     return value

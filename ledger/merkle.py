@@ -28,8 +28,7 @@ PEAKS_MAX: Final = 63
 EMPTY_ROOT: Final = Digest(hashlib.sha256(b"").digest())
 """Root of the tree without leaves: SHA-256 of nothing, as the RFC says."""
 
-_LEAF = hashlib.sha256(b"\x00")
-_NODE = hashlib.sha256(b"\x01")
+_sha256 = hashlib.sha256
 
 
 class InclusionProof(Wire, frozen=True):
@@ -56,22 +55,17 @@ NodeSource = Callable[[NodePosition], bytes]
 
 def leaf_hash(data: bytes) -> bytes:
     """SHA-256(0x00 || data): 32 bytes."""
-    state = _LEAF.copy()
-    state.update(data)
-    return state.digest()
+    return _sha256(b"\x00" + data).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """SHA-256(0x01 || left || right): 32 bytes."""
-    state = _NODE.copy()
-    state.update(left)
-    state.update(right)
-    return state.digest()
+    return _sha256(b"\x01" + left + right).digest()
 
 
 def merkle_root(leaves: Sequence[bytes]) -> Digest:
     """The RFC's MTH over the leaves' data: 32 bytes."""
-    return merkle_root_of_hashes([leaf_hash(leaf) for leaf in leaves])
+    return merkle_root_of_hashes([_sha256(b"\x00" + leaf).digest() for leaf in leaves])
 
 
 def merkle_root_of_hashes(hashes: Sequence[bytes]) -> Digest:
@@ -104,7 +98,9 @@ def inclusion_proof_of_hashes(hashes: Sequence[bytes], index: int) -> InclusionP
 
 
 def _row_above(row: list[bytes]) -> list[bytes]:
-    above = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
+    # node_hash, spelled out: this is where the time of a tree goes
+    pairs = zip(row[::2], row[1::2], strict=False)
+    above = [_sha256(b"\x01" + left + right).digest() for left, right in pairs]
     if len(row) % 2:
         above.append(row[-1])
     return above

@@ -49,17 +49,22 @@ class MemoryState:
 class Overlay:
     """Copy on write over a reader: what is written stays here until `merge_into` or `changes` takes it."""
 
-    __slots__ = ("_base", "_written")
+    __slots__ = ("_base", "_known", "_written")
 
     def __init__(self, base: StateReader) -> None:
         self._base = base
         self._written: dict[bytes, bytes | None] = {}
+        self._known: dict[bytes, bytes | None] = {}
+        """What was read of the base, which does not change while an overlay on it lives."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key` as written here, else the base's."""
         if key in self._written:
             return self._written[key]
-        return self._base.get(key)
+        if key in self._known:
+            return self._known[key]
+        value = self._known[key] = self._base.get(key)
+        return value
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a value. Contracts bound what they write: a value beyond the limit is this code's fault."""
@@ -77,4 +82,9 @@ class Overlay:
 
     def changes(self) -> list[Change]:
         """What differs from the base, sorted by key: the same on every node, however it was written."""
-        return [(key, value) for key, value in sorted(self._written.items()) if self._base.get(key) != value]
+        known, base = self._known, self._base
+        return [
+            (key, value)
+            for key, value in sorted(self._written.items())
+            if (known[key] if key in known else base.get(key)) != value
+        ]

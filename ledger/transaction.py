@@ -76,6 +76,12 @@ class Verified(Generic[_T]):
 _PROOF: Final = object()
 
 
+# The canonical bytes of a transaction and of its signed part differ in the length of the array, and in the signature
+# at the end (bin 8: two bytes before its 64). So what was received need not be encoded again to be checked.
+_UNSIGNED_HEAD: Final = b"\x97"
+_SIGNATURE_FIELD_BYTES: Final = 2 + 64
+
+
 def _signing_digest(transaction: Transaction) -> Digest:
     t = transaction
     return _SIGNING_TAG.digest(
@@ -142,7 +148,7 @@ def verify_transaction(raw: bytes, chain_id: bytes) -> Verified[Transaction]:
             "transaction.wrong_chain",
             f"signed for chain {transaction.chain_id.hex()[:16]}…, this is {chain_id.hex()[:16]}…",
         )
-    identifier = _signing_digest(transaction)
+    identifier = _SIGNING_TAG.digest(_UNSIGNED_HEAD, raw[1:-_SIGNATURE_FIELD_BYTES])
     if not verify(transaction.key, identifier, transaction.signature):
         raise Refused("transaction.bad_signature")
     return Verified(transaction, raw, identifier, _proof=_PROOF)
