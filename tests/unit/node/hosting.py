@@ -1,11 +1,14 @@
-"""Running a driver, and a machine that answers by a script instead of by the protocol."""
+"""Running a driver, a machine that answers by a script instead of by the protocol, and the face of a node."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
 
+from consilium.client.envelope import envelope_digest
 from consilium.consensus.io import (
     BatchesHeld,
     Input,
@@ -16,6 +19,11 @@ from consilium.consensus.io import (
     WorkPending,
 )
 from consilium.ledger.errors import InvariantBroken
+from consilium.node.custodian import Custodian
+from consilium.node.executor import Commit
+from consilium.node.service import Service
+from consilium.storage.kv import MemoryKV
+from consilium.storage.vault import Vault
 from tests.unit.node.harness import Harness, HostedNode
 
 KINDS = [Started, MessageReceived, PeerHeight, WorkPending, TimerFired, BatchesHeld]
@@ -52,3 +60,43 @@ def scripted(harness: Harness, **answers: list[object]) -> tuple[HostedNode, Scr
     machine = Scripted({kind: answers[kind.__name__] for kind in KINDS if kind.__name__ in answers})
     node.driver._replica = machine  # type: ignore[assignment]
     return node, machine
+
+
+class FakeMesh:
+    """The mesh as the service sees it."""
+
+    def __init__(self, node: HostedNode) -> None:
+        self._node = node
+
+    def connected(self) -> frozenset[bytes]:
+        return self._node.outlet.connected()
+
+    def peers(self) -> list[Any]:
+        return [SimpleNamespace(key=key, connected=True) for key in sorted(self.connected())]
+
+
+def service_of(node: HostedNode, custodian: Custodian | None = None) -> Service:
+    """The node's face, woken by its driver."""
+    service = Service(
+        name="test",
+        role="validator",
+        key=node.key.public,
+        genesis=node.harness.genesis,
+        executor=node.executor,
+        driver=node.driver,
+        replica=node.replica,
+        mempool=node.mempool,
+        mesh=FakeMesh(node),  # type: ignore[arg-type]
+        vault=Vault(MemoryKV(), envelope_digest, create=True),
+        custodian=custodian,
+        retry_after_ms=123,
+        refused=lambda code: None,
+        clock_ms=node.clock.now_ms,
+    )
+
+    def committed(commit: Commit) -> None:
+        node.commits.append(commit)
+        service.committed(commit)
+
+    node.driver._on_commit = committed
+    return service

@@ -59,8 +59,8 @@ async def test_a_timer_of_the_next_height_outlives_the_decision_that_led_there()
         replica=replica,  # type: ignore[arg-type]
         executor=SimpleNamespace(commit=lambda *arguments: None, context=None, seen=frozenset()),  # type: ignore[arg-type]
         mempool=IdleMempool(),  # type: ignore[arg-type]
-        keeper=SimpleNamespace(),  # type: ignore[arg-type]
-        outlet=SimpleNamespace(),  # type: ignore[arg-type]
+        keeper=SimpleNamespace(),
+        outlet=SimpleNamespace(),
         clock=lambda: Now(int(loop.time() * 1000), 0),
         on_commit=lambda done: None,
     )

@@ -1,0 +1,450 @@
+"""From a peer's bytes to the right inbox: whatever a peer sends ends in an inbox, in an answer, or in its fault."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.consensus.messages import (
+    Decided,
+    Message,
+    decode_message,
+    encode_message,
+    sign_commit,
+    sign_pre_prepare,
+    sign_prepare,
+    sign_view_change,
+)
+from consilium.ledger import batch as batches_
+from consilium.ledger import codec
+from consilium.ledger.batch import BATCH_VERSION, Batch, VerifiedBatch
+from consilium.ledger.crypto import SigningKey
+from consilium.ledger.errors import PeerFault, Refused
+from consilium.ledger.transaction import Operation
+from consilium.node import router as routers
+from consilium.node.driver import Driver
+from consilium.node.mempool import MempoolLimits
+from consilium.node.peer_messages import BatchRequest, Blocks, BlocksRequest, Kind, Tip
+from consilium.node.router import Router
+from consilium.node.sync import Synchroniser
+from tests.unit.node.harness import START_MS, Harness, HostedNode, some
+from tests.unit.node.hosting import service_of
+
+
+class Routed:
+    """Validator 0 with a router; its driver does not run, so that its inbox can be looked into."""
+
+    def __init__(self, harness: Harness, limits: MempoolLimits | None = None) -> None:
+        self.harness = harness
+        self.node = HostedNode(harness, limits=limits)
+        self.faults: list[tuple[bytes, PeerFault]] = []
+        self.sync = Synchroniser(
+            send=self.node.outlet.send,
+            connected=self.node.outlet.connected,
+            context=lambda: self.node.executor.context,
+            deliver=self.node.driver.deliver,
+            fault=lambda peer, fault: self.faults.append((peer, fault)),
+        )
+        self.router = Router(
+            chain_id=harness.chain_id,
+            driver=self.node.driver,
+            executor=self.node.executor,
+            mempool=self.node.mempool,
+            synchroniser=self.sync,
+            send=lambda peer, kind, body: self.node.outlet.send(peer, kind, body),
+        )
+
+    @property
+    def driver(self) -> Driver:
+        return self.node.driver
+
+    def peer(self, index: int) -> bytes:
+        return self.harness.keys[index].public
+
+    async def handle(self, kind: int, body: bytes, sender: int = 1) -> None:
+        await self.router.handle(self.peer(sender), kind, body)
+
+    def inbox(self) -> list[Any]:
+        found = []
+        while not self.driver._messages.empty():
+            found.append(self.driver._messages.get_nowait())
+        return found
+
+    def heard(self) -> dict[bytes, int]:
+        """Heights at which peers are said to work."""
+        return {key[1]: item.height for key, item in self.driver._signals.items() if key[0] == "peer"}  # type: ignore[misc, union-attr]
+
+
+@pytest.fixture
+def routed(four: Harness) -> Routed:
+    return Routed(four)
+
+
+def forged_batch(
+    harness: Harness,
+    raws: list[bytes],
+    author: int = 1,
+    *,
+    chain_id: bytes | None = None,
+    version: int = BATCH_VERSION,
+) -> bytes:
+    """A batch as a malicious author seals it: its signature is good, whatever is inside."""
+    key = harness.keys[author]
+    unsigned = Batch(version, chain_id or harness.chain_id, key.public, 7, raws, bytes(64))
+    signature = key.sign(batches_._BATCH_SIGNATURE_TAG.digest(unsigned.digest()))
+    return codec.encode(msgspec.structs.replace(unsigned, signature=signature))
+
+
+# --- votes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_vote_of_this_height_or_the_next_reaches_the_machine(routed: Routed) -> None:
+    four = routed.harness
+    for height in (1, 2):
+        vote = sign_prepare(four.keys[2], four.chain_id, height, 0, bytes(32))
+        # Who delivers it need not be who cast it.
+        await routed.handle(Kind.CONSENSUS, encode_message(vote), sender=1)
+        (received,) = routed.inbox()
+        assert received.message.message == vote
+    assert routed.heard() == {}
+
+
+@pytest.mark.parametrize("height", [0, 3, 2**63 - 1])
+async def test_a_vote_of_another_height_says_where_its_bringer_works(routed: Routed, height: int) -> None:
+    four = routed.harness
+    vote = sign_prepare(four.keys[1], four.chain_id, height, 0, bytes(32))
+    await routed.handle(Kind.CONSENSUS, encode_message(vote))
+    assert routed.inbox() == []
+    assert routed.heard() == {routed.peer(1): height}
+
+
+async def test_what_is_no_message_is_refused(routed: Routed) -> None:
+    for body in (
+        b"",
+        b"\x91",
+        b"\x00" * 100,
+        encode_message_of(routed)[:-1],
+        encode_message_of(routed) + b"\x00",
+    ):
+        with pytest.raises(Refused):
+            await routed.handle(Kind.CONSENSUS, body)
+
+
+def encode_message_of(routed: Routed) -> bytes:
+    four = routed.harness
+    return encode_message(sign_prepare(four.keys[1], four.chain_id, 1, 0, bytes(32)))
+
+
+async def test_forged_votes_are_the_bringers_fault(routed: Routed) -> None:
+    four = routed.harness
+    context = routed.node.executor.context
+    block = four.decide(context).block
+    stranger = SigningKey(some("stranger", 32))
+    primary = next(key for key in four.keys if key.public == context.primary(0))
+    other = Harness(4, network="another").chain_id
+    vote = sign_prepare(four.keys[1], four.chain_id, 1, 0, block.hash)
+    seal = four.certificate(block).seals[0]
+    forged: list[Message] = [
+        msgspec.structs.replace(vote, signature=bytes(64)),
+        msgspec.structs.replace(vote, sender=four.keys[2].public),
+        sign_prepare(stranger, four.chain_id, 1, 0, block.hash),
+        sign_commit(four.keys[1], other, 1, 0, block.hash),
+        sign_view_change(four.keys[1], four.chain_id, 1, 0, None),
+        sign_pre_prepare(primary, four.chain_id, 1, block, None),
+        msgspec.structs.replace(sign_pre_prepare(primary, four.chain_id, 0, block, None), height=2),
+        Decided(block, msgspec.structs.replace(four.certificate(block), seals=[seal])),
+    ]
+    for message in forged:
+        with pytest.raises(PeerFault):
+            await routed.handle(Kind.CONSENSUS, encode_message(message))
+    assert routed.inbox() == []
+
+
+async def test_a_decided_block_reaches_the_machine_for_its_certificate(routed: Routed) -> None:
+    decided = routed.harness.decide(routed.node.executor.context)
+    await routed.handle(Kind.CONSENSUS, encode_message(Decided(decided.block, decided.certificate)))
+    (received,) = routed.inbox()
+    assert isinstance(received.message.message, Decided)
+
+
+async def test_a_full_inbox_holds_back_the_peer_that_fills_it(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilium.node.driver.MESSAGES_QUEUED_MAX", 1)
+    routed = Routed(four)
+    body = encode_message_of(routed)
+    await routed.handle(Kind.CONSENSUS, body)
+    waiting = asyncio.create_task(routed.handle(Kind.CONSENSUS, body))
+    other = asyncio.create_task(routed.handle(Kind.TIP, codec.encode(Tip(5, bytes(32))), sender=2))
+    await other
+    assert not waiting.done()
+    routed.inbox()
+    await asyncio.wait_for(waiting, 10)
+
+
+# --- tips and blocks ------------------------------------------------------------------------------------------------
+
+
+async def test_a_tip_is_a_hint_for_both_who_need_it(routed: Routed) -> None:
+    await routed.handle(Kind.TIP, codec.encode(Tip(41, bytes(32))))
+    assert routed.heard() == {routed.peer(1): 42}
+    assert routed.sync._peers[routed.peer(1)].tip == 41
+
+
+async def test_blocks_go_to_the_synchroniser_and_others_are_served(routed: Routed) -> None:
+    four = routed.harness
+    await routed.handle(Kind.BLOCKS, b"anything")
+    assert routed.sync._responses.qsize() == 1
+    for _ in range(3):
+        four.commit(routed.node.executor)
+    await routed.handle(Kind.BLOCKS_REQUEST, codec.encode(BlocksRequest(2, 64)), sender=2)
+    (raw,) = routed.node.outlet.sent(Kind.BLOCKS, routed.peer(2))
+    assert [one.block.height for one in codec.decode(raw, Blocks, 1 << 20).blocks] == [2, 3]
+    await routed.handle(Kind.BLOCKS_REQUEST, codec.encode(BlocksRequest(4, 64)), sender=2)
+    assert len(routed.node.outlet.sent(Kind.BLOCKS, routed.peer(2))) == 1
+
+
+async def test_an_unknown_kind_is_a_fault(routed: Routed) -> None:
+    for kind in (0, 7, 255):
+        with pytest.raises(PeerFault):
+            await routed.handle(kind, b"")
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def one_batch(routed: Routed, author: int = 1, **given: Any) -> VerifiedBatch:
+    four = routed.harness
+    return four.batch([four.transaction(four.wallets[0], **given)], author=author)
+
+
+async def test_an_authors_own_batch_is_kept_once(routed: Routed) -> None:
+    batch = one_batch(routed)
+    for _ in range(2):
+        await routed.handle(Kind.BATCH, batch.raw)
+    assert routed.node.mempool.batch_count == 1
+    assert ("work",) in routed.driver._signals
+
+
+async def test_anothers_batch_is_welcome_only_where_it_is_wanted(routed: Routed) -> None:
+    batch = one_batch(routed, author=2)
+    with pytest.raises(PeerFault) as fault:
+        await routed.handle(Kind.BATCH, batch.raw, sender=1)
+    assert fault.value.weight == routers.UNASKED_WEIGHT
+    assert routed.node.mempool.batch(batch.digest) is None
+    routed.node.mempool.want([batch.digest])
+    await routed.handle(Kind.BATCH, batch.raw, sender=1)
+    assert routed.node.mempool.batch(batch.digest) is not None
+
+
+async def test_an_answer_that_comes_too_late_is_nobodys_fault(routed: Routed) -> None:
+    """Two peers were asked, the first answered, the height is decided: the second must not be scored."""
+    batch = one_batch(routed, author=2)
+    mempool = routed.node.mempool
+    mempool.want([batch.digest])
+    mempool.committed([batch.digest], [], 1, START_MS, frozenset())
+    await routed.handle(Kind.BATCH, batch.raw, sender=3)
+    assert mempool.batch(batch.digest) is None
+    # Its author may still offer it.
+    await routed.handle(Kind.BATCH, batch.raw, sender=2)
+    assert mempool.batch(batch.digest) is not None
+
+
+async def test_an_observer_cannot_fill_the_pool(routed: Routed) -> None:
+    stranger = SigningKey(some("stranger", 32))
+    four = routed.harness
+    transaction = four.transaction(four.wallets[0])
+    batch = batches_.seal_batch(stranger, four.chain_id, 1, [transaction])
+    with pytest.raises(PeerFault):
+        await routed.router.handle(stranger.public, Kind.BATCH, batch.raw)
+
+
+async def test_an_author_beyond_its_share_is_not_verified_and_not_at_fault(four: Harness) -> None:
+    routed = Routed(four, MempoolLimits(batches_per_author_max=1))
+    await routed.handle(Kind.BATCH, one_batch(routed).raw)
+    await routed.handle(Kind.BATCH, one_batch(routed).raw)
+    assert routed.node.mempool.batch_count == 1
+    wanted = one_batch(routed)
+    routed.node.mempool.want([wanted.digest])
+    await routed.handle(Kind.BATCH, wanted.raw)
+    assert routed.node.mempool.batch(wanted.digest) is not None
+
+
+async def test_a_spent_batch_is_not_kept_unless_a_proposal_needs_it(routed: Routed) -> None:
+    spent = one_batch(routed, valid_until=START_MS)
+    await routed.handle(Kind.BATCH, spent.raw)
+    assert routed.node.mempool.batch_count == 0
+    routed.node.mempool.want([spent.digest])
+    await routed.handle(Kind.BATCH, spent.raw)
+    assert routed.node.mempool.batch(spent.digest) is not None
+
+
+async def test_one_bad_transaction_condemns_the_batch(routed: Routed) -> None:
+    four = routed.harness
+    good = four.transaction(four.wallets[0]).raw
+    foreign = Harness(4, network="another")
+    bad = [
+        b"",
+        b"\x90",
+        good[:-1],
+        good + b"\x00",
+        good[:-1] + bytes([good[-1] ^ 0x01]),
+        foreign.transaction(foreign.wallets[0]).raw,
+    ]
+    for raw in bad:
+        with pytest.raises(PeerFault) as fault:
+            await routed.handle(Kind.BATCH, forged_batch(four, [good, raw]))
+        assert fault.value.weight == routers.FORGED_WEIGHT
+    for body in (
+        forged_batch(four, [good], chain_id=foreign.chain_id),
+        forged_batch(four, [good], version=2),
+        forged_batch(four, [good])[:-1] + b"\xff",
+        forged_batch(four, []),
+    ):
+        with pytest.raises(PeerFault):
+            await routed.handle(Kind.BATCH, body)
+    assert routed.node.mempool.batch_count == 0
+    assert not routed.node.mempool.knows(four.transaction(four.wallets[0]).id)
+
+
+async def test_batches_are_served_once_a_request(routed: Routed) -> None:
+    held, unknown = one_batch(routed), one_batch(routed)
+    routed.node.mempool.add_batch(held, 1)
+    request = BatchRequest([held.digest, unknown.digest, held.digest])
+    await routed.handle(Kind.BATCH_REQUEST, codec.encode(request), sender=3)
+    assert routed.node.outlet.sent(Kind.BATCH, routed.peer(3)) == [held.raw]
+
+
+# --- what admission accepts, an honest replica accepts --------------------------------------------------------------
+
+RAWS = st.one_of(
+    st.tuples(st.just("size"), st.integers(0, 130_000)),
+    st.tuples(st.just("operations"), st.integers(1, 256)),
+    st.tuples(st.just("cut"), st.integers(1, 200)),
+    st.tuples(st.just("flip"), st.integers(0, 500)),
+    st.tuples(st.just("chain"), st.just(0)),
+    st.tuples(st.just("version"), st.integers(0, 3)),
+    st.tuples(st.just("signer"), st.just(0)),
+    st.tuples(st.just("valid"), st.integers(-2, 2)),
+)
+
+
+def raw_of(four: Harness, kind: str, number: int) -> bytes:
+    who = four.wallets[0]
+    match kind:
+        case "size":
+            bodies = [Operation("x", bytes(min(16_384, number - at))) for at in range(0, number, 16_384)]
+            try:
+                return four.transaction(who, *bodies).raw
+            except Refused:
+                return codec.encode([1, four.chain_id, [["x", bytes(number)]]])
+        case "operations":
+            return four.transaction(who, *[Operation("x", b"")] * number).raw
+        case "valid":
+            return four.transaction(who, valid_until=START_MS + 600_000 * (number > 0) + number).raw
+    good = four.transaction(who)
+    match kind:
+        case "cut":
+            return good.raw[:-number]
+        case "flip":
+            at = number % len(good.raw)
+            return good.raw[:at] + bytes([good.raw[at] ^ (1 << number % 8)]) + good.raw[at + 1 :]
+        case "chain":
+            return codec.encode(msgspec.structs.replace(good.value, chain_id=bytes(32)))
+        case "version":
+            return codec.encode(msgspec.structs.replace(good.value, version=number))
+        case _:
+            return codec.encode(msgspec.structs.replace(good.value, key=four.wallets[1].signing.public))
+
+
+DEPENDS_ON_TIME = {"transaction.expired", "transaction.too_far_ahead"}
+
+
+@settings(max_examples=60)
+@given(RAWS)
+def test_what_admission_accepts_an_honest_replica_accepts(given_raw: tuple[str, int]) -> None:
+    async def scenario() -> None:
+        four = Harness(4)
+        author = HostedNode(four, index=1)
+        raw = raw_of(four, *given_raw)
+        (answer,) = await service_of(author).submit([raw])
+        other = Routed(four)
+        if answer.code is None:
+            batch = author.mempool.seal(1)
+            assert batch is not None
+            await other.handle(Kind.BATCH, batch.raw)
+            assert other.node.mempool.batch(batch.digest) is not None
+        elif answer.code not in DEPENDS_ON_TIME:
+            with pytest.raises(PeerFault):
+                await other.handle(Kind.BATCH, forged_batch(four, [raw]))
+            assert other.node.mempool.batch_count == 0
+
+    asyncio.run(scenario())
+
+
+# --- bytes of every kind --------------------------------------------------------------------------------------------
+
+
+def seeds() -> dict[Kind, list[bytes]]:
+    """Good messages of every kind, to be harmed."""
+    four = Harness(4)
+    context = four.executor().context
+    batch = four.batch([four.transaction(four.wallets[0])], author=1)
+    decided = four.decide(context, [batch])
+    key = four.keys[1]
+    votes: list[Message] = [
+        sign_prepare(key, four.chain_id, 1, 0, decided.block.hash),
+        sign_commit(key, four.chain_id, 1, 0, decided.block.hash),
+        sign_view_change(key, four.chain_id, 1, 1, None),
+        sign_pre_prepare(key, four.chain_id, 0, decided.block, None),
+        Decided(decided.block, decided.certificate),
+    ]
+    return {
+        Kind.CONSENSUS: [encode_message(vote) for vote in votes],
+        Kind.TIP: [codec.encode(Tip(3, bytes(32)))],
+        Kind.BATCH: [batch.raw],
+        Kind.BATCH_REQUEST: [codec.encode(BatchRequest([batch.digest]))],
+        Kind.BLOCKS_REQUEST: [codec.encode(BlocksRequest(1, 5))],
+        Kind.BLOCKS: [codec.encode(Blocks([decided]))],
+    }
+
+
+SEEDS = seeds()
+
+
+@settings(max_examples=300)
+@given(
+    kind=st.sampled_from(Kind),
+    seed=st.integers(0, 10),
+    cut=st.integers(0, 2_000),
+    at=st.integers(0, 4_000),
+    noise=st.binary(max_size=40),
+    raw=st.booleans(),
+)
+def test_no_bytes_crash_a_node(kind: Kind, seed: int, cut: int, at: int, noise: bytes, raw: bool) -> None:
+    """Random bytes, and good messages with a piece replaced: an inbox, an answer, or a fault; never anything else."""
+    good = SEEDS[kind][seed % len(SEEDS[kind])]
+    at %= len(good) + 1
+    body = noise if raw else good[:at] + noise + good[at + len(noise) + cut % 3 :]
+
+    async def scenario() -> None:
+        routed = Routed(Harness(4))
+        try:
+            await routed.handle(kind, body)
+        except (PeerFault, Refused):
+            return
+        while not routed.sync._responses.empty():
+            delivering = asyncio.create_task(routed.sync._take(*routed.sync._responses.get_nowait()))
+            await asyncio.wait({delivering}, timeout=0.05)
+            delivering.cancel()
+        for received in routed.inbox():
+            if kind == Kind.CONSENSUS:
+                assert encode_message(received.message.message) == body
+                assert decode_message(body) == received.message.message
+
+    asyncio.run(scenario())
