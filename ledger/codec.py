@@ -53,14 +53,19 @@ def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
     `codec.not_canonical` when they are not its canonical encoding.
     """
     if len(raw) > bytes_max:
-        raise Refused("codec.oversized", f"{kind.__name__} has {len(raw)} bytes; the limit is {bytes_max}")
+        raise Refused("codec.oversized", f"{_name(kind)} has {len(raw)} bytes; the limit is {bytes_max}")
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind, strict=True))
     try:
         value: _T = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused("codec.malformed", f"no {kind.__name__}: {error}") from None
+        raise Refused("codec.malformed", f"no {_name(kind)}: {error}") from None
     if _encode(value) != raw:
-        raise Refused("codec.not_canonical", f"{kind.__name__} is not canonically encoded")
+        raise Refused("codec.not_canonical", f"{_name(kind)} is not canonically encoded")
     return value
+
+
+def _name(kind: Any) -> str:
+    """For messages: a union has no name of its own."""
+    return getattr(kind, "__name__", str(kind))
