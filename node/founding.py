@@ -226,7 +226,8 @@ def make_empty(folder: Path) -> None:
     """Make the folder, or find it empty. Raises Refused `founding.folder_taken`."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        taken = any(os.scandir(folder))
+        with os.scandir(folder) as items:
+            taken = any(items)
     except OSError as error:
         raise Refused("founding.folder_taken", f"{folder}: {error.strerror}") from None
     if taken:

@@ -47,6 +47,7 @@ UNREACHABLE_CODES: Final = frozenset(
 )
 INTERNAL_CODES: Final = frozenset({"cli.internal", "contract.fault", "rpc.internal"})
 FILE_COLUMNS: Final = 400
+INPUT_CODES: Final = frozenset({"consent.unknown_purpose", "store.exists"})
 REFUSED_CODES: Final = frozenset({"cluster.node_died"})
 INPUT_GROUPS: Final = frozenset(
     {"bundle", "cli", "cluster", "config", "did", "founding", "genesis", "wallet"}
@@ -59,7 +60,7 @@ def exit_status(code: str) -> ExitStatus:
         return ExitStatus.UNREACHABLE
     if code in INTERNAL_CODES:
         return ExitStatus.INTERNAL
-    if code not in REFUSED_CODES and code.partition(".")[0] in INPUT_GROUPS:
+    if code in INPUT_CODES or (code not in REFUSED_CODES and code.partition(".")[0] in INPUT_GROUPS):
         return ExitStatus.BAD_INPUT
     return ExitStatus.REFUSED
 

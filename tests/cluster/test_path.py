@@ -1,4 +1,4 @@
-"""The whole path by the commands alone, as a person types them: create, import, refuse, consent, read, revoke, prove."""
+"""The whole path by the commands alone, as a person types them: import, refuse, consent, read, revoke, prove."""
 
 from __future__ import annotations
 
