@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -33,6 +33,9 @@ from consilium.storage.chain import ChainStore, Place
 from consilium.storage.vault import EnvelopeStore
 
 EVENTS_PAGE: Final = 1_000
+STREAM_PAGE: Final = 128
+"""A subscriber that reads slowly holds so many events in memory at most."""
+EVENT_INDEX_MAX: Final = 2**32 - 2
 RELEASE_WAIT_S: Final = 5.0
 """So long a custodian waits for its own chain to reach a decision that a reader brings."""
 STALE_TIP_MS: Final = 120_000
@@ -59,6 +62,7 @@ class Service:
         retry_after_ms: int,
         refused: Callable[[str], None],
         clock_ms: Callable[[], int],
+        storage: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._name = name
         self._role = role
@@ -75,8 +79,10 @@ class Service:
         self._retry_after_ms = retry_after_ms
         self._refused = refused
         self._clock_ms = clock_ms
+        self._storage = storage
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._started_s = time.monotonic()
+        self._version = version("consilium")
         self._tick = asyncio.Event()
         self._waiting = Waiting()
 
@@ -108,7 +114,7 @@ class Service:
             "institution": self._institution(),
             "network": self._genesis.network,
             "chain_id": self._genesis.chain_id.hex(),
-            "version": version("consilium"),
+            "version": self._version,
             "height": tip.height,
             "tip_hash": tip.block_hash.hex(),
             "tip_time_ms": tip.time_ms,
@@ -131,6 +137,7 @@ class Service:
                 "transactions": self._mempool.transaction_count,
             },
             "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
+            "storage": dict(self._storage()),
             "custodian": self._custody(),
             "evidence": len(self._driver.evidence),
             "uptime_s": int(time.monotonic() - self._started_s),
@@ -143,7 +150,8 @@ class Service:
         context = self._executor.context
         if self._driver.synchroniser is not None and self._driver.synchroniser.catching_up:
             return False, f"catching up: at {context.height - 1} of {self._driver.synchroniser.best_known}"
-        reachable = len([k for k in context.validators.keys if k == self._key or k in self._mesh.connected()])
+        reached = {*self._mesh.connected(), self._key}
+        reachable = len([key for key in context.validators.keys if key in reached])
         if reachable < context.validators.quorum:
             return False, f"{reachable} validators are reachable; a quorum is {context.validators.quorum}"
         if self._store.tip.height and self._clock_ms() - self._store.tip.time_ms > STALE_TIP_MS:
@@ -154,7 +162,8 @@ class Service:
         """See `NodeApi.submit`."""
         checked = await asyncio.to_thread(_verify_all, list(transactions), self._genesis.chain_id)
         answers = [self._admit(one) for one in checked]
-        self._driver.work_arrived()
+        if any(answer.code is None for answer in answers):
+            self._driver.work_arrived()
         return answers
 
     def _admit(self, checked: Verified[Transaction] | Refused) -> Submission:
@@ -217,7 +226,8 @@ class Service:
 
         self._waiting.add(transaction, self._mempool.valid_until(transaction), take)
         try:
-            if not self._mempool.knows(transaction):
+            # A pool may still hold what was included by way of another batch: the chain is asked first.
+            if transaction in self._executor.seen or not self._mempool.knows(transaction):
                 # Looked up after the taker is in place: a commit between the two is not missed.
                 place = await asyncio.to_thread(self._store.place_of, transaction)
                 if place is not None:
@@ -262,7 +272,8 @@ class Service:
         """See `NodeApi.events`."""
         found: list[EventAt] = []
         while len(found) < limit:
-            page = await asyncio.to_thread(self._page, after, subject)
+            size = EVENTS_PAGE if kinds is not None else limit - len(found)
+            page = await asyncio.to_thread(self._page, after, subject, size)
             if not page:
                 break
             found += [item for item in page if kinds is None or item.event.kind in kinds]
@@ -275,7 +286,7 @@ class Service:
         """See `NodeApi.subscribe`."""
         while True:
             tick = self._tick
-            page = await asyncio.to_thread(self._page, after, subject)
+            page = await asyncio.to_thread(self._page, after, subject, STREAM_PAGE)
             for item in page:
                 if kinds is None or item.event.kind in kinds:
                     yield item
@@ -330,12 +341,13 @@ class Service:
         height = max(0, self._store.tip.height - 1)
         return self._store.state_at(height).get(key), height
 
-    def _page(self, after: Cursor, subject: bytes | None) -> list[EventAt]:
-        place = Place(after.height, after.index)
+    def _page(self, after: Cursor, subject: bytes | None, size: int) -> list[EventAt]:
+        place = Place(after.height, max(-1, min(after.index, EVENT_INDEX_MAX)))
+        limit = min(size, EVENTS_PAGE)
         rows = (
-            self._store.events(place, EVENTS_PAGE)
+            self._store.events(place, limit)
             if subject is None
-            else self._store.events_of(subject, place, EVENTS_PAGE)
+            else self._store.events_of(subject, place, limit)
         )
         return [EventAt(Cursor(at.height, at.index), event) for at, event in rows]
 

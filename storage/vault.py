@@ -78,6 +78,8 @@ class Vault:
         if create:
             store.write([(schema.FORMAT, schema.format_bytes(schema.VAULT_FORMAT))], sync=True)
         schema.check_format(store, schema.VAULT_FORMAT)
+        raw = store.get(schema.VAULT_TOTALS)
+        self._totals = Totals(*_TOTALS.unpack(raw)) if raw is not None else Totals(0, 0)
 
     def put_many(self, envelopes: Sequence[tuple[bytes, bytes]]) -> None:
         given = dict(envelopes)
@@ -98,8 +100,7 @@ class Vault:
                 (schema.ENVELOPE_SIZE + digest, len(envelope).to_bytes(8, "big"))
                 for digest, envelope in fresh.items()
             ]
-            writes.append(self._totals_with(len(fresh), sum(map(len, fresh.values()))))
-            self._store.write(writes, sync=True)
+            self._write(writes, len(fresh), sum(map(len, fresh.values())))
 
     def get(self, digest: bytes) -> bytes | None:
         envelope = self._store.get(schema.ENVELOPE + digest)
@@ -119,8 +120,7 @@ class Vault:
                 writes.append((schema.ENVELOPE + digest, None))
                 writes.append((schema.ENVELOPE_SIZE + digest, None))
                 writes.append((schema.TOMBSTONE + digest, b""))
-            writes.append(self._totals_with(-len(present), -sum(present)))
-            self._store.write(writes, sync=True)
+            self._write(writes, -len(present), -sum(present))
         return len(present)
 
     def scrub(self) -> None:
@@ -136,13 +136,14 @@ class Vault:
         return [(key[1:], int.from_bytes(size, "big")) for key, size in rows]
 
     def totals(self) -> Totals:
-        raw = self._store.get(schema.VAULT_TOTALS)
-        return Totals(*_TOTALS.unpack(raw)) if raw is not None else Totals(0, 0)
+        return self._totals
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
 
-    def _totals_with(self, envelopes: int, size: int) -> Write:
-        now = self.totals()
-        return schema.VAULT_TOTALS, _TOTALS.pack(now.envelopes + envelopes, now.bytes + size)
+    def _write(self, writes: list[Write], envelopes: int, size: int) -> None:
+        """Write, with totals that change by so many envelopes and bytes. They are known without the disk."""
+        totals = Totals(self._totals.envelopes + envelopes, self._totals.bytes + size)
+        self._store.write([*writes, (schema.VAULT_TOTALS, _TOTALS.pack(*totals))], sync=True)
+        self._totals = totals

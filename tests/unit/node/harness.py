@@ -206,6 +206,21 @@ class Harness:
         return codec.decode(done.outcome.leaves[0], ReceiptLeaf, LEAF_BYTES_MAX)
 
 
+def enrolment(
+    harness: Harness, sponsor: Wallet, kind: identity.EnrolledKind, newcomer: Wallet
+) -> identity.Enrol:
+    """The body with which `sponsor` enrols the owner of a wallet."""
+    digest = identity.enrolment_digest(
+        chain_id=harness.chain_id,
+        sponsor=sponsor.identity,
+        kind=kind,
+        key=newcomer.signing.public,
+        encryption_key=newcomer.encryption_public,
+    )
+    proof = newcomer.signing.sign(digest)
+    return identity.Enrol(kind, newcomer.signing.public, newcomer.encryption_public, proof)
+
+
 def _founding(who: Wallet) -> identity.FoundInstitution:
     return identity.FoundInstitution(
         who.signing.public, who.encryption_public, who.point, ["author", "custodian", "manager"]

@@ -44,7 +44,7 @@ class Routed:
         self.node = HostedNode(harness, limits=limits)
         self.faults: list[tuple[bytes, PeerFault]] = []
         self.sync = Synchroniser(
-            send=self.node.outlet.send,
+            send=lambda peer, kind, body: self.node.outlet.send(peer, kind, body),
             connected=self.node.outlet.connected,
             context=lambda: self.node.executor.context,
             deliver=self.node.driver.deliver,
