@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
 from consilium.consensus.context import HeightContext
+from consilium.consensus.evidence import Evidence
 from consilium.consensus.io import (
     Advanced,
     BatchesHeld,
@@ -45,6 +46,7 @@ from consilium.consensus.io import (
     Started,
     TimerFired,
     TimerKind,
+    VoteFloor,
     WorkPending,
 )
 from consilium.consensus.messages import encode_message
@@ -59,6 +61,7 @@ from consilium.node.holding import Holding
 from consilium.node.mempool import Mempool
 from consilium.node.peer_messages import Kind
 from consilium.node.sync import Synchroniser, VerifiedDecision
+from consilium.node.threads import in_thread
 from consilium.p2p.frame import Lane
 
 MESSAGES_QUEUED_MAX: Final = 4_096
@@ -72,9 +75,6 @@ SEALS_AT_ONCE_MAX: Final = 8
 """Of our own batches: sealing hashes up to a megabyte on the event loop."""
 SERVES_AT_ONCE_MAX: Final = 16
 """Peers that lag are sent so many blocks at a time; those beyond ask again."""
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 _log = structlog.get_logger("consilium.driver")
 
@@ -129,6 +129,7 @@ class Driver:
         self._on_commit = on_commit
         self._seal_delay_s = seal_delay_s
         self.synchroniser: Synchroniser | None = None
+        self.on_evidence: Callable[[Evidence], None] | None = None
         self._messages: asyncio.Queue[Input | _Delivery] = asyncio.Queue(maxsize=MESSAGES_QUEUED_MAX)
         self._signals: dict[tuple[object, ...], Input] = {}
         self._wake = asyncio.Event()
@@ -168,6 +169,10 @@ class Driver:
     def peer_at(self, peer: bytes, height: int) -> None:
         """A peer works at this height."""
         self._signal(("peer", peer), PeerHeight(peer, height))
+
+    def release(self, floor: int) -> None:
+        """The replica may vote from this height on."""
+        self._signal(("floor",), VoteFloor(floor))
 
     def work_arrived(self) -> None:
         """Transactions were admitted: seal them soon."""
@@ -267,7 +272,7 @@ class Driver:
         for effect in effects:
             match effect:
                 case Persist(promise):
-                    await _in_thread(self._keeper.keep, promise, self._mempool.batch)
+                    await in_thread(self._keeper.keep, promise, self._mempool.batch)
                 case Broadcast(message):
                     self._outlet.broadcast(Kind.CONSENSUS, encode_message(message), Lane.VOTES)
                 case SendTo(peer, message):
@@ -299,7 +304,7 @@ class Driver:
     async def _commit(
         self, block: Block, certificate: CommitCertificate, batches: tuple[VerifiedBatch, ...]
     ) -> None:
-        done = await _in_thread(self._executor.commit, block, certificate, batches)
+        done = await in_thread(self._executor.commit, block, certificate, batches)
         included = [t.id for batch in batches for t in batch.transactions]
         self._mempool.committed(
             block.batches, included, block.height, block.header.time_ms, self._executor.seen
@@ -359,6 +364,8 @@ class Driver:
         if isinstance(fault, Equivocation):
             if len(self.evidence) < EVIDENCE_KEPT_MAX:
                 self.evidence.append(fault)
+            if self.on_evidence is not None:
+                self.on_evidence(fault.evidence)
             _log.error("validator.equivocated", evidence=repr(fault.evidence)[:500])
         else:
             _log.warning("validator.misbehaved", fault=repr(fault)[:500])
@@ -382,16 +389,3 @@ class Driver:
 def _refuse(delivery: _Delivery) -> None:
     if not delivery.done.done():
         delivery.done.set_exception(InvariantBroken("the driver has ended"))
-
-
-async def _in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """As `asyncio.to_thread`, but a cancelled caller stays until the thread is through: what comes after the driver
-    closes the stores that the thread is writing to."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running})
-        if not running.cancelled():
-            running.exception()
-        raise

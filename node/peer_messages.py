@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from consilium.consensus.messages import MESSAGE_BYTES_MAX
+from consilium.consensus.restart import REQUEST_BYTES_MAX, STATUS_BYTES_MAX
 from consilium.ledger import codec
 from consilium.ledger.batch import BATCH_BYTES_MAX
 from consilium.ledger.block import (
@@ -43,6 +44,8 @@ class Kind(IntEnum):
     BATCH_REQUEST = 4
     BLOCKS_REQUEST = 5
     BLOCKS = 6
+    STATUS_REQUEST = 7
+    STATUS = 8
 
 
 class Tip(codec.Wire, frozen=True):
@@ -95,5 +98,7 @@ LIMITS: Final[dict[int, int]] = {
     Kind.BATCH_REQUEST: 16 + BLOCK_BATCHES_MAX * 34,
     Kind.BLOCKS_REQUEST: 32,
     Kind.BLOCKS: BLOCKS_BYTES_MAX,
+    Kind.STATUS_REQUEST: REQUEST_BYTES_MAX,
+    Kind.STATUS: STATUS_BYTES_MAX,
 }
 """Bytes at most of each kind; a kind without an entry is refused."""
