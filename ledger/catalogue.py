@@ -464,8 +464,8 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     # store, promise, vault, chain: what is kept
     "chain.height_pruned": _entry(
-        "State as of this height is no longer kept here.",
-        "Ask for a height within the last PROOF_HEIGHTS, or use a receipt that was issued in time.",
+        "What belongs to this height is no longer kept here.",
+        "Ask for a later height, ask a node that keeps more, or use a receipt that was issued in time.",
     ),
     "chain.unknown_height": _entry(
         "The chain here has no such height yet.",

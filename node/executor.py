@@ -16,7 +16,7 @@ from consilium.consensus.context import HeightContext
 from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
-from consilium.ledger.errors import InvariantBroken
+from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import ANCESTORS_MAX, Contracts, Outcome, execute
 from consilium.ledger.transaction import VALIDITY_MAX_MS
 from consilium.ledger.validators import ValidatorSet
@@ -123,15 +123,24 @@ class Executor:
         return following if height == context.height + 1 else None
 
     def encoded_blocks(self, first: int, count: int) -> bytes | None:
-        """An encoded `Blocks` message from height `first` on, or None where there is none to send."""
+        """An encoded `Blocks` message from height `first` on, or None where there is none to send.
+
+        Without blocks where the height was decided and is no longer kept: whoever asks goes to somebody else at once.
+        """
+        if max(1, first) < self.store.lowest_whole:
+            return codec.encode(Blocks([]))
         blocks: list[DecidedBlock] = []
         size = 0
         last = min(self.store.tip.height, first + min(count, BLOCKS_PER_RESPONSE_MAX) - 1)
-        for height in range(max(1, first), last + 1):
-            certificate = self.store.certificate(height)
+        for height in range(max(self.store.lowest_whole, first), last + 1):
+            try:
+                certificate = self.store.certificate(height)
+                batches = self.store.batches(height)
+            except Refused:  # pruned since the range was made
+                break
             if certificate is None:
                 break
-            decided = DecidedBlock(self.store.block(height), certificate, self.store.batches(height))
+            decided = DecidedBlock(self.store.block(height), certificate, batches)
             size += decided_bytes(decided)
             if blocks and size > BLOCKS_RESPONSE_BYTES:
                 break  # one block alone may be larger; it always fits the limit of the message

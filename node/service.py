@@ -63,6 +63,7 @@ class Service:
         refused: Callable[[str], None],
         clock_ms: Callable[[], int],
         storage: Callable[[], Mapping[str, Any]] = dict,
+        storage: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._name = name
         self._role = role
@@ -79,6 +80,7 @@ class Service:
         self._retry_after_ms = retry_after_ms
         self._refused = refused
         self._clock_ms = clock_ms
+        self._storage = storage
         self._storage = storage
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._started_s = time.monotonic()
@@ -137,6 +139,7 @@ class Service:
                 "transactions": self._mempool.transaction_count,
             },
             "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
+            "storage": dict(self._storage()),
             "storage": dict(self._storage()),
             "custodian": self._custody(),
             "evidence": len(self._driver.evidence),

@@ -23,18 +23,23 @@ from consilium.consensus.io import Now
 from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
+from consilium.consensus.restart import NEVER
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
 from consilium.ledger.genesis import Genesis
+from consilium.node.clerk import Clerk
 from consilium.node.config import Config, write_ports
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
+from consilium.node.duties import KINDS, Duties
 from consilium.node.executor import Commit, Executor
 from consilium.node.files import load_node_key, load_token, read_secret
+from consilium.node.housekeeping import Housekeeper
 from consilium.node.ledger_reader import LedgerReader
+from consilium.node.membership import members
 from consilium.node.mempool import Mempool, MempoolLimits, is_spent
 from consilium.node.metrics import Metrics
 from consilium.node.peer_messages import LIMITS, Kind, Tip
@@ -42,11 +47,10 @@ from consilium.node.promises import PromiseKeeper, promise_owner, recall
 from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
-from consilium.node.stores import OpenStores, open_stores, read_genesis
+from consilium.node.stores import OpenStores, Stores, open_stores, read_genesis
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
 from consilium.storage.chain import ChainStore
-from consilium.storage.promise import Promises
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 
@@ -82,8 +86,8 @@ class _Parts:
     key: SigningKey
     token: str
     wallet: Wallet | None
+    stores: Stores
     executor: Executor
-    promises: Promises
     promise: Promise | None
     promised: list[VerifiedBatch]
     """The batches of the promise's proposals."""
@@ -102,8 +106,8 @@ def _open(config: Config, open_them: OpenStores, stack: ExitStack) -> _Parts:
         key=key,
         token=load_token(config.token_path),
         wallet=wallet,
+        stores=stores,
         executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
-        promises=stores.promises,
         promise=promise,
         promised=promised,
         vault=Vault(stores.vault, envelope_digest),
@@ -142,7 +146,7 @@ class _Node:
         self._mesh = Mesh(
             key=key,
             chain_id=chain_id,
-            members=self._members(),
+            members=members(executor, config.p2p.peers),
             listen=Address(config.p2p.host, config.p2p.port),
             limits=LIMITS,
             handler=self._handle,
@@ -152,7 +156,7 @@ class _Node:
             replica=self._replica,
             executor=executor,
             mempool=self._mempool,
-            keeper=PromiseKeeper(parts.promises),
+            keeper=PromiseKeeper(parts.stores.promises),
             outlet=self._mesh,
             clock=self._now,
             on_commit=self._committed,
@@ -175,6 +179,10 @@ class _Node:
             send=self._send_bulk,
         )
         self._service = self._face()
+        self._duties = self._charged()
+        self._housekeeper = Housekeeper(
+            executor.store, parts.stores.chain, config.data_dir, config.storage.keep_blocks
+        )
         self._rpc = RpcServer(
             self._service, config.rpc, parts.token, metrics=self._metrics, on_broken=self._break
         )
@@ -211,6 +219,8 @@ class _Node:
                 clock_bound_ms=section.clock_skew_max_ms,
                 proposal_age_max_ms=section.clock_skew_max_ms + section.view_timeout_max_ms,
             ),
+            # Until the other validators have shown what they heard (restart.py).
+            abstain_below=NEVER,
         )
 
     def _face(self) -> Service:
@@ -230,7 +240,30 @@ class _Node:
             retry_after_ms=MempoolLimits().retry_after_ms,
             refused=self._metrics.refused,
             clock_ms=wall_ms,
+            storage=lambda: self._housekeeper.usage,
         )
+
+    def _charged(self) -> Duties:
+        parts = self._parts
+        chain_id, store = parts.genesis.chain_id, parts.executor.store
+        clerk = None
+        if parts.wallet is not None:
+            clerk = Clerk(parts.wallet, chain_id, self._service, lambda: store.tip.time_ms, wall_ms)
+        duties = Duties(
+            key=parts.key,
+            validates=self._config.node.role == "validator",
+            chain_id=chain_id,
+            promise=parts.promise,
+            executor=parts.executor,
+            replica=self._replica,
+            driver=self._driver,
+            mesh=self._mesh,
+            synchroniser=self._synchroniser,
+            clerk=clerk,
+            members_changed=self._update_members,
+        )
+        self._service.voting = duties.status
+        return duties
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start everything, run until `stop`, end everything."""
@@ -257,8 +290,10 @@ class _Node:
                 ("driver", self._driver.run()),
                 ("sync", self._synchroniser.run()),
                 ("mesh", self._mesh.run()),
+                ("duties", self._duties.run()),
                 ("tick", self._tick()),
                 ("lag", self._sample_lag()),
+                ("housekeeping", self._housekeeper.run()),
                 ("broken", self._until_broken()),
                 ("stop", _until_set(stop)),
             )
@@ -281,7 +316,10 @@ class _Node:
     # Glue between the objects
 
     async def _handle(self, peer: bytes, kind: int, body: bytes) -> None:
-        await self._router.handle(peer, kind, body)
+        if kind in KINDS:
+            await self._duties.handle(peer, kind, body)
+        else:
+            await self._router.handle(peer, kind, body)
 
     async def _deliver(self, decision: VerifiedDecision) -> None:
         """Hand a verified block to the driver, and wait until it is committed or overtaken."""
@@ -305,6 +343,7 @@ class _Node:
 
     def _committed(self, commit: Commit) -> None:
         self._service.committed(commit)
+        self._duties.committed(commit)
         metrics = self._metrics
         executed = len(commit.outcome.transactions)
         metrics.committed(commit.block.height, {"executed": executed, "skipped": len(commit.outcome.skipped)})
@@ -329,11 +368,8 @@ class _Node:
             await asyncio.sleep(LAG_SAMPLE_S)
             self._metrics.loop_lag(max(0.0, self._loop.time() - start_s - LAG_SAMPLE_S))
 
-    def _members(self) -> dict[bytes, Address | None]:
-        members: dict[bytes, Address | None] = dict.fromkeys(self._parts.executor.context.validators.keys)
-        for peer in self._config.p2p.peers:
-            members[bytes(peer.key)] = Address(peer.host, peer.port)
-        return members
+    def _update_members(self) -> None:
+        self._mesh.set_members(members(self._parts.executor, self._config.p2p.peers))
 
     def _custodian(self) -> Custodian | None:
         parts = self._parts

@@ -21,12 +21,13 @@ from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX, Event, Outcome
 from consilium.ledger.merkle import InclusionProof, MountainRange, NodePosition
 from consilium.ledger.state import StateReader
+from consilium.ledger.transaction import VALIDITY_MAX_MS
 from consilium.ledger.trie import TrieUpdate
 from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
 from consilium.ledger.validators import Validator, ValidatorSet
-from consilium.storage import schema
+from consilium.storage import pruning, schema
 from consilium.storage.height import TIP_BYTES_MAX, Place, SeenAt, Tip, height_writes, place_in, seen_in
-from consilium.storage.kv import KeyValue
+from consilium.storage.kv import KeyValue, Write
 from consilium.storage.state import NODE_CACHE_BYTES, VALUE_CACHE_BYTES, StateAt, StateStore
 
 __all__ = ["ChainStore", "Place", "SeenAt", "Tip", "create_chain"]
@@ -69,6 +70,7 @@ class ChainStore:
             self._tip = self._checked_tip()
         except InvariantBroken as broken:
             raise Refused("store.corrupt", str(broken)) from broken
+        self._lowest = pruning.lowest_kept(store)
 
     # ---- writing
 
@@ -100,7 +102,33 @@ class ChainStore:
         self._tip = tip
         return tip
 
+    def prune(self, keep_blocks: int, heights_max: int = pruning.PRUNE_HEIGHTS_MAX) -> int:
+        """Forget the payload of heights more than `keep_blocks` below the tip, and out of the window of repetition.
+
+        Returns how many heights this call forgot, at most `heights_max`; 0 when there is nothing more to do now.
+        May run beside `commit`, but not beside itself. See `storage.pruning`.
+        """
+        tip, first = self._tip, self._lowest
+        writes: list[Write] = []
+        height = first
+        while height <= min(tip.height - keep_blocks, first + heights_max - 1):
+            block = self.block(height)
+            if block.header.time_ms + VALIDITY_MAX_MS >= tip.time_ms:
+                break
+            writes += pruning.prune_writes(self._store, block)
+            height += 1
+        if writes:
+            # Readers are refused first, so that nobody takes half of a height for all of it.
+            self._lowest = height
+            self._store.write([*writes, *pruning.lowest_writes(height)], sync=False)
+        return height - first
+
     # ---- reading the chain
+
+    @property
+    def lowest_whole(self) -> int:
+        """The lowest height above genesis whose batches and receipts are kept."""
+        return self._lowest
 
     @property
     def tip(self) -> Tip:
@@ -117,16 +145,22 @@ class ChainStore:
         return self.block(height).header
 
     def certificate(self, height: int) -> CommitCertificate | None:
-        """The commit certificate; None for genesis. Raises Refused `chain.unknown_height`."""
+        """The commit certificate; None for genesis. Raises Refused `chain.unknown_height`, `chain.height_pruned`."""
         if height == 0:
             return None
         return _stored(self._at(schema.CERTIFICATE, height), CommitCertificate, CERTIFICATE_BYTES_MAX)
 
     def batches(self, height: int) -> list[bytes]:
-        """The block's signed batches, in its order, as bytes. Raises Refused `chain.unknown_height`."""
+        """The block's signed batches, in its order, as bytes.
+
+        Raises Refused `chain.unknown_height`, `chain.height_pruned`.
+        """
         self._at(schema.BLOCK, height)
         prefix = schema.at_height(schema.BATCH, height)
-        return [raw for _, raw in self._store.iterate(prefix)]
+        found = [raw for _, raw in self._store.iterate(prefix)]
+        if 0 < height < self._lowest:
+            raise self._pruned(height)
+        return found
 
     def batch(self, digest: bytes) -> bytes | None:
         """A committed batch by its digest."""
@@ -134,12 +168,15 @@ class ChainStore:
         return None if place is None else self._store.get(schema.BATCH + place)
 
     def leaves(self, height: int) -> list[bytes]:
-        """The encoded receipt leaves of the block's execution. Raises Refused `chain.unknown_height`."""
+        """The encoded receipt leaves of the block's execution.
+
+        Raises Refused `chain.unknown_height`, `chain.height_pruned`.
+        """
         leaves: list[bytes] = _leaves_decoder.decode(self._at(schema.LEAVES, height))
         return leaves
 
     def transactions(self, height: int) -> SeenAt:
-        """What the block executed. Raises Refused `chain.unknown_height`."""
+        """What the block executed. Raises Refused `chain.unknown_height`, `chain.height_pruned`."""
         return seen_in(schema.at_height(schema.SEEN, height), self._at(schema.SEEN, height))
 
     def height_of(self, block_hash: bytes) -> int | None:
@@ -238,10 +275,15 @@ class ChainStore:
     def _at(self, kind: bytes, height: int) -> bytes:
         raw = self._store.get(schema.at_height(kind, height)) if height >= 0 else None
         if raw is None:
+            if 0 < height < self._lowest and kind != schema.BLOCK:
+                raise self._pruned(height)
             if 0 <= height <= self._tip.height:
                 raise InvariantBroken(f"a part of height {height} is not in the store")
             raise Refused("chain.unknown_height", f"height {height}; the tip is {self._tip.height}")
         return raw
+
+    def _pruned(self, height: int) -> Refused:
+        return Refused("chain.height_pruned", f"height {height}; blocks are kept from {self._lowest} on")
 
     def _history_node(self, position: NodePosition) -> bytes:
         raw = self._store.get(schema.history_key(position))

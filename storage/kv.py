@@ -63,6 +63,10 @@ class KeyValue(KeyValueReader, Protocol):
         """The store as it is now."""
         ...
 
+    def size_bytes(self, prefix: bytes) -> int:
+        """About how much of the disk the keys under `prefix` take; what was written last may not count yet."""
+        ...
+
     def compact(self, prefix: bytes) -> None:
         """See that what was deleted under `prefix` is gone from the disk. Takes long."""
         ...
@@ -157,6 +161,10 @@ class MemoryKV(_MemoryReader):
 
     def snapshot(self) -> MemorySnapshot:
         return MemorySnapshot(dict(self._values), list(self._keys))
+
+    def size_bytes(self, prefix: bytes) -> int:
+        """All of it counts."""
+        return sum(len(key) + len(value) for key, value in self.iterate(prefix))
 
     def compact(self, prefix: bytes) -> None:
         """Nothing deleted is left."""

@@ -22,6 +22,9 @@ PROOF_HEIGHTS: Final = 512
 # ---- the chain's store
 FORMAT: Final = b"F"  # -> STORE_FORMAT:u32
 TIP: Final = b"T"  # -> storage.chain.Tip: the last committed height, and all that the next one builds on
+LOWEST: Final = (
+    b"P"  # -> height:u64: the lowest one that is kept whole; missing while all are (storage.pruning)
+)
 BLOCK: Final = b"b"  # height:u64 -> ledger.block.Block
 BATCH: Final = b"B"  # height:u64 + place in the block:u16 -> ledger.batch.Batch, as it was signed
 BATCH_PLACE: Final = b"d"  # batch digest:32 -> height:u64 + place:u16
@@ -31,7 +34,7 @@ LEAVES: Final = (
     b"r"  # height:u64 -> [ledger.execution.ReceiptLeaf as bytes]: the receipts of the block's execution
 )
 TRANSACTION: Final = b"t"  # transaction id:32 -> height:u64 + index of its receipt leaf:u32
-SEEN: Final = b"i"  # height:u64 -> block time, ms:u64 + ids:32 each; kept for the validity window only
+SEEN: Final = b"i"  # height:u64 -> block time, ms:u64 + ids:32 each
 SET_CHANGE: Final = (
     b"a"  # height:u64 -> nothing: the header at this height hands over to another validator set
 )
@@ -48,6 +51,18 @@ EVENT: Final = b"e"  # height:u64 + index:u32 -> ledger.execution.Event; the key
 SUBJECT: Final = (
     b"l"  # subject:16 + height:u64 + index:u32 -> nothing: local index of events by whom they concern
 )
+
+CHAIN_KINDS: Final = {
+    "blocks": (BLOCK, HEIGHT_OF),
+    "batches": (BATCH, BATCH_PLACE),
+    "certificates": (CERTIFICATE,),
+    "receipts": (LEAVES, TRANSACTION, SEEN),
+    "state": (STATE, ROOT, UNDO),
+    "trie": (NODE, STALE),
+    "history": (HISTORY, VALIDATORS, SET_CHANGE),
+    "events": (EVENT, SUBJECT),
+}
+"""What the chain's store is made of, as people are told of it."""
 
 # ---- the vault's store
 VAULT_FORMAT: Final = 1

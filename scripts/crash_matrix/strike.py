@@ -112,6 +112,9 @@ class StruckStore:
     def snapshot(self) -> Snapshot:
         return self._inner.snapshot()
 
+    def size_bytes(self, prefix: bytes) -> int:
+        return self._inner.size_bytes(prefix)
+
     def compact(self, prefix: bytes) -> None:
         self._inner.compact(prefix)
 

@@ -85,14 +85,16 @@ def batch_of(height: int, count: int) -> VerifiedBatch:
     return seal_batch(KEY, CHAIN, height, transactions)
 
 
-def block_after(tip: Tip, batches: list[VerifiedBatch]) -> tuple[Block, CommitCertificate]:
+def block_after(
+    tip: Tip, batches: list[VerifiedBatch], step_ms: int = 100
+) -> tuple[Block, CommitCertificate]:
     digests: list[bytes] = [batch.digest for batch in batches]
     header = Header(
         version=BLOCK_VERSION,
         chain_id=CHAIN,
         height=tip.height + 1,
         parent=tip.block_hash,
-        time_ms=tip.time_ms + 100,
+        time_ms=tip.time_ms + step_ms,
         primary=KEY.public,
         lost=0,
         batches_root=batches_root(digests),
@@ -111,6 +113,7 @@ class Run:
 
     def __init__(self, store: KeyValue) -> None:
         self.store = store
+        self.step_ms = 100
         first: list[Change] = [(b"genesis", b"yes"), (b"key 1", b"one")]
         create_chain(store, genesis_block(GENESIS), outcome_of(0, first), VALIDATORS)
         self.states: list[dict[bytes, bytes]] = [{key: value for key, value in first if value is not None}]
@@ -123,7 +126,7 @@ class Run:
     def add(self, changes: list[Change], count: int = 2, *, ahead: bool = False) -> Tip:
         height = self.chain.tip.height + 1
         batch = batch_of(height, count)
-        block, certificate = block_after(self.chain.tip, [batch])
+        block, certificate = block_after(self.chain.tip, [batch], self.step_ms)
         outcome = outcome_of(height, changes, batch.transactions)
         update = self.chain.prepare(outcome) if ahead else None
         tip = self.chain.commit(block, certificate, [batch.raw], outcome, update)
