@@ -82,6 +82,8 @@ class Service:
         self._clock_ms = clock_ms
         self._storage = storage
         self._storage = storage
+        self.voting: Callable[[], dict[str, Any]] = dict
+        """What `status` shows of this validator's memory and silence: `duties.Duties.status`."""
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._started_s = time.monotonic()
         self._version = version("consilium")
@@ -143,6 +145,7 @@ class Service:
             "storage": dict(self._storage()),
             "custodian": self._custody(),
             "evidence": len(self._driver.evidence),
+            "voting": self.voting(),
             "uptime_s": int(time.monotonic() - self._started_s),
             "healthy": healthy,
             "reason": reason,
@@ -157,6 +160,8 @@ class Service:
         reachable = len([key for key in context.validators.keys if key in reached])
         if reachable < context.validators.quorum:
             return False, f"{reachable} validators are reachable; a quorum is {context.validators.quorum}"
+        if silent := self.voting().get("silent"):
+            return False, str(silent)
         if self._store.tip.height and self._clock_ms() - self._store.tip.time_ms > STALE_TIP_MS:
             return False, "the newest block is old: the chain stands still, or this node does not follow it"
         return True, ""
