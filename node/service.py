@@ -63,7 +63,6 @@ class Service:
         refused: Callable[[str], None],
         clock_ms: Callable[[], int],
         storage: Callable[[], Mapping[str, Any]] = dict,
-        storage: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._name = name
         self._role = role
@@ -80,7 +79,6 @@ class Service:
         self._retry_after_ms = retry_after_ms
         self._refused = refused
         self._clock_ms = clock_ms
-        self._storage = storage
         self._storage = storage
         self.voting: Callable[[], dict[str, Any]] = dict
         """What `status` shows of this validator's memory and silence: `duties.Duties.status`."""
@@ -141,7 +139,6 @@ class Service:
                 "transactions": self._mempool.transaction_count,
             },
             "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
-            "storage": dict(self._storage()),
             "storage": dict(self._storage()),
             "custodian": self._custody(),
             "evidence": len(self._driver.evidence),
