@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,15 +32,31 @@ def cut_tail(store: Path, chance: random.Random) -> str | None:
     return f"{cut} of {size} bytes cut from {log.name}"
 
 
-def flip_bit(path: Path, chance: random.Random) -> str:
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A bit of a file, flipped; flipping it again undoes it, as long as the file is there."""
+
+    path: Path
+    at: int
+    mask: int
+
+    def flip(self) -> None:
+        """Flip it."""
+        with self.path.open("r+b") as file:
+            file.seek(self.at)
+            (byte,) = file.read(1)
+            file.seek(self.at)
+            file.write(bytes((byte ^ self.mask,)))
+
+    def __str__(self) -> str:
+        return f"byte {self.at} of {self.path.name}"
+
+
+def flip_bit(path: Path, chance: random.Random) -> Flip:
     """Flip one bit of a file."""
-    with path.open("r+b") as file:
-        at = chance.randrange(path.stat().st_size)
-        file.seek(at)
-        (byte,) = file.read(1)
-        file.seek(at)
-        file.write(bytes((byte ^ 1 << chance.randrange(8),)))
-    return f"byte {at} of {path.name}"
+    flip = Flip(path, chance.randrange(path.stat().st_size), 1 << chance.randrange(8))
+    flip.flip()
+    return flip
 
 
 def table_files(store: Path) -> list[Path]:

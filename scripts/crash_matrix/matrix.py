@@ -200,7 +200,9 @@ class Matrix:
             await asyncio.to_thread(renew_stores, self._fleet.cluster.nodes[victim].config())
             self.report.resynced += 1
         elif latent:
-            self._violated(victim, f"the vault stayed damaged: {where}")
+            where.flip()  # nobody else has these envelopes
+            if damage.is_damaged(store) is not None:
+                self._violated(victim, f"the vault stays damaged without {where}")
 
     async def _detected(
         self, victim: int, kind: str, text: str, status: int | None, offset: int, votes: int
