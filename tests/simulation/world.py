@@ -15,6 +15,12 @@ from collections.abc import Callable
 
 WALL_EPOCH_MS = 1_800_000_000_000
 TRACE_LINES_KEPT = 3_000
+EVENTS_MAX = 500_000
+"""Twenty times what the longest honest schedule takes: beyond it, somebody talks without end."""
+
+
+class Endless(Exception):
+    """Events breed events."""
 
 
 class World:
@@ -44,6 +50,8 @@ class World:
         while self._queue and self._queue[0][0] <= time_ms:
             self.now, _, action = heapq.heappop(self._queue)
             self.events += 1
+            if self.events > EVENTS_MAX:
+                raise Endless(f"more than {EVENTS_MAX} events, at {self.now} ms")
             action()
             if self.events % 32 == 0 and done():
                 return True
