@@ -177,11 +177,12 @@ def found(network: str, cards: Sequence[FoundingCard], time_ms: int) -> Genesis:
         )
     ordered = sorted(cards, key=lambda card: card.node_key)
     for what in ("node_key", "key", "encryption_key", "address"):
-        seen: dict[object, FoundingCard] = {}
+        seen: dict[object, str] = {}
         for card in ordered:
-            other = seen.setdefault(getattr(card, what), card)
-            if other is not card:
-                raise Refused("founding.bad_cards", f"{other.name} and {card.name} have the same {what}")
+            value = getattr(card, what)
+            if value in seen:
+                raise Refused("founding.bad_cards", f"{seen[value]} and {card.name} have the same {what}")
+            seen[value] = card.name
     genesis = Genesis(
         GENESIS_VERSION,
         network,

@@ -21,6 +21,7 @@ from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts import identity, records
+from consilium.contracts.classes import GENERAL
 from consilium.gateway.bundle import Bundle, PatientKey, parse_bundle, read_bundle_file
 from consilium.gateway.importing import payloads_of
 from consilium.ledger.errors import Refused
@@ -181,14 +182,20 @@ class Intake:
             await recording.enrol(self._session, "patient", patient)
         else:
             await self._require_custody(patient.identity)
-        await recording.open_compartments(
+        patient = await recording.open_compartments(
             Session(self._rpc, self._genesis, patient),
             patient,
             self._session.identity,
             lambda wallet: self._accounts.save(key, wallet),
         )
+        payloads = payloads_of(file.bundle)
+        sensitive = any(code != GENERAL for payload in payloads for code in payload.classes)
         imported = await recording.import_records(
-            self._session, patient.identity, payloads_of(file.bundle), progress
+            self._session,
+            patient.identity,
+            payloads,
+            progress,
+            class_map=await recording.class_map_from(self._session, patient) if sensitive else None,
         )
         return Taken(file.path, imported)
 

@@ -1,0 +1,112 @@
+"""Reading in slices: each decided on its own, halved where a custodian cannot release it at once, ended by a denial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from consilium.client import charts, reading
+from consilium.client.reading import Asked, Opened
+from consilium.contracts.access import Decision, Verdict
+from consilium.ledger.errors import Refused
+
+IDS = [number.to_bytes(16, "big") for number in range(600)]
+
+
+class Custody:
+    """Decides and releases as a test wants: `releases_max` records at a time, none of `denied`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[int] = []
+        self.compartments_asked = 0
+        self.releases_max = 1_000
+        self.denied: frozenset[bytes] = frozenset()
+        monkeypatch.setattr(reading, "request", self._request)
+        monkeypatch.setattr(reading, "fetch", self._fetch)
+
+    async def _request(
+        self,
+        session: Any,
+        purpose: str,
+        *,
+        record_ids: Sequence[bytes] | None = None,
+        compartments: Sequence[bytes] | None = None,
+    ) -> Asked:
+        named = list(record_ids or [])
+        self.asked.append(len(named))
+        self.compartments_asked += len(compartments or [])
+        allow = not self.denied & {*named} and bool(named)
+        verdict = Verdict(
+            patient=bytes(16),
+            compartment=bytes(16),
+            also=[],
+            epoch=0,
+            records=named or None,
+            allow=allow,
+            basis="consent",
+            consent=None,
+            valid_until=0,
+        )
+        decision = Decision(1, bytes(16), None, bytes(32), purpose, 0, bytes(32), [verdict])
+        return Asked(bytes(32), 1, decision, None)  # type: ignore[arg-type]
+
+    async def _fetch(self, session: Any, asked: Asked, custodian: Any) -> list[Opened]:
+        named = asked.decision.verdicts[0].records or []
+        if len(named) > self.releases_max:
+            raise Refused("custodian.release_too_large")
+        return [Opened(record, record, None) for record in named]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def custody(monkeypatch: pytest.MonkeyPatch) -> Custody:
+    return Custody(monkeypatch)
+
+
+async def _read(ids: Sequence[bytes]) -> list[bytes]:
+    return [
+        opened.record
+        async for slice_ in charts.read_records(None, None, "TREAT", ids)  # type: ignore[arg-type]
+        for opened in slice_.opened
+    ]
+
+
+async def test_many_records_are_asked_for_in_slices(custody: Custody) -> None:
+    assert await _read(IDS) == IDS
+    assert custody.asked == [256, 256, 88]
+
+
+async def test_a_slice_that_is_too_large_is_halved(custody: Custody) -> None:
+    custody.releases_max = 100
+    assert await _read(IDS[:256]) == IDS[:256]
+    assert custody.asked == [256, 128, 64, 64, 128, 64, 64]
+
+
+async def test_a_record_that_is_too_large_alone_is_refused(custody: Custody) -> None:
+    custody.releases_max = 0
+    with pytest.raises(Refused, match=r"custodian\.release_too_large"):
+        await _read(IDS[:3])
+
+
+async def test_a_denial_ends_the_reading(custody: Custody) -> None:
+    custody.denied = frozenset({IDS[300]})
+    assert await _read(IDS) == IDS[:256]
+    assert custody.asked == [256, 256]
+
+
+async def test_a_patient_without_records_is_asked_about_nevertheless(
+    custody: Custody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(rpc: Any, subject: bytes) -> list[Any]:
+        return []
+
+    async def state(slot: Any, *parts: bytes) -> Any:
+        return SimpleNamespace(compartments=[bytes(16)])
+
+    monkeypatch.setattr(charts, "records_of", none)
+    session: Any = SimpleNamespace(rpc=None, state=state)
+    slices = [one async for one in charts.read_patient(session, None, "TREAT", bytes(16))]  # type: ignore[arg-type]
+    assert len(slices) == 1
+    assert custody.compartments_asked == 1

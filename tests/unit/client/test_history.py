@@ -1,0 +1,112 @@
+"""What events tell: visibility by bundle, standing of consents, one line a verdict, page after page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from consilium.client import history
+from consilium.client.rpc import BEFORE_ALL, Cursor
+from consilium.client.subscription import EventAt
+from consilium.contracts import access, consent, records
+from consilium.ledger import codec
+from consilium.ledger.execution import Event
+
+ADA, ANNA, BERT = bytes([1]) * 16, bytes([2]) * 16, bytes([3]) * 16
+COMPARTMENT = bytes([9]) * 16
+
+
+class Told:
+    """A node's events, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.items: list[EventAt] = []
+        self.calls = 0
+
+    def tell(self, kind: Any, subjects: Sequence[bytes], data: codec.Wire) -> None:
+        height = len(self.items)
+        event = Event(kind.name, list(subjects), bytes(32), 0, height * 1_000, codec.encode(data))
+        self.items.append(EventAt(Cursor(height, 0), event))
+
+    async def events(
+        self, after: Cursor, limit: int, kinds: Sequence[str] | None, subject: bytes | None
+    ) -> list[EventAt]:
+        self.calls += 1
+        found = [
+            one
+            for one in self.items
+            if one.cursor > after and kinds and one.event.kind in kinds and subject in one.event.subjects
+        ]
+        return found[:limit]
+
+
+def _bundle(told: Told, number: int, count: int, anchored: int, author: bytes = ANNA) -> None:
+    bundle = bytes([number]) * 16
+    for position in range(anchored):
+        record = bytes([number, position]) * 8
+        told.tell(
+            records.ANCHORED,
+            [ADA, author],
+            records.Anchored(record, COMPARTMENT, [], bundle, position, count),
+        )
+    if anchored == count:
+        told.tell(records.COMPLETED, [ADA, author], records.Completed(bundle, count))
+
+
+async def test_records_are_visible_with_the_last_of_their_bundle() -> None:
+    told = Told()
+    _bundle(told, 1, count=2, anchored=2)
+    _bundle(told, 2, count=3, anchored=2)
+    # The same bundle id by another author is another bundle.
+    _bundle(told, 2, count=1, anchored=1, author=BERT)
+    lines = await history.records_of(told, ADA)  # type: ignore[arg-type]
+    assert [(line.bundle[0], line.position, line.author, line.visible) for line in lines] == [
+        (1, 0, ANNA, True),
+        (1, 1, ANNA, True),
+        (2, 0, ANNA, False),
+        (2, 1, ANNA, False),
+        (2, 0, BERT, True),
+    ]
+
+
+async def test_all_pages_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "EVENTS_PER_CALL", 3)
+    told = Told()
+    _bundle(told, 1, count=8, anchored=8)
+    assert len(await history.records_of(told, ADA)) == 8  # type: ignore[arg-type]
+    assert told.calls == 4
+    assert [item async for item in history.events_of(told, ["none"], ADA)] == []  # type: ignore[arg-type]
+    assert Cursor(0, 0) > BEFORE_ALL
+
+
+async def test_consents_stand_as_time_and_revocation_have_it() -> None:
+    told = Told()
+    ids = [bytes([number]) * 16 for number in range(2)]
+    for identifier in ids:
+        told.tell(
+            consent.GRANTED,
+            [ADA, ANNA],
+            consent.GrantConsent(identifier, ANNA, ["TREAT"], None, "permit", 5_000, 10_000),
+        )
+    told.tell(consent.REVOKED, [ADA, ANNA], consent.RevokeConsent(ids[1]))
+    kept, revoked = await history.consents_of(told, ADA)  # type: ignore[arg-type]
+    assert (kept.patient, kept.grantee, kept.purposes, kept.granted_ms) == (ADA, ANNA, ("TREAT",), 0)
+    standings = [kept.standing(time_ms) for time_ms in (4_999, 5_000, 9_999, 10_000)]
+    assert standings == ["pending", "active", "active", "expired"]
+    assert revoked.revoked_ms == 2_000
+    assert revoked.standing(6_000) == "revoked"
+
+
+async def test_the_access_log_has_a_line_for_each_verdict() -> None:
+    told = Told()
+    lines = [
+        access.AccessLine(COMPARTMENT, 3, True, "consent", bytes(16), 9_000),
+        access.AccessLine(None, None, False, "no-basis", None, 0),
+    ]
+    told.tell(access.DECIDED, [ADA, BERT, ANNA], access.AccessDecided(ADA, BERT, ANNA, "TREAT", lines))
+    allowed, denied = await history.accesses_of(told, ADA)  # type: ignore[arg-type]
+    assert (allowed.allow, allowed.records, allowed.reader, allowed.institution) == (True, 3, BERT, ANNA)
+    assert (denied.allow, denied.basis, denied.records, denied.purpose) == (False, "no-basis", None, "TREAT")
+    assert await history.accesses_of(told, bytes(16)) == []  # type: ignore[arg-type]
