@@ -669,8 +669,8 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "founding.not_a_founder": _entry(
         "The genesis document does not name this node as a validator.",
-        "Found the network with this node's card among the others, or make the folder with --observer: it "
-        "then follows and does not vote.",
+        "Found the network with this node's card among the others; or join with --newcomer, and have governance "
+        "add the key; or make the folder with --observer: it then follows and does not vote.",
     ),
     # contract: what runs operations
     "contract.fault": _entry(
@@ -873,5 +873,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "settings.bad_policy": _entry(
         "The network's policy names a purpose that always needs consent.",
         "Take research and marketing, and whatever contains them, out of policy_purposes.",
+    ),
+    # classification
+    "classification.bad_table": _entry(
+        "A table of classification is not JSON of the right shape and version, or names a class that the network has not.",
+        "Correct the document that the message names; docs/classification.md tells its shape.",
     ),
 }

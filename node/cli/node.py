@@ -123,6 +123,9 @@ def join(
         list[Path] | None,
         typer.Argument(metavar="CARD...", help="Founding cards of the other nodes.", show_default=False),
     ] = None,
+    newcomer: Annotated[
+        bool, typer.Option("--newcomer", help="The node is to become a validator by the network's decision.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Complete a node's folder with the network's genesis and the other nodes' addresses, and make its stores."""
@@ -130,7 +133,8 @@ def join(
         from consilium.node.stores import init_stores
 
         genesis = founding.read_genesis(genesis_file)
-        config = founding.join(folder, genesis, [founding.read_card(path) for path in cards or []])
+        others = [founding.read_card(path) for path in cards or []]
+        config = founding.join(folder, genesis, others, newcomer=newcomer)
         init_stores(config)
         chain_id = genesis.chain_id.hex()
         report.result(
