@@ -1,0 +1,49 @@
+"""Three readers, three errors; and every code has its cause and its remedy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from consilium.ledger.catalogue import CATALOGUE
+from consilium.ledger.errors import DETAIL_CHARS_MAX, ConsiliumError, InvariantBroken, PeerFault, Refused
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_a_refusal_knows_its_entry(code: str) -> None:
+    refusal = Refused(code, "because")
+    assert (refusal.code, refusal.detail, refusal.entry) == (code, "because", CATALOGUE[code])
+    assert str(refusal) == f"{code}: because"
+    assert str(Refused(code)) == f"{code}: {CATALOGUE[code].cause}"
+
+
+def test_a_code_that_is_not_in_the_catalogue_is_a_bug() -> None:
+    with pytest.raises(KeyError):
+        Refused("no.such_code")
+
+
+def test_details_are_bounded() -> None:
+    assert len(Refused("codec.malformed", "x" * 10 * DETAIL_CHARS_MAX).detail) == DETAIL_CHARS_MAX
+
+
+def test_faults_have_a_weight() -> None:
+    assert (PeerFault("noise").weight, PeerFault("lies", 100).weight) == (10, 100)
+    assert PeerFault("lies", 100).reason == "lies"
+
+
+def test_one_root_and_no_kinship_besides() -> None:
+    kinds = (Refused, PeerFault, InvariantBroken)
+    assert all(issubclass(kind, ConsiliumError) for kind in kinds)
+    assert [
+        (one, other) for one in kinds for other in kinds if one is not other and issubclass(one, other)
+    ] == []
+
+
+@pytest.mark.parametrize("error", [Refused("codec.malformed", "d"), PeerFault("r", 3), InvariantBroken("w")])
+def test_they_cross_process_borders(error: ConsiliumError) -> None:
+    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(copied) is type(error)
+        assert copied.args == error.args
+        assert str(copied) == str(error)
