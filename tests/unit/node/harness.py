@@ -115,16 +115,16 @@ class FakeOutlet:
 
 
 class Harness:
-    """A network of `n` institutions, each with a wallet and a validator."""
+    """A network of `n` institutions, each with a wallet and a validator, and `more` institutions without."""
 
-    def __init__(self, n: int = 1, network: str = "harness") -> None:
-        self.wallets = [wallet_of(f"institution {index}") for index in range(n)]
+    def __init__(self, n: int = 1, network: str = "harness", more: int = 0) -> None:
+        self.wallets = [wallet_of(f"institution {index}") for index in range(n + more)]
         keys = [SigningKey(some(f"validator {index}", 32)) for index in range(n)]
         self.genesis = Genesis(
             GENESIS_VERSION,
             network,
             START_MS,
-            [Validator(key.public, who.identity) for key, who in zip(keys, self.wallets, strict=True)],
+            [Validator(key.public, who.identity) for key, who in zip(keys, self.wallets[:n], strict=True)],
             [operation("identity.found", _founding(who)) for who in self.wallets],
         )
         self.chain_id = self.genesis.chain_id
