@@ -29,13 +29,17 @@ ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of an envelope that is handled in memory, as one bytes value."""
 HEAD_BYTES_MAX: Final = 8 * 1024
 HEAD_LENGTH_BYTES: Final = 4
-HEADER_BYTES_MAX: Final = 2_560
+HEADER_BYTES_MAX: Final = 4_096
 HEADER_GRAIN_BYTES: Final = 256
 HINT_BYTES: Final = 8
 MEDIA_TYPE_CHARS_MAX: Final = 96
 RESOURCE_ID_CHARS_MAX: Final = 64
 RESOURCE_TYPE_CHARS_MAX: Final = 64
 FULL_URL_CHARS_MAX: Final = 256
+LABELS_MAX: Final = 16
+LABEL_CHARS_MAX: Final = 16
+REFERENCES_MAX: Final = 32
+REFERENCE_TAG_BYTES: Final = 16
 TIME_MS_MIN: Final = -62_135_596_800_000
 TIME_MS_MAX: Final = 253_402_300_799_999
 
@@ -46,12 +50,17 @@ _PART: Final = Tag("consilium/anchor-part/1")
 _CIPHERTEXT: Final = Tag("consilium/anchor-ciphertext/1")
 _COMMITMENT: Final = Tag("consilium/key-commitment/1")
 _STREAM: Final = Tag("consilium/stream/1")
-_HEADER: Final = Tag("consilium/header/1")
+_HEADER: Final = Tag("consilium/record-header/1")
 _HEADER_KEY: Final = Tag("consilium/header-key/1")
+_REFERENCE: Final = Tag("consilium/reference/1")
 _HINT: Final = Tag("consilium/header-hint/1")
 
 Time = Annotated[int, msgspec.Meta(ge=TIME_MS_MIN, le=TIME_MS_MAX)]
 """Milliseconds since 1970-01-01 UTC, from the year 1 to 9999: clinical data may be older than 1970."""
+
+
+ReferenceTags = Annotated[tuple[Bytes16, ...], msgspec.Meta(max_length=REFERENCES_MAX)]
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=LABEL_CHARS_MAX)]
 
 
 class Context(codec.Wire, frozen=True):
@@ -71,7 +80,9 @@ class Context(codec.Wire, frozen=True):
 class HeaderFields(codec.Wire, frozen=True):
     """What the author says about the record, for those who enforce obligations. A missing bound of the period is None.
 
-    `period_start_ms` is inclusive, `period_end_ms` exclusive.
+    `period_start_ms` is inclusive, `period_end_ms` exclusive. `labels` are codes of v3-Confidentiality and of the v3
+    sensitivities; `authors` and `related` are tags of references (`reference_tag`). `is_cut` says that there were
+    more of them than fit: who enforces a condition on them must then assume the worse.
     """
 
     resource_type: Annotated[str, msgspec.Meta(min_length=1, max_length=RESOURCE_TYPE_CHARS_MAX)]
@@ -80,6 +91,10 @@ class HeaderFields(codec.Wire, frozen=True):
     full_url: Annotated[str, msgspec.Meta(max_length=FULL_URL_CHARS_MAX)] = ""
     period_start_ms: Time | None = None
     period_end_ms: Time | None = None
+    labels: Annotated[tuple[Label, ...], msgspec.Meta(max_length=LABELS_MAX)] = ()
+    authors: ReferenceTags = ()
+    related: ReferenceTags = ()
+    is_cut: bool = False
 
 
 class SignedHeader(codec.Wire, frozen=True):
@@ -140,6 +155,11 @@ class Seals(NamedTuple):
 
     digest: bytes
     anchor: bytes
+
+
+def reference_tag(reference: str) -> bytes:
+    """What a header says of a reference such as `Practitioner/7` (16 bytes): of one length, and compared only."""
+    return _REFERENCE.digest(reference.encode())[:REFERENCE_TAG_BYTES]
 
 
 def assemble(head_bytes: bytes, stream_bytes: bytes) -> bytes:

@@ -54,7 +54,7 @@ def generate_bundle(seed: int, resources: int = RESOURCES_DEFAULT) -> bytes:
     """
     if resources < RESOURCES_MIN:
         raise ValueError(f"a bundle has at least {RESOURCES_MIN} resources, not {resources}")
-    patient = _Patient(_Numbers(f"patient/{seed}"))
+    patient = _Patient(Numbers(f"patient/{seed}"))
     bundle = {
         "resourceType": "Bundle",
         "type": "transaction",
@@ -73,13 +73,13 @@ def generate_bundle(seed: int, resources: int = RESOURCES_DEFAULT) -> bytes:
 
 def generate_population(seed: int, patients: int, resources: int = RESOURCES_DEFAULT) -> tuple[bytes, ...]:
     """`patients` bundles of different patients; their sizes lie between half and one and a half of `resources`."""
-    numbers = _Numbers(f"population/{seed}")
+    numbers = Numbers(f"population/{seed}")
     first = numbers.below(2**48) // len(LAYOUTS) * len(LAYOUTS)
     sizes = [max(RESOURCES_MIN, resources // 2 + numbers.below(resources + 1)) for _ in range(patients)]
     return tuple(generate_bundle(first + position, size) for position, size in enumerate(sizes))
 
 
-class _Numbers:
+class Numbers:
     """Unbiased enough for invention, and fixed forever: SHA-256(label / counter)."""
 
     def __init__(self, label: str) -> None:
@@ -106,7 +106,7 @@ class _Numbers:
 class _Patient:
     """One invented life, as an endless stream of resources."""
 
-    def __init__(self, numbers: _Numbers) -> None:
+    def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
         self._ids = {name: numbers.uuid() for name in ("Patient", "Organization", "Practitioner")}
         self._when = FIRST_VISIT + timedelta(days=numbers.below(300), minutes=numbers.below(400))

@@ -177,7 +177,7 @@ def forged_header(context: Context, signed: envelope.SignedHeader, pad: bytes = 
 
 def honest() -> envelope.SignedHeader:
     parts = (CONTEXT.digest(), SIGNING.public, (9).to_bytes(8, "big"), codec.encode(FIELDS))
-    signature = SIGNING.sign(Digest(tagged("consilium/header/1", *parts)))
+    signature = SIGNING.sign(Digest(tagged("consilium/record-header/1", *parts)))
     return envelope.SignedHeader(FIELDS, 9, SIGNING.public, signature)
 
 
