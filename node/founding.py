@@ -199,10 +199,13 @@ def join(
     genesis: Genesis,
     cards: Sequence[FoundingCard],
     environment: Mapping[str, str] = os.environ,
+    *,
+    newcomer: bool = False,
 ) -> Config:
     """Complete a folder with the genesis and the other nodes' addresses. Its stores are made by `stores.init_stores`.
 
-    Raises Refused `founding.not_a_founder` where the genesis does not have this validator or institution,
+    A `newcomer` is to become a validator of a network that others founded: it follows until governance has accepted
+    its key. Raises Refused `founding.not_a_founder` where the genesis does not name any other validator,
     `founding.already_joined`, `config.*`.
     """
     config = load_config(folder / CONFIG_FILE, environment)
@@ -211,7 +214,7 @@ def join(
         present = read_genesis(config.genesis_path)
         if present.chain_id != genesis.chain_id:
             raise Refused("founding.already_joined", f"{folder} belongs to {present.chain_id.hex()[:16]}…")
-    if config.node.role == "validator" and own not in genesis.validator_set:
+    if config.node.role == "validator" and not newcomer and own not in genesis.validator_set:
         raise Refused("founding.not_a_founder", f"node key {own.hex()}")
     files.write_atomically(config.genesis_path, genesis_to_json(genesis))
     write_peers(config.peers_path, [card.peer for card in cards if card.node_key != own])
