@@ -72,41 +72,62 @@ def genesis_block(genesis: Genesis) -> Block:
 
 def genesis_to_json(genesis: Genesis) -> bytes:
     """The file form: JSON with hexadecimal bytes, readable and diffable by the people who sign up to it."""
-    document = {
-        "format": GENESIS_FORMAT,
-        "network": genesis.network,
-        "chain_id": genesis.chain_id.hex(),
-        "time_ms": genesis.time_ms,
-        "validators": [{"key": v.key.hex(), "institution": v.institution.hex()} for v in genesis.validators],
-        "operations": [{"name": o.name, "body": o.body.hex()} for o in genesis.operations],
-    }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return msgspec.json.format(_compact(genesis), indent=2) + b"\n"
 
 
 def genesis_from_json(raw: bytes) -> Genesis:
-    """Read the file form and check it against the chain id that it states. Raises Refused `genesis.malformed`."""
+    """Read the file form and check it against the chain id that it states. Raises Refused `genesis.malformed`.
+
+    The file has one reading: but for white space it is what `genesis_to_json` writes. A member that is there twice,
+    or that only people read, would have founders agree to something else than what nodes run.
+    """
     if len(raw) > GENESIS_BYTES_MAX:
         raise Refused("genesis.malformed", f"{len(raw)} bytes; the limit is {GENESIS_BYTES_MAX}")
     try:
         document: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
         if document.get("format") != GENESIS_FORMAT:
             raise Refused("genesis.malformed", f"the format is not {GENESIS_FORMAT!r}")
-        genesis = Genesis(
-            GENESIS_VERSION,
-            document["network"],
-            document["time_ms"],
-            [
-                Validator(bytes.fromhex(v["key"]), bytes.fromhex(v["institution"]))
-                for v in document["validators"]
-            ],
-            [Operation(o["name"], bytes.fromhex(o["body"])) for o in document["operations"]],
-        )
-        # The round trip holds the values to their declared bounds.
-        genesis = codec.decode(codec.encode(genesis), Genesis, GENESIS_BYTES_MAX)
-        _ = genesis.validator_set
-        stated = bytes.fromhex(document["chain_id"])
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        genesis = _of(document)
+        stated = document["chain_id"]
+        is_as_written = msgspec.json.format(raw, indent=-1) == _compact(genesis)
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Refused("genesis.malformed", f"{type(error).__name__}: {error}") from None
-    if stated != genesis.chain_id:
+    except Refused as refusal:
+        raise Refused("genesis.malformed", refusal.detail) from None
+    if stated != genesis.chain_id.hex():
         raise Refused("genesis.malformed", "the chain id does not match the contents: the file was changed")
+    if not is_as_written:
+        raise Refused(
+            "genesis.malformed", "it has members that do not belong there, or values written in another way"
+        )
     return genesis
+
+
+def _of(document: dict[str, Any]) -> Genesis:
+    genesis = Genesis(
+        GENESIS_VERSION,
+        document["network"],
+        document["time_ms"],
+        [Validator(bytes.fromhex(v["key"]), bytes.fromhex(v["institution"])) for v in document["validators"]],
+        [Operation(o["name"], bytes.fromhex(o["body"])) for o in document["operations"]],
+    )
+    # The round trip holds the values to their declared bounds.
+    genesis = codec.decode(codec.encode(genesis), Genesis, GENESIS_BYTES_MAX)
+    _ = genesis.validator_set
+    return genesis
+
+
+def _compact(genesis: Genesis) -> bytes:
+    """The file without white space."""
+    return msgspec.json.encode(
+        {
+            "format": GENESIS_FORMAT,
+            "network": genesis.network,
+            "chain_id": genesis.chain_id.hex(),
+            "time_ms": genesis.time_ms,
+            "validators": [
+                {"key": v.key.hex(), "institution": v.institution.hex()} for v in genesis.validators
+            ],
+            "operations": [{"name": o.name, "body": o.body.hex()} for o in genesis.operations],
+        }
+    )
