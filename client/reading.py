@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from consilium.client import boxes, sealing
 from consilium.client.envelope import Context, SignedHeader, envelope_digest, verify_anchor
-from consilium.client.release import Partial, open_release
+from consilium.client.release import Partial, Release, open_release
 from consilium.client.rpc import Released, RpcClient
 from consilium.client.session import Session
 from consilium.client.sharing import CompartmentKey
@@ -58,6 +58,16 @@ class Opened:
     header: SignedHeader
 
 
+class _Wanted(NamedTuple):
+    """What it takes to open one record."""
+
+    identifier: bytes
+    record: records.Record
+    key: CompartmentKey
+    envelope: bytes
+    partials: list[Partial]
+
+
 async def request(
     session: Session,
     purpose: str,
@@ -79,33 +89,58 @@ async def request(
     return Asked(committed.id, committed.height, decision, ephemeral)
 
 
-async def fetch(session: Session, asked: Asked, custodian: RpcClient) -> list[Opened]:
-    """Fetch and open everything that the decision allows, from a custodian that can open it alone (k = 1).
+async def fetch(session: Session, asked: Asked, *custodians: RpcClient) -> list[Opened]:
+    """Fetch and open everything that the decision allows, from as many custodians as its records take to open.
 
-    Raises Refused with the custodian's reason, or `sealing.*` where what it sent does not check.
+    The general class is opened by one; give the nodes of several for sensitive ones. A custodian that refuses or lies
+    does no harm while enough others answer. Raises Refused with a custodian's reason, or `sealing.*` where what they
+    sent does not check.
     """
-    signature = session.wallet.signing.sign(release_digest(session.chain_id, asked.transaction, 0))
-    released: Released = await custodian.release(asked.transaction, 0, signature)
-    opened = open_release(released.sealed_partials, asked.ephemeral, asked.transaction)
-    envelopes = {envelope_digest(envelope): envelope for envelope in released.envelopes}
+    answers = await asyncio.gather(*(_released(session, asked, one) for one in custodians))
+    refusals = [answer for answer in answers if isinstance(answer, Refused)]
+    envelopes: dict[bytes, bytes] = {}
+    partials: dict[bytes, list[Partial]] = {}
+    for answer in answers:
+        if isinstance(answer, Refused):
+            continue
+        released, opened = answer
+        envelopes.update((envelope_digest(envelope), envelope) for envelope in released.envelopes)
+        for item in opened.partials:
+            partials.setdefault(item.record, []).append(item.partial)
+    if len(refusals) == len(answers):
+        raise refusals[0] if refusals else Refused("sealing.too_few_partials", "no custodian was asked")
     keys: dict[tuple[bytes, int], CompartmentKey] = {}
-    wanted: list[tuple[bytes, records.Record, CompartmentKey, bytes, Partial]] = []
-    for item in opened.partials:
-        record = await session.state(records.RECORDS, item.record)
-        if record is None or not any(access.opens(v, record, item.record) for v in asked.decision.verdicts):
-            raise Refused("sealing.wrong_request", f"record {item.record.hex()} was not decided on")
+    wanted: list[_Wanted] = []
+    for identifier, given in partials.items():
+        record = await session.state(records.RECORDS, identifier)
+        if record is None or not any(access.opens(v, record, identifier) for v in asked.decision.verdicts):
+            raise Refused("sealing.wrong_request", f"record {identifier.hex()} was not decided on")
         envelope = envelopes.get(record.envelope)
         if envelope is None:
-            raise Refused("sealing.wrong_anchor", f"the envelope of record {item.record.hex()} is missing")
+            raise Refused("sealing.wrong_anchor", f"the envelope of record {identifier.hex()} is missing")
         place = (record.compartment, record.epoch)
         if place not in keys:
             keys[place] = await _compartment_key(session, *place)
-        wanted.append((item.record, record, keys[place], envelope, item.partial))
+        if len(given) < keys[place].threshold and refusals:
+            raise refusals[0]
+        wanted.append(_Wanted(identifier, record, keys[place], envelope, given))
     read = await asyncio.to_thread(_open_all, session.chain_id, wanted)
-    authors = {identifier: record.author for identifier, record, *_ in wanted}
+    authors = {one.identifier: one.record.author for one in wanted}
     for signer in dict.fromkeys((one.header.key, authors[one.record]) for one in read):
         await _check_author(session, *signer)
     return read
+
+
+async def _released(
+    session: Session, asked: Asked, custodian: RpcClient
+) -> tuple[Released, Release] | Refused:
+    """What one custodian releases, or why it does not."""
+    signature = session.wallet.signing.sign(release_digest(session.chain_id, asked.transaction, 0))
+    try:
+        released = await custodian.release(asked.transaction, 0, signature)
+        return released, open_release(released.sealed_partials, asked.ephemeral, asked.transaction)
+    except Refused as refusal:
+        return refusal
 
 
 async def _check_author(session: Session, key: bytes, author: bytes) -> None:
@@ -122,13 +157,11 @@ async def _compartment_key(session: Session, compartment: bytes, number: int) ->
     return CompartmentKey(session.chain_id, compartment, number, tuple(epoch.commitments))
 
 
-def _open_all(
-    chain_id: bytes, wanted: list[tuple[bytes, records.Record, CompartmentKey, bytes, Partial]]
-) -> list[Opened]:
+def _open_all(chain_id: bytes, wanted: Sequence[_Wanted]) -> list[Opened]:
     read = []
-    for identifier, record, key, envelope, partial in wanted:
+    for identifier, record, key, envelope, partials in wanted:
         context = Context(chain_id, identifier, record.compartment, record.epoch, record.author)
         verify_anchor(envelope, context, record.anchor)
-        opened = sealing.open_with_partials(envelope, context, key, [partial])
+        opened = sealing.open_with_partials(envelope, context, key, partials)
         read.append(Opened(identifier, opened.payload, opened.header))
     return read

@@ -180,9 +180,9 @@ async def import_records(
     """Seal payloads to the compartments of their classes, store the envelopes, anchor them as one bundle.
 
     `class_map` is the patient's; without one, payloads of the general class alone can be sealed. The envelopes go to
-    the session's node, and to those of `vaults`. Raises Refused where the patient has no compartment, a map is missing
-    or wrong, or the ledger refuses. `progress(done, total)` counts payloads twice: once sealed and stored, once
-    anchored.
+    the session's node; those of compartments with several custodians to `vaults`, their nodes, too. Raises Refused
+    where the patient has no compartment, a map is missing or wrong, or the ledger refuses. `progress(done, total)`
+    counts payloads twice: once sealed and stored, once anchored.
     """
     if not 1 <= len(payloads) <= records.BUNDLE_RECORDS_MAX:
         raise Refused(
@@ -195,9 +195,14 @@ async def import_records(
     total = 2 * len(payloads)
     for group in _grouped(payloads):
         part = await asyncio.to_thread(_seal_group, session, group, places)
-        envelopes = [record.envelope for _, record in part]
-        for vault in (session.rpc, *vaults):
-            await vault.put_envelopes(envelopes)
+        await session.rpc.put_envelopes([record.envelope for _, record in part])
+        shared = [
+            record.envelope
+            for (_, record), payload in zip(part, group, strict=True)
+            if len(places[payload.classes].custodians) > 1
+        ]
+        for vault in vaults if shared else ():
+            await vault.put_envelopes(shared)
         sealed.extend(part)
         progress(len(sealed), total)
     operations = [

@@ -157,10 +157,13 @@ class Custodian:
         partials: list[RecordPartial] = []
         envelopes: list[bytes] = []
         total = 0
+        kept: dict[tuple[bytes, int], bool] = {}
         for verdict in allowed:
             for identifier in self._named(verdict):
                 record = records.visible_record(state, identifier)
                 if record is None or not access.opens(verdict, record, identifier):
+                    continue
+                if not self._keeps(record, kept):
                     continue
                 envelope = self._envelopes.get(record.envelope)
                 if envelope is None or envelope_digest(envelope) != record.envelope:
@@ -174,8 +177,19 @@ class Custodian:
                 partial = make_partial(share, parse(envelope).head, context)
                 partials.append(RecordPartial(identifier, partial))
                 envelopes.append(envelope)
+        if kept and not any(kept.values()):
+            raise Refused("custodian.not_ours", "none of the records is in a compartment kept here")
         answer = ReleaseValue(RELEASE_VERSION, transaction, tuple(partials))
         return Release(seal_release(answer, decision.ephemeral), tuple(envelopes))
+
+    def _keeps(self, record: records.Record, known: dict[tuple[bytes, int], bool]) -> bool:
+        """Whether this institution is a custodian of the record's compartment in its epoch; others release the rest."""
+        place = (record.compartment, record.epoch)
+        if place not in known:
+            number = records.epoch_bytes(record.epoch)
+            epoch = records.EPOCHS.get(self._ledger.certified_state(), record.compartment, number)
+            known[place] = epoch is not None and self._wallet.identity in epoch.custodians
+        return known[place]
 
     def _named(self, verdict: Verdict) -> Iterable[bytes]:
         if verdict.records is not None:
