@@ -19,7 +19,7 @@ import msgspec
 
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest
-from consilium.ledger.errors import Refused
+from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.genesis import FOUNDER, Genesis
 from consilium.ledger.merkle import merkle_root
 from consilium.ledger.state import Change, Overlay, StateReader
@@ -98,7 +98,12 @@ class OperationContext:
         return self.height == 0
 
     def emit(self, kind: str, subjects: Sequence[bytes], data: bytes) -> None:
-        """Tell applications. Events of a refused transaction are dropped with it."""
+        """Tell applications. Events of a refused transaction are dropped with it.
+
+        Contracts bound what they tell: what passes the limits could be stored and never be read again.
+        """
+        if len(subjects) > EVENT_SUBJECTS_MAX or len(data) > EVENT_BYTES_MAX:
+            raise InvariantBroken(f"an event of {len(data)} bytes on {len(subjects)} passes the limits")
         event = Event(kind, list(subjects), self.transaction, self.operation, self.time_ms, data)
         self.events.append(event)
 
@@ -248,7 +253,12 @@ def _run(
             contracts.authorise(context)
         for index, operation in enumerate(operations):
             context.operation = index
-            results.append(contracts.run(operation, context))
+            result = contracts.run(operation, context)
+            if len(result) > RESULT_BYTES_MAX:
+                raise InvariantBroken(
+                    f"the result of {operation.name!r} has {len(result)} bytes: beyond the limit"
+                )
+            results.append(result)
     except Refused as refusal:
         return ReceiptLeaf(Digest(context.transaction), refusal.code, index, [])
     return ReceiptLeaf(Digest(context.transaction), OK, None, results)
