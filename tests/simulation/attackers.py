@@ -95,6 +95,10 @@ class EquivocatingPrimary(Attacker):
 class DoubleVoter(Attacker):
     """Prepares and commits, at once, every block it hears of."""
 
+    def reset_memory(self) -> None:
+        super().reset_memory()
+        self.voted: dict[tuple[int, int, bytes], None] = {}
+
     def receive(self, source: int, raw: bytes) -> None:
         super().receive(source, raw)
         try:
@@ -103,6 +107,9 @@ class DoubleVoter(Attacker):
             return
         if isinstance(message, PrePrepare | Prepare):
             height, view, block = message.height, message.view, message.block_hash
+            if (height, view, block) in self.voted:
+                return
+            self.voted[height, view, block] = None
             for target in self.everyone:
                 self.whisper(target, sign_prepare(self.key, CHAIN_ID, height, view, block))
                 if self.world.rng.randrange(2):

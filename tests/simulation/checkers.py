@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from consilium.consensus.evidence import verify_evidence
 from consilium.consensus.io import Equivocation, Misbehaviour
+from consilium.consensus.limits import CLOCK_BOUND_MS
 from consilium.consensus.messages import Commit, Decided, Message, Prepare, PrePrepare, ViewChange
 from consilium.ledger.block import Block, CommitCertificate, check_certified
 from consilium.ledger.errors import Refused
 from tests.simulation.chain import CHAIN_ID
+from tests.simulation.world import WALL_EPOCH_MS
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
-
-MEMORY_VOTES_MAX = 4_000
-"""A replica may keep so many votes at one height; far more than any honest schedule brings."""
 
 
 class Violated(Exception):
@@ -44,7 +43,8 @@ class Checkers:
     peer_faults: int = 0
     view_changes: int = 0
     honest: tuple[bytes, ...] = ()
-    accuse_honest_allowed: bool = True
+    fastest_ms: int = 0
+    """How far the clock of an honest host that voted was ever ahead."""
 
     def fail(self, what: str, detail: str) -> None:
         """Stop the schedule."""
@@ -59,6 +59,7 @@ class Checkers:
         """An honest host says something: it must be durable, and contradict nothing it ever said."""
         if isinstance(message, Decided):
             return
+        self.fastest_ms = max(self.fastest_ms, host.clock_ms)
         promise = host.disk.durable(message.height)
         votes = promise.votes
         if isinstance(message, ViewChange):
@@ -98,6 +99,9 @@ class Checkers:
         except Refused as refusal:
             self.fail("certificate", f"host {host.index} at height {block.height}: {refusal}")
         context = chain.context()
+        latest = WALL_EPOCH_MS + host.world.now + self.fastest_ms + CLOCK_BOUND_MS
+        if not context.parent.time_ms < block.header.time_ms <= max(latest, context.parent.time_ms + 1):
+            self.fail("time", f"host {host.index} commits a block of a time that no honest clock allows")
         for digest in block.batches:
             if digest not in self.admitted:
                 self.fail("validity", f"host {host.index} commits a batch that nobody admitted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from consilium.consensus.messages import Commit, Prepare, PrePrepare, ViewChange
 from tests.simulation.cluster import Cluster
 from tests.simulation.host import Host
 from tests.simulation.network import CALM
@@ -96,6 +97,32 @@ def partition(cluster: Cluster) -> Fault:
     return Fault("partition", f"sides {side}", lambda: change(1), lambda: change(-1))
 
 
+def deafness(cluster: Cluster) -> Fault:
+    """Votes of one kind reach few: what is prepared is not decided, what is decided is known to one host only."""
+    rng, count = cluster.world.rng, len(cluster.hosts)
+    kind = rng.choice((Commit, Commit, Prepare, PrePrepare, ViewChange))
+    hearing = rng.sample(range(count), rng.choice((0, 1, 1, 2)))
+    tag = encode_tag(kind)
+
+    def lost(source: int, target: int, packet: object) -> bool:
+        match packet:
+            case ("message", bytes(raw)):
+                return raw[2] == tag and target not in hearing
+        return False
+
+    return Fault(
+        "deafness",
+        f"only {hearing} hear {kind.__name__}",
+        lambda: cluster.network.filters.append(lost),
+        lambda: cluster.network.filters.remove(lost),
+    )
+
+
+def encode_tag(kind: type[Commit | Prepare | PrePrepare | ViewChange]) -> int:
+    """The byte by which a message's kind is known: after the two array headers."""
+    return {PrePrepare: 1, Prepare: 2, Commit: 3, ViewChange: 4}[kind]
+
+
 def pause(cluster: Cluster) -> Fault:
     """SIGSTOP and SIGCONT."""
     host = _pick(cluster)
@@ -163,6 +190,8 @@ KINDS = (
     duplication,
     one_way,
     partition,
+    deafness,
+    deafness,
     pause,
     crash,
     crash_at_effect,

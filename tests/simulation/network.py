@@ -30,12 +30,16 @@ class Network:
         self.weather = CALM
         self.cut: dict[tuple[int, int], int] = {}
         """(source, target) -> by how many faults the link is cut."""
+        self.filters: list[Callable[[int, int, object], bool]] = []
+        """A packet that any of them names is lost."""
         self.deliver: list[Callable[[int, object], None]] = []
 
     def send(self, source: int, target: int, packet: object) -> None:
         """Send one packet; it arrives later, once, twice or never."""
         rng, weather = self._world.rng, self.weather
         if self.cut.get((source, target), 0):
+            return
+        if self.filters and any(lost(source, target, packet) for lost in self.filters):
             return
         if weather.loss and rng.randrange(1000) < weather.loss:
             return
