@@ -5,6 +5,7 @@ The parcels are ciphertext to everybody but the institution, this store included
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 from consilium.storage import schema
@@ -19,6 +20,7 @@ class ShareVault:
     def __init__(self, store: KeyValue, *, create: bool = False) -> None:
         """Raises Refused `store.newer_format`, `store.older_format`, `store.corrupt`."""
         self._store = store
+        self._lock = threading.Lock()
         if create:
             store.write([(schema.FORMAT, schema.format_bytes(SHARES_FORMAT))], sync=True)
         schema.check_format(store, SHARES_FORMAT)
@@ -27,9 +29,10 @@ class ShareVault:
     def put_share(self, compartment: bytes, epoch: int, parcel: bytes) -> None:
         """Keep a parcel in place of an earlier one; durable on return."""
         key = schema.share_key(compartment, epoch)
-        fresh = self._store.get(key) is None
-        self._store.write([(key, parcel)], sync=True)
-        self._count += fresh
+        with self._lock:
+            fresh = self._store.get(key) is None
+            self._store.write([(key, parcel)], sync=True)
+            self._count += fresh
 
     def share(self, compartment: bytes, epoch: int) -> bytes | None:
         """The parcel of a compartment's epoch."""
