@@ -105,10 +105,20 @@ async def fetch(session: Session, asked: Asked, *custodians: RpcClient) -> list[
             continue
         released, opened = answer
         envelopes.update((envelope_digest(envelope), envelope) for envelope in released.envelopes)
+        if len({item.record for item in opened.partials}) != len(opened.partials):
+            raise Refused("sealing.wrong_request", "a custodian names one record twice")
         for item in opened.partials:
             partials.setdefault(item.record, []).append(item.partial)
     if len(refusals) == len(answers):
         raise refusals[0] if refusals else Refused("sealing.too_few_partials", "no custodian was asked")
+    named = [record for v in asked.decision.verdicts if v.allow for record in v.records or []]
+    missing = [record for record in named if record not in partials]
+    if missing:
+        if refusals:
+            raise refusals[0]
+        raise Refused(
+            "custodian.incomplete", f"{len(missing)} of {len(named)} records, {missing[0].hex()} first"
+        )
     keys: dict[tuple[bytes, int], CompartmentKey] = {}
     wanted: list[_Wanted] = []
     for identifier, given in partials.items():

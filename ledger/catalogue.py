@@ -121,6 +121,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "This node keeps no shares and releases nothing: it has no institution wallet.",
         "Ask the custodian that the compartment names, or give this node its wallet in [custodian].",
     ),
+    "custodian.incomplete": _entry(
+        "The custodians left out records that the decision opens: what they sent is not the whole.",
+        "Ask the other custodians of the patient's compartments as well, and report the one that left them out.",
+    ),
     "custodian.no_decision": _entry(
         "No certified decision stands under this transaction and operation.",
         "Submit an access request, and wait until it is certified.",
@@ -463,6 +467,26 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Update this program, then open the wallet again.",
     ),
     # store, promise, vault, chain: what is kept
+    "backup.damaged": _entry(
+        "The backup was changed since the node wrote it, or was cut.",
+        "Use another copy of it; nothing was written.",
+    ),
+    "backup.malformed": _entry(
+        "The file is no backup, or not a whole one.",
+        "Check the file's name and size, or copy it again; nothing was written.",
+    ),
+    "backup.newer_version": _entry(
+        "The backup was written by a newer program.",
+        "Restore it with the version that wrote it, or a later one.",
+    ),
+    "backup.wrong_chain": _entry(
+        "The backup is of a node of another network.",
+        "Use a backup of this network's node, or the folder of that network's node.",
+    ),
+    "backup.wrong_node": _entry(
+        "The backup is of another node.",
+        "Restore it in the folder that has that node's key; a new node synchronises instead.",
+    ),
     "chain.height_pruned": _entry(
         "What belongs to this height is no longer kept here.",
         "Ask for a later height, ask a node that keeps more, or use a receipt that was issued in time.",
@@ -505,7 +529,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "store.older_format": _entry(
         "The store was written by an older program whose format this one does not read.",
-        "Give this node an empty store and let it synchronise, or start the older program.",
+        "Stop the node and run `consilium node resync DIR`: it begins anew and synchronises from its peers.",
     ),
     "store.wrong_chain": _entry(
         "The store belongs to another chain.",
