@@ -16,7 +16,7 @@ import contextlib
 import hmac
 import ipaddress
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +31,7 @@ from consilium.node.dispatch import Busy, Caller, Dispatcher, Method
 from consilium.node.jsonrpc import refusal_response
 from consilium.node.metrics import CONTENT_TYPE, Metrics
 from consilium.node.rpc_methods import METHODS
+from consilium.node.streams import Route
 from consilium.node.subscriptions import CLOSE_TIMEOUT_S, HEARTBEAT_S, Session
 
 PATH: Final = "/rpc"
@@ -66,8 +67,10 @@ class RpcServer:
         metrics: Metrics,
         on_broken: Callable[[InvariantBroken], None],
         methods: Mapping[str, Method] = METHODS,
+        streams: Sequence[Route] = (),
     ) -> None:
         self._api = api
+        self._streams = streams
         self._section = section
         self._token = token.encode()
         self._metrics = metrics
@@ -94,6 +97,8 @@ class RpcServer:
         app.router.add_options(PATH, self._preflight)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._exposition)
+        for route in self._streams:
+            app.router.add_route(route.method, route.path, self._for_the_institution(route.handler))
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -197,6 +202,14 @@ class RpcServer:
     def _privileged(self, request: web.Request) -> bool:
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
+
+    def _for_the_institution(self, handler: _Handler) -> _Handler:
+        async def checked(request: web.Request) -> web.StreamResponse:
+            if not self._privileged(request):
+                return _refusal(Refused("rpc.unauthorised", f"{request.path} needs the node's token"), 401)
+            return await handler(request)
+
+        return checked
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         if request.content_type != "application/json" or hdrs.CONTENT_ENCODING in request.headers:

@@ -30,6 +30,7 @@ from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
 from consilium.ledger.genesis import Genesis
+from consilium.node.backup import backup
 from consilium.node.clerk import Clerk
 from consilium.node.config import Config, write_ports
 from consilium.node.custodian import Custodian
@@ -48,6 +49,7 @@ from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
 from consilium.node.stores import OpenStores, Stores, open_stores, read_genesis
+from consilium.node.streams import BackupStream
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
 from consilium.storage.chain import ChainStore
@@ -183,8 +185,14 @@ class _Node:
         self._housekeeper = Housekeeper(
             executor.store, parts.stores.chain, config.data_dir, config.storage.keep_blocks
         )
+        backups = BackupStream(lambda: backup(parts.stores, parts.genesis, parts.key, wall_ms()), self._break)
         self._rpc = RpcServer(
-            self._service, config.rpc, parts.token, metrics=self._metrics, on_broken=self._break
+            self._service,
+            config.rpc,
+            parts.token,
+            metrics=self._metrics,
+            on_broken=self._break,
+            streams=backups.routes,
         )
 
     def _pool(self) -> Mempool:

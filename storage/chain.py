@@ -70,6 +70,10 @@ class ChainStore:
             self._tip = self._checked_tip()
         except InvariantBroken as broken:
             raise Refused("store.corrupt", str(broken)) from broken
+        except Refused as refusal:
+            if refusal.code.startswith("chain."):  # a row of the tip is missing
+                raise Refused("store.corrupt", str(refusal)) from None
+            raise
         self._lowest = pruning.lowest_kept(store)
 
     # ---- writing

@@ -127,6 +127,23 @@ class Vault:
         """See that the bytes of erased envelopes leave the disk. Takes long: from a thread, after an erasure."""
         self._store.compact(schema.ENVELOPE)
 
+    def check(self, progress: Callable[[int], None] = lambda done: None) -> list[bytes]:
+        """Read every envelope. Returns the digests of those that are damaged or missing. Takes long."""
+        bad: list[bytes] = []
+        after, done = b"", 0
+        while page := self.digests(after):
+            after = page[-1][0]
+            for digest, _ in page:
+                try:
+                    whole = self.get(digest) is not None
+                except Refused:
+                    whole = False
+                if not whole:
+                    bad.append(digest)
+            done += len(page)
+            progress(done)
+        return bad
+
     def erased(self, digest: bytes) -> bool:
         return self._store.get(schema.TOMBSTONE + digest) is not None
 

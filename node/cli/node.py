@@ -18,6 +18,7 @@ from rich.console import Console
 from consilium.client.rpc import RpcClient
 from consilium.ledger.errors import Refused
 from consilium.node import files, founding
+from consilium.node.cli import storage
 from consilium.node.cli.inputs import (
     INSTITUTION_VARIABLE,
     JsonOption,
@@ -37,6 +38,7 @@ GENERATED_FILE: Final = "passphrase"
 EOF_READ_BYTES: Final = 64
 
 app = typer.Typer(no_args_is_help=True, help="Make, run and look at one node.")
+storage.add_to(app)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The node's folder.", show_default=False)]
 
