@@ -21,19 +21,9 @@ from consilium.node.cli.output import example, reporting, table
 from consilium.node.cluster import NodeReport
 
 WATCH_S: Final = 0.5
-COLUMNS: Final = (
-    "node",
-    "pid",
-    "height",
-    "tip age",
-    "view",
-    "primary",
-    "peers",
-    "pending",
-    "kept",
-    "rpc",
-    "state",
-)
+COLUMNS: Final = ("node", "pid", "height", "age", "view", "primary", "peers", "kept", "port", "state")
+"""What fits into 80 columns. `age` is that of the newest block, `kept` counts envelopes, `port` is the RPC's."""
+
 
 app = typer.Typer(no_args_is_help=True, help="A local cluster: several nodes in one folder, a process each.")
 
@@ -183,8 +173,9 @@ def _table(folder: Path, reports: Sequence[NodeReport]) -> Table:
 
 def _row(report: NodeReport, reports: Sequence[NodeReport]) -> tuple[object, ...]:
     said = report.status
+    port = (report.rpc or "").rpartition(":")[2]
     if said is None:
-        return (report.name, report.pid or "", *("",) * 7, report.rpc or "", report.error or "")
+        return (report.name, report.pid or "", *("",) * 6, port, report.error or "")
     keys = {one.status["node_id"]: one.name for one in reports if one.status is not None}
     primary = keys.get(said["primary"], str(said["primary"])[:8])
     state = "healthy" if said["healthy"] else str(said.get("reason", "unhealthy"))
@@ -196,8 +187,7 @@ def _row(report: NodeReport, reports: Sequence[NodeReport]) -> tuple[object, ...
         said["view"],
         primary,
         sum(1 for peer in said["peers"] if peer.get("connected")),
-        said["mempool"].get("transactions", ""),
         said["vault"].get("envelopes", ""),
-        report.rpc or "",
+        port,
         state,
     )

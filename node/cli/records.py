@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -38,7 +38,10 @@ from consilium.node.cli.inputs import (
 )
 from consilium.node.cli.output import Report, example, reporting, table
 
-SECRET_MODE = 0o600
+if TYPE_CHECKING:
+    from consilium.node.intake import Accounts, BundleFile, Taken
+
+SECRET_MODE: Final = 0o600
 
 app = typer.Typer(no_args_is_help=True, help="Import, list and read records.")
 
@@ -101,38 +104,47 @@ def import_(
                 accounts.patient(file.bundle.patient_key)
         else:
             accounts = intake.FolderAccounts.open(patients or Path(), optional_passphrase(passphrase_file))
-        institution = chosen.institution()
-
-        async def run() -> list[intake.Taken]:
-            async with connected(chosen) as (rpc, genesis):
-                take = intake.Intake(rpc, genesis, institution, accounts).take
-                taken = []
-                for file in checked:
-                    with report.progress(file.path.name) as progress:
-                        taken.append(await take(file, progress))
-                return taken
-
-        taken = asyncio.run(run())
-        values = [
-            {
-                "file": str(one.path),
-                "patient": one.imported.patient.hex(),
-                "bundle": one.imported.bundle.hex(),
-                "compartment": one.imported.compartment.hex(),
-                "records": [record.hex() for record in one.imported.records],
-                "transactions": [transaction.hex() for transaction in one.imported.transactions],
-                "height": one.imported.height,
-            }
-            for one in taken
-        ]
+        taken = asyncio.run(_import(report, chosen, accounts, checked))
         rows = [
             (one.path.name, one.imported.patient.hex(), len(one.imported.records), one.imported.bundle.hex())
             for one in taken
         ]
         report.result(
-            values,
+            [_taken_value(one) for one in taken],
             lambda console: console.print(table("Imported", ("file", "patient", "records", "bundle"), rows)),
         )
+
+
+async def _import(
+    report: Report, node: Target, accounts: Accounts, checked: Sequence[BundleFile]
+) -> list[Taken]:
+    from consilium.node.intake import Intake
+
+    institution = node.institution()
+    taken: list[Taken] = []
+    async with connected(node) as (rpc, genesis):
+        take = Intake(rpc, genesis, institution, accounts).take
+        for file in checked:
+            with report.progress(file.path.name) as progress:
+                try:
+                    taken.append(await take(file, progress))
+                except Refused as refusal:
+                    told = f"{file.path}: {refusal.detail or refusal.entry.cause} Files imported before: {len(taken)}"
+                    raise Refused(refusal.code, told) from None
+    return taken
+
+
+def _taken_value(taken: Taken) -> dict[str, Any]:
+    done = taken.imported
+    return {
+        "file": str(taken.path),
+        "patient": done.patient.hex(),
+        "bundle": done.bundle.hex(),
+        "compartment": done.compartment.hex(),
+        "records": [record.hex() for record in done.records],
+        "transactions": [transaction.hex() for transaction in done.transactions],
+        "height": done.height,
+    }
 
 
 # --- list -----------------------------------------------------------------------------------------------------------

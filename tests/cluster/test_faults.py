@@ -13,7 +13,7 @@ from consilium.ledger.errors import Refused
 from consilium.node.testing import LocalCluster
 from tests.cluster.chains import common_chain, primary_of
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 STANDSTILL_S = 4.0
 """Several view changes long: whatever could be decided by two of four would be."""

@@ -16,7 +16,7 @@ import pytest
 from consilium.gateway.bundle import parse_bundle
 from consilium.gateway.synthetic import generate_bundle
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 COMMAND = [sys.executable, "-P", "-m", "consilium.node.cli.main"]
 ENVIRONMENT = {
@@ -58,7 +58,6 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         here.run("cluster", "stop", "demo")
 
 
-@pytest.mark.timeout(240)
 def test_import_consent_read_revoke_prove(terminal: Terminal) -> None:
     made = terminal.run("cluster", "create", "demo", "--nodes", "4")
     institutions = [node["institution"] for node in made["nodes"]]
