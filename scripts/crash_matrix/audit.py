@@ -40,9 +40,12 @@ def _chain(
     try:
         level.check()
         store = ChainStore(level, chain_id)
+        top = max(acknowledged.commits.values(), default=0)
+        if store.tip.height < top:
+            report.violated(f"{name} ended at height {store.tip.height}, below {top}")
         for transaction, height in acknowledged.commits.items():
             place = store.place_of(transaction)
-            if place is None or place.height != height:
+            if height <= store.tip.height and (place is None or place.height != height):
                 report.lost_commits += 1
                 report.violated(f"{name} lost {transaction.hex()}, acknowledged at height {height}")
         return [store.header(height).hash for height in range(store.tip.height + 1)]

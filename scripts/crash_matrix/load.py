@@ -21,7 +21,7 @@ from consilium.ledger.errors import Refused
 from scripts.crash_matrix.fleet import Fleet
 
 WORKERS: Final = 3
-PAUSE_S: Final = 0.04
+PAUSE_S: Final = 0.1
 COMMIT_TIMEOUT_S: Final = 10.0
 ENVELOPE_EVERY: Final = 6
 SHARES_EVERY: Final = 20

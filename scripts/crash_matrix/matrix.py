@@ -36,14 +36,14 @@ KINDS: Final = {
     "no-sync": 4,
 }
 """Kinds of cycles with their weights."""
-HEAD_TIMEOUT_S: Final = 120.0
+HEAD_TIMEOUT_S: Final = 300.0
 STRIKE_TIMEOUT_S: Final = 15.0
 HALT_TIMEOUT_S: Final = 20.0
 STRIKE_NTH_MAX: Final = 12
 EARLY_NTH_MAX: Final = 40
 RUN_MIN_S, RUN_MAX_S = 0.05, 0.8
 RUNNER_SHARE: Final = 0.8
-RESYNC_SHARE: Final = 0.25
+RESYNC_SHARE: Final = 0.15
 SIGKILLED: Final = -9
 STATUS_REFUSED: Final = 1
 STATUS_BROKEN: Final = 4
