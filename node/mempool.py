@@ -128,9 +128,10 @@ class Mempool:
         self._add(batch, height)
         return True
 
-    def may_add(self, author: bytes, batch_bytes: int) -> bool:
-        """Whether a batch of this author would fit: asked before its signatures are verified."""
-        return self._has_room(author, batch_bytes)
+    def may_add(self, author: bytes, batch_bytes: int, parts: int = 1) -> bool:
+        """Whether a batch of this author would fit: asked before its signatures are verified. The author's share is
+        one of so many `parts` of a full one."""
+        return self._has_room(author, batch_bytes, parts)
 
     def pin(self, batches: Iterable[VerifiedBatch], height: int) -> None:
         """Keep the batches of a promised proposal at hand until `height` is committed, whatever becomes of the pool.
@@ -292,11 +293,11 @@ class Mempool:
         if len(self._wanted_before) > WANTED_BEFORE_MAX:
             self._wanted_before.popitem(last=False)
 
-    def _has_room(self, author: bytes, more_bytes: int) -> bool:
-        return (
-            self._author_count.get(author, 0) < self._limits.batches_per_author_max
-            and self._author_bytes.get(author, 0) + more_bytes <= self._limits.batch_bytes_per_author_max
-        )
+    def _has_room(self, author: bytes, more_bytes: int, parts: int = 1) -> bool:
+        count_max = max(1, self._limits.batches_per_author_max // parts)
+        bytes_max = self._limits.batch_bytes_per_author_max // parts
+        known_bytes = self._author_bytes.get(author, 0)
+        return self._author_count.get(author, 0) < count_max and known_bytes + more_bytes <= bytes_max
 
     def _add(self, batch: VerifiedBatch, height: int) -> None:
         self._batches[batch.digest] = batch

@@ -23,6 +23,8 @@ from consilium.node.sync import Send, Synchroniser
 
 FORGED_WEIGHT: Final = 50
 UNASKED_WEIGHT: Final = 5
+ATTACHED_PARTS: Final = 16
+"""A member that is no validator has one in so many parts of a validator's share of the pool."""
 SERVES_AT_ONCE: Final = 2
 """So many peers' requests for blocks are read from the store at the same time."""
 
@@ -85,11 +87,11 @@ class Router:
         if self._mempool.batch(digest) is not None:
             return
         if not self._mempool.is_wanted(digest):
-            if batch.author != peer or batch.author not in self._driver.context.validators:
+            if batch.author != peer:
                 if self._mempool.was_wanted(digest):
                     return  # an answer that comes when the height is decided
                 raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
-            if not self._mempool.may_add(batch.author, len(body)):
+            if not self._mempool.may_add(batch.author, len(body), self._parts_of(peer)):
                 return  # its author offers it again, once blocks have made room
         try:
             verified = await asyncio.to_thread(verify_batch, body, self._chain_id)
@@ -98,10 +100,14 @@ class Router:
         if not self._mempool.is_wanted(digest):
             if is_spent(verified, self._driver.context.parent.time_ms, self._executor.seen):
                 return
-            if not self._mempool.may_add(verified.author, len(body)):
+            if not self._mempool.may_add(verified.author, len(body), self._parts_of(verified.author)):
                 return
         if self._mempool.add_batch(verified, self._driver.context.height):
             self._driver.batch_arrived()
+
+    def _parts_of(self, author: bytes) -> int:
+        """Observers and candidates are members too, and have something to submit: in a smaller share of the pool."""
+        return 1 if author in self._driver.context.validators else ATTACHED_PARTS
 
     def _serve_batches(self, peer: bytes, body: bytes) -> None:
         for digest in dict.fromkeys(codec.decode(body, BatchRequest, LIMITS[Kind.BATCH_REQUEST]).digests):

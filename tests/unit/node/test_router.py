@@ -255,13 +255,17 @@ async def test_an_answer_that_comes_too_late_is_nobodys_fault(routed: Routed) ->
     assert mempool.batch(batch.digest) is not None
 
 
-async def test_an_observer_cannot_fill_the_pool(routed: Routed) -> None:
-    stranger = SigningKey(some("stranger", 32))
-    four = routed.harness
-    transaction = four.transaction(four.wallets[0])
-    batch = batches_.seal_batch(stranger, four.chain_id, 1, [transaction])
-    with pytest.raises(PeerFault):
-        await routed.router.handle(stranger.public, Kind.BATCH, batch.raw)
+async def test_an_observer_has_a_small_share_of_the_pool(four: Harness) -> None:
+    """What connects is a member, and may have something to submit; it cannot fill the pool."""
+    routed = Routed(four, MempoolLimits(batches_per_author_max=2 * routers.ATTACHED_PARTS))
+    observer = SigningKey(some("observer", 32))
+    for sequence in range(1, 5):
+        transaction = four.transaction(four.wallets[0])
+        batch = batches_.seal_batch(observer, four.chain_id, sequence, [transaction])
+        with pytest.raises(PeerFault):
+            await routed.handle(Kind.BATCH, batch.raw, sender=1)
+        await routed.router.handle(observer.public, Kind.BATCH, batch.raw)
+    assert routed.node.mempool.batch_count == 2
 
 
 async def test_an_author_beyond_its_share_is_not_verified_and_not_at_fault(four: Harness) -> None:
