@@ -446,12 +446,17 @@ async def test_being_cancelled_leaves_nothing_asked(four: Harness) -> None:
 def test_claims_are_remembered_of_so_many_peers_only(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "PEERS_MAX", 3)
     network = Network(four)
-    for number in range(10):
-        network.sync.hint(bytes([number]) * 32, 5)
-    assert len(network.sync._peers) == 3
-    network.sync.forget(bytes(32))
-    network.sync.hint(b"z" * 32, 5)
-    assert len(network.sync._peers) == 3
+    keys = [bytes([number]) * 32 for number in range(10)]
+    network.answers = dict.fromkeys(keys, silent)
+    for key in keys:
+        network.sync.hint(key, 5)
+    assert list(network.sync._peers) == keys[:3]
+    network.sync.forget(keys[0])
+    network.sync.hint(keys[5], 5)
+    assert list(network.sync._peers) == [keys[1], keys[2], keys[5]]
+    network.absent.add(keys[2])  # whoever went makes room for others
+    network.sync.hint(keys[6], 5)
+    assert list(network.sync._peers) == [keys[1], keys[5], keys[6]]
 
 
 def test_unasked_blocks_are_held_one_at_a_time(four: Harness) -> None:
