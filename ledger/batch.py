@@ -108,7 +108,14 @@ def verify_batch(
     `known` maps raw transaction bytes to what this node verified before, so that nothing is verified twice.
     Raises Refused: one bad transaction condemns the batch, because its author vouched for all of it.
     """
-    batch, digest = open_batch(raw, chain_id)
+    return verify_opened(*open_batch(raw, chain_id), raw, known)
+
+
+def verify_opened(
+    batch: Batch, digest: Digest, raw: bytes, known: dict[bytes, Verified[Transaction]] | None = None
+) -> VerifiedBatch:
+    """As `verify_batch`, of what `open_batch` returned for the same bytes."""
+    chain_id = batch.chain_id
     cache = known if known is not None else {}
     transactions = tuple(cache.get(t) or verify_transaction(t, chain_id) for t in batch.transactions)
     return VerifiedBatch(batch.author, digest, raw, transactions, _proof=_PROOF)

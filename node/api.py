@@ -32,7 +32,8 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The answer to one submitted transaction: its id (None where the bytes were none), or why it was refused."""
+    """The answer to one submitted transaction: its id (None where the bytes were none, or were not looked at), or why
+    it was refused."""
 
     id: bytes | None
     code: str | None

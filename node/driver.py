@@ -79,6 +79,9 @@ SERVES_AT_ONCE_MAX: Final = 16
 _log = structlog.get_logger("consilium.driver")
 
 
+PEERS_SHOWN_MAX: Final = 256
+
+
 class Clock(Protocol):
     """Time for the machine: the node's own, or a test's."""
 
@@ -138,6 +141,8 @@ class Driver:
         self._holding = Holding(mempool, outlet, self._batches_held)
         self._serving: set[asyncio.Task[None]] = set()
         self._serving_failed: BaseException | None = None
+        self._shown: dict[bytes, int] = {}
+        """To each peer, the height whose certificate alone it was sent last."""
         self._work_told = False
         self._ended = False
         self.evidence: list[Equivocation] = []
@@ -318,7 +323,7 @@ class Driver:
 
     def _build(self, height: int, view: int) -> None:
         self._seal()
-        batches = tuple(self._mempool.choose())
+        batches = tuple(self._mempool.choose(self._executor.pace.transactions_max))
         self._signal(("built", height, view), ProposalBuilt(height, view, batches))
 
     def _seal(self) -> None:
@@ -356,6 +361,16 @@ class Driver:
             self._wake.set()
 
     async def _send_decided(self, peer: bytes, height: int) -> None:
+        """Show a peer what was decided. Who is one height behind usually has the batches, and is only slower: it gets
+        the certificate first, and the whole block when it is heard of again."""
+        if height == self.context.height - 1 and self._shown.get(peer) != height:
+            if len(self._shown) >= PEERS_SHOWN_MAX:
+                self._shown.clear()
+            self._shown[peer] = height
+            decided = await asyncio.to_thread(self._executor.decided, height)
+            if decided is not None:
+                self._outlet.send(peer, Kind.CONSENSUS, encode_message(decided), Lane.VOTES)
+            return
         body = await asyncio.to_thread(self._executor.encoded_blocks, height, 1)
         if body is not None:
             self._outlet.send(peer, Kind.BLOCKS, body, Lane.BULK)

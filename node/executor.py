@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consilium.consensus.context import HeightContext
+from consilium.consensus.messages import Decided
 from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
@@ -20,6 +21,7 @@ from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import ANCESTORS_MAX, Contracts, Outcome, execute
 from consilium.ledger.transaction import VALIDITY_MAX_MS
 from consilium.ledger.validators import ValidatorSet
+from consilium.node.pace import Pace
 from consilium.node.peer_messages import (
     BLOCKS_PER_RESPONSE_MAX,
     BLOCKS_RESPONSE_BYTES,
@@ -75,6 +77,7 @@ class Executor:
         self.store = store
         self._contracts = contracts
         self.seen = SeenWindow()
+        self.pace = Pace()
         window = list(store.seen_since(store.tip.time_ms - VALIDITY_MAX_MS))
         for seen in reversed(window):
             self.seen.add(seen.time_ms, seen.ids)
@@ -113,6 +116,7 @@ class Executor:
         stored = time.perf_counter()
         self.seen.add(block.header.time_ms, [transaction.id for transaction in outcome.transactions])
         self._heights = self._follow(tip)
+        self.pace.committed(len(outcome.transactions), stored - started)
         return Commit(block, outcome, tip, executed - started, stored - executed)
 
     def validators_at(self, height: int) -> ValidatorSet | None:
@@ -146,6 +150,11 @@ class Executor:
                 break  # one block alone may be larger; it always fits the limit of the message
             blocks.append(decided)
         return codec.encode(Blocks(blocks)) if blocks else None
+
+    def decided(self, height: int) -> Decided | None:
+        """A committed block with its certificate, and without its batches, or None where there is none to show."""
+        certificate = self.store.certificate(height) if 1 <= height <= self.store.tip.height else None
+        return None if certificate is None else Decided(self.store.block(height), certificate)
 
     def _ancestor(self, height: int) -> bytes | None:
         tip = self.store.tip.height

@@ -30,6 +30,7 @@ WANTED_MAX: Final = 1_024
 WANTED_BEFORE_MAX: Final = 4_096
 """So many digests are remembered as asked for at an earlier height: an answer that comes late is nobody's fault."""
 OVERDUE_MAX: Final = 16
+OVERDUE_TICKS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +175,25 @@ class Mempool:
         return digest in self._wanted_before
 
     def overdue(self) -> list[VerifiedBatch]:
-        """Our own batches that peers may have missed: held for one tick, then two, four, eight, … Asked once a tick."""
+        """Our own batches that peers may have missed: held for four ticks, then eight, sixteen, … Asked once a tick.
+
+        Under load a batch waits for a second or two, and is no sooner decided for being sent again.
+        """
         own = [b for b in self._batches.values() if b.author == self._key.public][:OVERDUE_MAX]
         ticks: dict[bytes, int] = {b.digest: self._offered.get(b.digest, -1) + 1 for b in own}
         self._offered = ticks
-        return [b for b in own if (held := ticks[b.digest]) and held & (held - 1) == 0]
+        return [b for b in own if (held := ticks[b.digest]) >= OVERDUE_TICKS and held & (held - 1) == 0]
 
-    def choose(self) -> list[bytes]:
-        """Digests for the next block: oldest first, authors in turn, within the limits of a block."""
+    def choose(self, transactions_max: int = BLOCK_TRANSACTIONS_MAX) -> list[bytes]:
+        """Digests for the next block: oldest first, authors in turn, within the limits of a block.
+
+        At most so many transactions; a single batch may have more.
+        """
         by_author: dict[bytes, deque[VerifiedBatch]] = {}
         for batch in self._batches.values():
             by_author.setdefault(batch.author, deque()).append(batch)
         chosen: list[bytes] = []
-        room_bytes, room_transactions = BLOCK_PAYLOAD_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
+        room_bytes, room_transactions = BLOCK_PAYLOAD_BYTES_MAX, max(transactions_max, BATCH_TRANSACTIONS_MAX)
         turns = deque(by_author.values())
         while turns and len(chosen) < BLOCK_BATCHES_MAX:
             queue = turns.popleft()
@@ -248,6 +255,11 @@ class Mempool:
     def has_work(self) -> bool:
         """Whether something waits to be decided."""
         return bool(self._batches)
+
+    @property
+    def room(self) -> int:
+        """How many more transactions may be admitted."""
+        return max(0, self._limits.pending_transactions_max - len(self._pending))
 
     @property
     def pending_count(self) -> int:

@@ -11,15 +11,16 @@ import asyncio
 from typing import Final
 
 from consilium.consensus.io import MessageReceived
-from consilium.consensus.messages import decode_message, verify_message
+from consilium.consensus.messages import Commit, Prepare, decode_message, verify_message
 from consilium.ledger import codec
-from consilium.ledger.batch import open_batch, verify_batch
+from consilium.ledger.batch import open_batch, verify_opened
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.node.driver import Driver
 from consilium.node.executor import Executor
 from consilium.node.mempool import Mempool, is_spent
 from consilium.node.peer_messages import LIMITS, BatchRequest, BlocksRequest, Kind, Tip
 from consilium.node.sync import Send, Synchroniser
+from consilium.node.threads import checked
 
 FORGED_WEIGHT: Final = 50
 UNASKED_WEIGHT: Final = 5
@@ -62,7 +63,7 @@ class Router:
             case Kind.BATCH:
                 await self._batch(peer, body)
             case Kind.BATCH_REQUEST:
-                self._serve_batches(peer, body)
+                await self._serve_batches(peer, body)
             case Kind.BLOCKS_REQUEST:
                 await self._serve_blocks(peer, body)
             case Kind.BLOCKS:
@@ -76,12 +77,16 @@ class Router:
         if validators is None:
             self._driver.peer_at(peer, message.height)
             return
-        verified = await asyncio.to_thread(verify_message, message, self._chain_id, validators)
+        if isinstance(message, Prepare | Commit):
+            # One signature: going to a thread and back would take longer.
+            verified = verify_message(message, self._chain_id, validators)
+        else:
+            verified = await checked(verify_message, message, self._chain_id, validators)
         await self._driver.receive(MessageReceived(verified))
 
     async def _batch(self, peer: bytes, body: bytes) -> None:
         try:
-            batch, digest = await asyncio.to_thread(open_batch, body, self._chain_id)
+            batch, digest = await checked(open_batch, body, self._chain_id)
         except Refused as refusal:
             raise PeerFault(str(refusal), FORGED_WEIGHT) from None
         if self._mempool.batch(digest) is not None:
@@ -94,7 +99,7 @@ class Router:
             if not self._mempool.may_add(batch.author, len(body), self._parts_of(peer)):
                 return  # its author offers it again, once blocks have made room
         try:
-            verified = await asyncio.to_thread(verify_batch, body, self._chain_id)
+            verified = await checked(verify_opened, batch, digest, body)
         except Refused as refusal:
             raise PeerFault(f"a batch with a bad transaction: {refusal}", FORGED_WEIGHT) from None
         if not self._mempool.is_wanted(digest):
@@ -109,11 +114,17 @@ class Router:
         """Observers and candidates are members too, and have something to submit: in a smaller share of the pool."""
         return 1 if author in self._driver.context.validators else ATTACHED_PARTS
 
-    def _serve_batches(self, peer: bytes, body: bytes) -> None:
+    async def _serve_batches(self, peer: bytes, body: bytes) -> None:
         for digest in dict.fromkeys(codec.decode(body, BatchRequest, LIMITS[Kind.BATCH_REQUEST]).digests):
             batch = self._mempool.batch(digest)
-            if batch is not None:
-                self._send(peer, Kind.BATCH, batch.raw)
+            # Who is one block behind may lack a batch that is committed here already.
+            raw = (
+                batch.raw
+                if batch is not None
+                else await asyncio.to_thread(self._executor.store.batch, digest)
+            )
+            if raw is not None:
+                self._send(peer, Kind.BATCH, raw)
 
     async def _serve_blocks(self, peer: bytes, body: bytes) -> None:
         request = codec.decode(body, BlocksRequest, LIMITS[Kind.BLOCKS_REQUEST])

@@ -27,6 +27,7 @@ from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
+from consilium.node.threads import checked
 from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore, Place
@@ -87,6 +88,8 @@ class Service:
         self._version = version("consilium")
         self._tick = asyncio.Event()
         self._waiting = Waiting()
+        self._checking = 0
+        """Transactions whose signatures are being checked: they will want room in the pool."""
 
     # Woken by the driver
 
@@ -165,25 +168,37 @@ class Service:
 
     async def submit(self, transactions: Sequence[bytes]) -> list[Submission]:
         """See `NodeApi.submit`."""
-        checked = await asyncio.to_thread(_verify_all, list(transactions), self._genesis.chain_id)
-        answers = [self._admit(one) for one in checked]
+        # What there is no room for is refused before it costs anything: a flood must not take the time of the rest.
+        room = max(0, self._mempool.room - self._checking)
+        taken = list(transactions[:room])
+        self._checking += len(taken)
+        try:
+            verified = await checked(_verify_all, taken, self._genesis.chain_id)
+        finally:
+            self._checking -= len(taken)
+        answers = [self._admit(one) for one in verified]
+        for _ in transactions[room:]:
+            answers.append(self._turned_away(None, Refused("mempool.full", "it was not looked at")))
         if any(answer.code is None for answer in answers):
             self._driver.work_arrived()
         return answers
 
-    def _admit(self, checked: Verified[Transaction] | Refused) -> Submission:
-        identifier = None if isinstance(checked, Refused) else checked.id
+    def _admit(self, verified: Verified[Transaction] | Refused) -> Submission:
+        identifier = None if isinstance(verified, Refused) else verified.id
         try:
-            if isinstance(checked, Refused):
-                raise checked
-            if checked.id in self._executor.seen:
+            if isinstance(verified, Refused):
+                raise verified
+            if verified.id in self._executor.seen:
                 raise Refused("transaction.duplicate", "it is in the chain already")
-            self._mempool.admit(checked, self._store.tip.time_ms)
+            self._mempool.admit(verified, self._store.tip.time_ms)
         except Refused as refusal:
-            self._refused(refusal.code)
-            retry = self._retry_after_ms if refusal.code == "mempool.full" else None
-            return Submission(identifier, refusal.code, refusal.detail or refusal.entry.cause, retry)
+            return self._turned_away(identifier, refusal)
         return Submission(identifier, None, "")
+
+    def _turned_away(self, identifier: bytes | None, refusal: Refused) -> Submission:
+        self._refused(refusal.code)
+        retry = self._retry_after_ms if refusal.code == "mempool.full" else None
+        return Submission(identifier, refusal.code, refusal.detail or refusal.entry.cause, retry)
 
     async def wait(self, transaction: bytes, timeout_s: float, certified: bool) -> Committed:
         """See `NodeApi.wait`."""

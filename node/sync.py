@@ -33,6 +33,7 @@ from consilium.node.peer_messages import (
     DecidedBlock,
     Kind,
 )
+from consilium.node.threads import checked
 
 RESPONSE_TIMEOUT_S: Final = 4.0
 FAILURE_PAUSE_S: Final = 1.0
@@ -62,10 +63,15 @@ class Send(Protocol):
     def __call__(self, peer: bytes, kind: int, body: bytes) -> bool: ...
 
 
-def verify_decided(decided: DecidedBlock, context: HeightContext) -> VerifiedDecision:
+def verify_decided(
+    decided: DecidedBlock,
+    context: HeightContext,
+    held: Callable[[bytes], VerifiedBatch | None] = lambda _: None,
+) -> VerifiedDecision:
     """Check a decided block against the context of its height. Costs a verify per seal and transaction: use a thread.
 
-    Raises PeerFault for what no honest peer sends.
+    `held` gives batches that were verified here before, by digest: nothing is verified twice. Raises PeerFault for what
+    no honest peer sends.
     """
     block = decided.block
     try:
@@ -75,12 +81,21 @@ def verify_decided(decided: DecidedBlock, context: HeightContext) -> VerifiedDec
         if block.height != context.height or block.header.parent != context.parent.hash:
             raise PeerFault(f"the block does not follow ours at height {context.height - 1}", FAULT_WEIGHT)
         check_certified(block.header, decided.certificate, context.validators)
-        batches = tuple(verify_batch(raw, context.chain_id) for raw in decided.batches)
+        if len(decided.batches) != len(block.batches):
+            raise PeerFault("the batches are not those of the block", FAULT_WEIGHT)
+        batches = tuple(
+            _verified(raw, held(digest), context.chain_id)
+            for digest, raw in zip(block.batches, decided.batches, strict=True)
+        )
     except Refused as refusal:
         raise PeerFault(f"a decided block does not check: {refusal}", FAULT_WEIGHT) from None
     if [batch.digest for batch in batches] != block.batches:
         raise PeerFault("the batches are not those of the block", FAULT_WEIGHT)
     return VerifiedDecision(block, decided.certificate, batches)
+
+
+def _verified(raw: bytes, held: VerifiedBatch | None, chain_id: bytes) -> VerifiedBatch:
+    return held if held is not None and held.raw == raw else verify_batch(raw, chain_id)
 
 
 def payload_within_limits(batches: tuple[VerifiedBatch, ...]) -> bool:
@@ -114,12 +129,14 @@ class Synchroniser:
         context: Callable[[], HeightContext],
         deliver: Callable[[VerifiedDecision], Awaitable[None]],
         fault: Callable[[bytes, PeerFault], None],
+        held: Callable[[bytes], VerifiedBatch | None] = lambda _: None,
     ) -> None:
         self._send = send
         self._connected = connected
         self._context = context
         self._deliver = deliver
         self._fault = fault
+        self._held = held
         self._peers: dict[bytes, _Claimant] = {}
         self._questions = 0
         self._wake = asyncio.Event()
@@ -131,7 +148,7 @@ class Synchroniser:
         """A peer says that it has decided `height`. A hint only: what counts is what it can show."""
         claimant = self._peers.get(peer)
         if claimant is None:
-            if len(self._peers) >= PEERS_MAX and not self._forget_one():
+            if len(self._peers) >= PEERS_MAX:
                 return
             claimant = self._peers[peer] = _Claimant()
         claimant.tip = max(height, claimant.tip)
@@ -141,14 +158,6 @@ class Synchroniser:
     def forget(self, peer: bytes) -> None:
         """The peer is no member any more."""
         self._peers.pop(peer, None)
-
-    def _forget_one(self) -> bool:
-        """Make room: whoever is not connected may go."""
-        connected = self._connected()
-        gone = next((peer for peer in self._peers if peer not in connected), None)
-        if gone is not None:
-            del self._peers[gone]
-        return gone is not None
 
     def offer(self, peer: bytes, body: bytes) -> None:
         """Blocks from a peer: the answer to our request, or a help that we did not ask for. Dropped when full."""
@@ -239,7 +248,7 @@ class Synchroniser:
     async def _take(self, peer: bytes, body: bytes) -> None:
         """Check and deliver what follows our chain; the rest of it is old or not yet ours."""
         try:
-            blocks = await asyncio.to_thread(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)
+            blocks = await checked(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)
         except Refused as refusal:
             self._fault(peer, PeerFault(str(refusal), FAULT_WEIGHT))
             return
@@ -250,7 +259,7 @@ class Synchroniser:
             if decided.block.height > context.height:
                 break
             try:
-                verified = await asyncio.to_thread(verify_decided, decided, context)
+                verified = await checked(verify_decided, decided, context, self._held)
             except PeerFault as fault:
                 self._fault(peer, fault)
                 return

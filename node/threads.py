@@ -1,19 +1,34 @@
-"""Work in threads that a cancelled caller does not leave behind."""
+"""Work in threads: pools of their own for what must not wait for each other, and calls that a cancelled caller does not
+leave behind.
+
+Agreement waits for promises and commits, so these never queue behind the checking of a thousand signatures, nor behind
+a reader of the store. Checking takes as many threads as there are cores: more would only contend for the interpreter.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
+
+DURABLE_THREADS: Final = 8
+"""One for each node would do: there are several nodes to a process in tests only."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_durable = ThreadPoolExecutor(DURABLE_THREADS, thread_name_prefix="durable")
+_checking = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="checking")
+
 
 async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """As `asyncio.to_thread`, but a cancelled caller stays until the thread is through: what comes after the driver
-    closes the stores that the thread is writing to."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    """What must be durable before the caller goes on. A cancelled caller stays until the thread is through: what comes
+    after the driver closes the stores that the thread is writing to."""
+    loop = asyncio.get_running_loop()
+    running = loop.run_in_executor(_durable, partial(work, *args, **kwargs))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -21,3 +36,8 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
         if not running.cancelled():
             running.exception()
         raise
+
+
+async def checked(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Signatures and decoding: long work that touches no disk."""
+    return await asyncio.get_running_loop().run_in_executor(_checking, partial(work, *args, **kwargs))

@@ -57,7 +57,7 @@ from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 
 TICK_S: Final = 1.0
-LAG_SAMPLE_S: Final = 0.1
+LAG_SAMPLE_S: Final = 0.02
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
 RECONNECT_MAX_S: Final = 2.0
 """Peers that come back are dialled again soon: commits resume as fast as the quorum does."""
@@ -170,6 +170,7 @@ class _Node:
             context=lambda: executor.context,
             deliver=self._deliver,
             fault=self._fault,
+            held=self._mempool.batch,
         )
         self._driver.synchroniser = self._synchroniser
         self._router = Router(

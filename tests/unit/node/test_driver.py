@@ -33,6 +33,7 @@ from consilium.consensus.io import (
 )
 from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.messages import (
+    Decided,
     PrePrepare,
     decode_message,
     encode_message,
@@ -46,6 +47,7 @@ from consilium.ledger.block import HEARTBEAT_MS
 from consilium.ledger.errors import InvariantBroken
 from consilium.node import driver as drivers
 from consilium.node.executor import Commit
+from consilium.node.mempool import OVERDUE_TICKS
 from consilium.node.peer_messages import Blocks, Kind
 from consilium.node.sync import VerifiedDecision, verify_decided
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, HostedNode, kv_of, until
@@ -235,14 +237,18 @@ async def test_catching_up_is_a_hint_for_the_synchroniser(four: Harness) -> None
     assert hints == [(b"h" * 32, 5)]
 
 
-async def test_a_peer_that_lags_is_sent_the_decided_block(four: Harness) -> None:
+async def test_a_peer_that_lags_is_sent_the_certificate_and_then_the_block(four: Harness) -> None:
     peer = four.keys[1].public
-    node, _ = scripted(four, PeerHeight=[SendDecided(peer, 1), SendDecided(peer, 9)])
+    node, _ = scripted(four, PeerHeight=[SendDecided(peer, 1), SendDecided(peer, 1), SendDecided(peer, 9)])
     four.commit(node.executor, [four.batch([four.transaction(four.wallets[0])])])
     async with running(node):
         node.driver.peer_at(peer, 1)
         await until(lambda: node.outlet.sent(Kind.BLOCKS, peer))
         await until(lambda: not node.driver._serving)
+    (raw,) = node.outlet.sent(Kind.CONSENSUS, peer)
+    shown = decode_message(raw)
+    assert isinstance(shown, Decided)
+    assert shown.height == 1
     (raw,) = node.outlet.sent(Kind.BLOCKS, peer)
     assert [one.block.height for one in codec.decode(raw, Blocks, 1 << 20).blocks] == [1]
 
@@ -502,7 +508,7 @@ async def test_the_tick_forgets_offers_again_and_notices_censorship(four: Harnes
         await until(lambda: node.outlet.sent(Kind.BATCH))
         assert node.mempool.pending_count == 0
         (own,) = node.outlet.sent(Kind.BATCH)
-        node.driver.tick()
-        node.driver.tick()
+        for _ in range(OVERDUE_TICKS + 1):
+            node.driver.tick()
         assert node.outlet.sent(Kind.BATCH) == [own, own]
     assert machine.of(Censored)[0] == Censored(lost.digest)
