@@ -132,7 +132,7 @@ class Driver:
         self._on_commit = on_commit
         self._seal_delay_s = seal_delay_s
         self.synchroniser: Synchroniser | None = None
-        self.on_evidence: Callable[[Evidence], None] | None = None
+        self.on_evidence: Callable[[Evidence], object] | None = None
         self._messages: asyncio.Queue[Input | _Delivery] = asyncio.Queue(maxsize=MESSAGES_QUEUED_MAX)
         self._signals: dict[tuple[object, ...], Input] = {}
         self._wake = asyncio.Event()
