@@ -17,6 +17,7 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -83,6 +84,8 @@ class Listener:
         self._admissions: dict[object, _Admission] = {}
         self._handshakes: Counter[object] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._untouched: set[sockets.socket] = set()
+        """Accepted, while their tasks have not begun: one that is cancelled before it begins closes nothing."""
         self._server = web.Server(
             self._upgrade,
             access_log=None,
@@ -98,28 +101,45 @@ class Listener:
         self.port: int = self._socket.getsockname()[1]
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Accept for ever; each connection is a task of the group."""
+        """Accept until cancelled; each connection is a task of the group.
+
+        A reader callback, not `sock_accept`: that loses a connection unclosed when it is cancelled in the wrong moment.
+        """
         loop = asyncio.get_running_loop()
         while True:
+            failed: asyncio.Future[OSError] = loop.create_future()
+            loop.add_reader(self._socket, self._accept, group, failed)
             try:
-                raw, name = await loop.sock_accept(self._socket)
-            except OSError as error:  # out of descriptors, or gone again
-                _log.warning("p2p.accept_failed", error=str(error))
-                await asyncio.sleep(ACCEPT_PAUSE_S)
-                continue
-            host = name[0]
-            if (
-                self._handshakes[None] >= self._policy.handshakes_max
-                or self._handshakes[host] >= self._policy.handshakes_per_host_max
-            ):
-                self._metrics.handshakes_refused += 1
-                raw.close()
-                continue
-            self._count(None, 1)
-            self._count(host, 1)
-            task = group.create_task(self._admit(raw, host), name="p2p.admit")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+                error = await failed
+            finally:
+                loop.remove_reader(self._socket)
+            _log.warning("p2p.accept_failed", error=str(error))
+            await asyncio.sleep(ACCEPT_PAUSE_S)
+
+    def _accept(self, group: asyncio.TaskGroup, failed: asyncio.Future[OSError]) -> None:
+        try:
+            raw, name = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:  # out of descriptors
+            if not failed.done():
+                failed.set_result(error)
+            return
+        raw.setblocking(False)
+        host = name[0]
+        if (
+            self._handshakes[None] >= self._policy.handshakes_max
+            or self._handshakes[host] >= self._policy.handshakes_per_host_max
+        ):
+            self._metrics.handshakes_refused += 1
+            raw.close()
+            return
+        self._count(None, 1)
+        self._count(host, 1)
+        self._untouched.add(raw)
+        task = group.create_task(self._admit(raw, host), name="p2p.admit")
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._admitted, raw, host))
 
     def cancel(self) -> None:
         """Give up every connection that was accepted."""
@@ -131,7 +151,16 @@ class Listener:
         self._socket.close()
         await self._server.shutdown(self._policy.close_timeout_s)
 
+    def _admitted(self, raw: sockets.socket, host: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if raw in self._untouched:
+            self._untouched.discard(raw)
+            self._count(None, -1)
+            self._count(host, -1)
+            raw.close()
+
     async def _admit(self, raw: sockets.socket, host: str) -> None:
+        self._untouched.discard(raw)
         admission = _Admission()
         protocol = self._server()
         self._admissions[protocol] = admission
