@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 
 from consilium.consensus.context import HeightContext
@@ -68,6 +69,14 @@ class Chain:
         """The greatest committed height."""
         return len(self.entries) - 1
 
+    def rewound(self, tip: int) -> Chain:
+        """A copy that ends at an earlier height."""
+        earlier = copy(self)
+        earlier.entries = self.entries[: tip + 1]
+        earlier.sets = self.sets[: tip + 3]
+        earlier.committed = {digest: height for digest, height in self.committed.items() if height <= tip}
+        return earlier
+
     def context(self) -> HeightContext:
         """What the next height must be built on."""
         last = self.entries[-1]
@@ -114,6 +123,20 @@ class Disk:
     promise: Promise | None = None
     writing: Promise | None = None
     batches: dict[bytes, bytes] = field(default_factory=dict)
+    copies: dict[int, Promise] = field(default_factory=dict)
+    """By tip, the promise in a copy of the disk that was made then; `copied_batches` are its batches."""
+    copied_batches: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+
+    def backup(self, due: bool) -> None:
+        """A copy of the disk, now and then."""
+        if due and self.promise is not None:
+            self.copies[self.chain.tip] = self.promise
+            self.copied_batches[self.chain.tip] = {
+                digest: self.batches[digest]
+                for block in self.promise.proposals
+                for digest in block.batches
+                if digest in self.batches
+            }
 
     def durable(self, height: int) -> Promise:
         """The synced promise of this height."""

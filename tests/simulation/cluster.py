@@ -8,7 +8,7 @@ from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.messages import Message, VerifiedMessage, verify_message
 from consilium.ledger.errors import PeerFault
 from consilium.ledger.validators import Validator, ValidatorSet
-from tests.simulation.chain import CHAIN_ID, Chain, Disk
+from tests.simulation.chain import CHAIN_ID, Chain, Disk, digest_of
 from tests.simulation.checkers import Checkers
 from tests.simulation.host import Host
 from tests.simulation.keys import Keyring
@@ -29,6 +29,8 @@ class Cluster:
         config: ReplicaConfig,
         real_keys: bool = False,
     ) -> None:
+        self.forgetful = 0
+        """So many more hosts may lose their memory: together with the liars at most f."""
         self.world = world
         self.config = config
         self.ring = Keyring(len(cast), real_keys)
@@ -58,6 +60,11 @@ class Cluster:
                 [Validator(k.public, bytes(16)) for i, k in enumerate(self.keys) if mask >> i & 1]
             )
         return self._sets[mask]
+
+    def admit(self, host: Host, batch: bytes) -> None:
+        """A client's batch arrives at this host."""
+        self.checkers.admitted[digest_of(batch)] = None
+        host.admit(batch)
 
     def send(self, source: Host, peer: bytes, packet: object) -> None:
         """Send to the host with this key."""

@@ -135,6 +135,23 @@ def crash(cluster: Cluster) -> Fault:
     return Fault("crash", f"{host.index} is down", host.crash, cluster.starter(host))
 
 
+def amnesia(cluster: Cluster) -> Fault:
+    """The disk is wiped, or restored from an older copy, while the host is down. A host that forgets counts as faulty:
+    where no more may be, it is a crash like any other."""
+    rng = cluster.world.rng
+    host = rng.choice(cluster.honest)
+    heights = rng.choice((None, 0, 0, 1, 3))
+    allowed = cluster.forgetful > 0
+    cluster.forgetful -= allowed
+
+    def begin() -> None:
+        host.crash()
+        if allowed:
+            host.lose_memory(heights)
+
+    return Fault("amnesia" if allowed else "crash", f"{host.index} forgets", begin, cluster.starter(host))
+
+
 def crash_at_effect(cluster: Cluster) -> Fault:
     """SIGKILL between two effects; back soon."""
     host, count = _pick(cluster), cluster.world.rng.randrange(1, 60)
@@ -194,6 +211,7 @@ KINDS = (
     deafness,
     pause,
     crash,
+    amnesia,
     crash_at_effect,
     skew,
     slow_disk,

@@ -44,10 +44,12 @@ from consilium.consensus.messages import (
     encode_message,
 )
 from consilium.consensus.replica import Replica
+from consilium.consensus.restart import NEVER, Status
 from consilium.ledger.block import Block, CommitCertificate, check_block_form, check_certified
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
 from tests.simulation.chain import Disk, digest_of
+from tests.simulation.recall import Recall
 from tests.simulation.world import WALL_EPOCH_MS
 
 if TYPE_CHECKING:
@@ -100,9 +102,13 @@ class Host:
         self.alive = True
         self.reset_memory()
         self.note(f"starts at tip {self.disk.chain.tip}")
-        self.replica = Replica(self.key, self.disk.chain.context(), self.disk.promise, self.cluster.config)
+        self.recall = Recall(self)
+        self.replica = Replica(
+            self.key, self.disk.chain.context(), self.disk.promise, self.cluster.config, abstain_below=NEVER
+        )
         self.feed(Started())
         self.tell_work()
+        self.later(1, self.recall.ask)
         self.later(self.world.rng.randint(1, STATUS_EVERY_MS), self.tell_status)
         self.later(self.world.rng.randint(1, ANNOUNCE_EVERY_MS), self.announce)
 
@@ -118,6 +124,17 @@ class Host:
         if self.disk.writing is not None and self.world.rng.randrange(2):
             self.write_promise()
         self.disk.writing = None
+
+    def lose_memory(self, heights: int | None) -> None:
+        """While down: the disk is restored from a copy that is so many heights old, or wiped."""
+        self.note(f"finds its disk {'wiped' if heights is None else f'{heights} heights back'}")
+        chain = self.disk.chain
+        self.disk.chain = chain.rewound(0 if heights is None else max(0, chain.tip - heights))
+        self.disk.promise = None if heights is None else self.disk.copies.get(self.disk.chain.tip)
+        self.disk.writing = None
+        self.disk.batches = {}
+        if self.disk.promise is not None:
+            self.disk.batches = dict(self.disk.copied_batches.get(self.disk.chain.tip, {}))
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -217,6 +234,7 @@ class Host:
                     self.disk.batches.setdefault(digest, self.pool.get(digest, b""))
         self.disk.promise = promise
         self.disk.writing = None
+        self.disk.backup(self.world.rng.randrange(3) == 0)
 
     def effect(self, effect: Effect) -> None:
         match effect:
@@ -368,6 +386,10 @@ class Host:
                 if entries:
                     blocks = tuple((e.block, e.certificate, e.batches) for e in entries)
                     self.cluster.network.send(self.index, source, ("blocks", blocks))
+            case ("status?",):
+                self.recall.answer(source)
+            case ("status", Status() as status):
+                self.feed(partial(self.recall.take, self.cluster.keys[source].public, status))
             case ("blocks", tuple(blocks)):
                 self.feed(partial(self.sync, blocks))
 

@@ -73,6 +73,7 @@ class Schedule:
         self.cluster = Cluster(
             self.world, cast, nodes, ReplicaConfig(), real_keys=seed % REAL_KEYS_EVERY == 0
         )
+        self.cluster.forgetful = liars_max - liars
         self.batches = 0
         for host in self.cluster.hosts:
             host.clock_ms = rng.randint(-800, 800)
@@ -131,10 +132,6 @@ class Schedule:
 
         return run
 
-    def _admit(self, host: Host, batch: bytes) -> None:
-        self.cluster.checkers.admitted[digest_of(batch)] = None
-        host.admit(batch)
-
     def _work(self) -> None:
         """Clients submit, until it heals."""
         if self.world.now >= HEAL_MS:
@@ -143,7 +140,7 @@ class Schedule:
         host = rng.choice(self.cluster.hosts)
         if host.alive and not host.paused:
             self.batches += 1
-            self._admit(host, b"work %d" % self.batches)
+            self.cluster.admit(host, b"work %d" % self.batches)
         self.world.after(rng.choice((40, 300, 800, 2_000)), self._work)
 
     def _change_set(self) -> None:
@@ -157,7 +154,7 @@ class Schedule:
             mask = everyone & ~(1 << primary)
         for host in cluster.hosts:
             if host.alive and not host.paused and host.honest:
-                self._admit(host, b"set:%d:" % mask)
+                self.cluster.admit(host, b"set:%d:" % mask)
                 return
 
     def _heal(self) -> None:
@@ -177,7 +174,7 @@ class Schedule:
         for host in cluster.honest:
             self.batches += 1
             batch = b"work %d" % self.batches
-            self._admit(host, batch)
+            self.cluster.admit(host, batch)
             expected.append(digest_of(batch))
 
         def done() -> bool:
