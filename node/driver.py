@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -35,7 +35,6 @@ from consilium.consensus.io import (
     HoldBatches,
     Input,
     MessageReceived,
-    Now,
     PeerHeight,
     Persist,
     ProposalBuilt,
@@ -50,12 +49,11 @@ from consilium.consensus.io import (
     WorkPending,
 )
 from consilium.consensus.messages import encode_message
-from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken
-from consilium.node import holding
+from consilium.node.driver_ports import Clock, Keeper, Outlet
 from consilium.node.executor import Commit, Executor
 from consilium.node.holding import Holding
 from consilium.node.mempool import Mempool
@@ -80,24 +78,6 @@ _log = structlog.get_logger("consilium.driver")
 
 
 PEERS_SHOWN_MAX: Final = 256
-
-
-class Clock(Protocol):
-    """Time for the machine: the node's own, or a test's."""
-
-    def __call__(self) -> Now: ...
-
-
-class Outlet(holding.Outlet, Protocol):
-    """What the driver needs of the mesh."""
-
-    def broadcast(self, kind: int, body: bytes, lane: Lane) -> int: ...
-
-
-class Keeper(Protocol):
-    """Makes promises durable; blocks, so it runs in a thread."""
-
-    def keep(self, promise: Promise, batches: Callable[[bytes], VerifiedBatch | None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
