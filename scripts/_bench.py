@@ -1,0 +1,100 @@
+"""Measure the speed of the product: `scripts/bench cluster --rounds 5 --seconds 10`.
+
+Every figure stands beside what the machine itself can do, measured in the same run. docs/performance.md says what the
+figures mean, and which were measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.benchmark import delays, report, rounds, rpc, state, steps  # noqa: E402
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="cluster|steps|rpc|state")
+    _cluster(commands.add_parser("cluster", help="a cluster under load: throughput, latency, CPU, memory"))
+    _steps(commands.add_parser("steps", help="CPU time of each step of a transaction's life at a node"))
+    _rpc(commands.add_parser("rpc", help="reading: status, state with proof, receipts, decisions"))
+    # It reads its own options: see main.
+    commands.add_parser("state", help="the state trie with its store, without a network", add_help=False)
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse_args()
+
+
+def _cluster(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--nodes", type=int, default=4, help="validators (default 4)")
+    add("--rounds", type=int, default=5, help="rounds that are measured (default 5)")
+    add("--seconds", type=float, default=10.0, help="each round's window (default 10)")
+    add("--warm-up", type=float, default=3.0, help="load before each window, in seconds (default 3)")
+    add("--clients", type=int, default=32, help="WebSocket clients, over all live nodes (default 32)")
+    add("--batch", type=int, default=64, help="transactions in one call (default 64)")
+    add("--rate", type=float, default=0.0, help="open loop: transactions per second offered; 0: closed loop")
+    add("--operations", type=int, default=1, help="operations in a transaction (default 1)")
+    add("--submit-to", type=int, help="hand everything in at this node (default: all, in turn)")
+    add("--pool", type=int, default=0, help="transactions signed for a round (default: what it should need)")
+    add("--dead", type=int, default=0, help="nodes that are killed before the first round")
+    add(
+        "--kill",
+        choices=("none", "node", "primary"),
+        default="none",
+        help="kill a node in the middle of each round",
+    )
+    add("--delay-ms", type=float, default=0.0, help="every second round: delay between validators, each way")
+    add("--view-timeout-ms", type=int, default=0, help="another patience with a primary than the default")
+    add("--plot", type=Path, metavar="FILE.png", help="draw throughput and latency (needs matplotlib)")
+
+
+def _steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--transactions", type=int, default=1_000, help="in a block (default 1,000)")
+    parser.add_argument("--operations", type=int, default=1, help="operations in a transaction (default 1)")
+    parser.add_argument("--blocks", type=int, default=10, help="blocks that are measured (default 10)")
+    parser.add_argument(
+        "--fill", type=int, default=30_000, help="transactions in the chain before (default 30,000)"
+    )
+
+
+def _rpc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of query (default 3)")
+    parser.add_argument("--clients", type=int, default=8, help="connections (default 8)")
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["state"]:
+        return state.main(sys.argv[2:])
+    options = parse()
+
+    def progress(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if options.command == "cluster":
+        if options.delay_ms:
+            delays.enter_namespace()
+        if options.plot is not None:
+            report.require_plots()
+        found = asyncio.run(rounds.run(options, progress))
+        if options.plot is not None:
+            report.plot(found, options.plot)
+    elif options.command == "steps":
+        found = steps.run(options, progress)
+    else:
+        found = asyncio.run(rpc.run(options, progress))
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        report.show(options.command, found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
