@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, Final
 
 from consilium.client.envelope import envelope_digest, parse
@@ -27,6 +25,7 @@ from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
+from consilium.node.standing import Standing
 from consilium.node.threads import checked
 from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
@@ -39,8 +38,6 @@ STREAM_PAGE: Final = 128
 EVENT_INDEX_MAX: Final = 2**32 - 2
 RELEASE_WAIT_S: Final = 5.0
 """So long a custodian waits for its own chain to reach a decision that a reader brings."""
-STALE_TIP_MS: Final = 120_000
-"""A node whose newest block is older than this does not follow the chain, and says so to monitors."""
 
 
 class Service:
@@ -65,28 +62,36 @@ class Service:
         clock_ms: Callable[[], int],
         storage: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self._name = name
-        self._role = role
-        self._key = key
         self._genesis = genesis
         self._executor = executor
         self._store: ChainStore = executor.store
         self._driver = driver
-        self._replica = replica
         self._mempool = mempool
-        self._mesh = mesh
         self._vault = vault
         self._custodian = custodian
         self._retry_after_ms = retry_after_ms
         self._refused = refused
-        self._clock_ms = clock_ms
-        self._storage = storage
         self.voting: Callable[[], dict[str, Any]] = dict
         """What `status` shows of this validator's memory and silence: `duties.Duties.status`."""
+        self._standing = Standing(
+            name=name,
+            role=role,
+            key=key,
+            genesis=genesis,
+            executor=executor,
+            driver=driver,
+            replica=replica,
+            mempool=mempool,
+            mesh=mesh,
+            vault=vault,
+            custodian=custodian,
+            clock_ms=clock_ms,
+            storage=storage,
+            voting=lambda: self.voting(),
+        )
         self._receipts = ReceiptBuilder(self._store, genesis)
-        self._started_s = time.monotonic()
-        self._version = version("consilium")
         self._tick = asyncio.Event()
+        self._closed = False
         self._waiting = Waiting()
         self._checking = 0
         """Transactions whose signatures are being checked: they will want room in the pool."""
@@ -96,6 +101,15 @@ class Service:
     def committed(self, commit: Commit) -> None:
         """A block was committed: wake whoever waits for it."""
         self._waiting.committed(commit)
+        self._wake()
+
+    def close(self) -> None:
+        """The node ends: whoever waits is told to ask another one."""
+        self._closed = True
+        self._waiting.close("rpc.shutting_down")
+        self._wake()
+
+    def _wake(self) -> None:
         tick, self._tick = self._tick, asyncio.Event()
         tick.set()
 
@@ -108,63 +122,11 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """See `NodeApi.status`."""
-        tip, context = self._store.tip, self._executor.context
-        connected = self._mesh.connected()
-        healthy, reason = self.healthy()
-        totals = self._vault.totals()
-        return {
-            "node_id": self._key.hex(),
-            "name": self._name,
-            "role": self._role,
-            "institution": self._institution(),
-            "network": self._genesis.network,
-            "chain_id": self._genesis.chain_id.hex(),
-            "version": self._version,
-            "height": tip.height,
-            "tip_hash": tip.block_hash.hex(),
-            "tip_time_ms": tip.time_ms,
-            "certified_height": max(0, tip.height - 1),
-            "view": self._replica.view,
-            "phase": self._replica.phase.value,
-            "primary": self._replica.primary.hex(),
-            "validators": [
-                {
-                    "key": validator.key.hex(),
-                    "institution": validator.institution.hex(),
-                    "connected": validator.key in connected or validator.key == self._key,
-                }
-                for validator in context.validators.validators
-            ],
-            "peers": [{"key": peer.key.hex(), "connected": peer.connected} for peer in self._mesh.peers()],
-            "mempool": {
-                "pending": self._mempool.pending_count,
-                "batches": self._mempool.batch_count,
-                "transactions": self._mempool.transaction_count,
-            },
-            "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
-            "storage": dict(self._storage()),
-            "custodian": self._custody(),
-            "evidence": len(self._driver.evidence),
-            "voting": self.voting(),
-            "uptime_s": int(time.monotonic() - self._started_s),
-            "healthy": healthy,
-            "reason": reason,
-        }
+        return self._standing.status()
 
     def healthy(self) -> tuple[bool, str]:
         """Whether the node serves and follows the chain."""
-        context = self._executor.context
-        if self._driver.synchroniser is not None and self._driver.synchroniser.catching_up:
-            return False, f"catching up: at {context.height - 1} of {self._driver.synchroniser.best_known}"
-        reached = {*self._mesh.connected(), self._key}
-        reachable = len([key for key in context.validators.keys if key in reached])
-        if reachable < context.validators.quorum:
-            return False, f"{reachable} validators are reachable; a quorum is {context.validators.quorum}"
-        if silent := self.voting().get("silent"):
-            return False, str(silent)
-        if self._store.tip.height and self._clock_ms() - self._store.tip.time_ms > STALE_TIP_MS:
-            return False, "the newest block is old: the chain stands still, or this node does not follow it"
-        return True, ""
+        return self._standing.healthy()
 
     async def submit(self, transactions: Sequence[bytes]) -> list[Submission]:
         """See `NodeApi.submit`."""
@@ -206,6 +168,8 @@ class Service:
             async with asyncio.timeout(timeout_s):
                 found = await self._decided(transaction)
                 while certified and self._store.tip.height <= found.height:
+                    if self._closed:
+                        raise Refused("rpc.shutting_down")
                     await self._tick.wait()
         except TimeoutError:
             raise Refused("rpc.timeout", f"transaction {transaction.hex()} within {timeout_s:g} s") from None
@@ -312,6 +276,8 @@ class Service:
                     yield item
             if page:
                 after = page[-1].cursor
+            elif self._closed:
+                return
             else:
                 await tick.wait()
 
@@ -382,22 +348,6 @@ class Service:
         if self._custodian is None:
             raise Refused("custodian.disabled")
         return self._custodian
-
-    def _custody(self) -> dict[str, Any]:
-        if self._custodian is None:
-            return {"enabled": False}
-        count = self._custodian.compartments
-        return {
-            "enabled": True,
-            "compartments": count,
-            "note": "this custodian can read alone" if count else "",
-        }
-
-    def _institution(self) -> str | None:
-        for validator in self._executor.context.validators.validators:
-            if validator.key == self._key:
-                return validator.institution.hex()
-        return None
 
 
 def _verify_all(raws: list[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from consilium.ledger import codec
+from consilium.ledger.errors import Refused
 from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
 from consilium.node.api import Committed
 from consilium.node.dispatch import BUSY_RETRY_MS, Busy
@@ -40,12 +41,15 @@ class Waiting:
     def __init__(self) -> None:
         self._entries: dict[bytes, _Entry] = {}
         self._looked_ms = 0
+        self._closed: str | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def add(self, transaction: bytes, until: int | None, take: Taker) -> None:
-        """Have `take` told. Raises Refused `rpc.busy`."""
+        """Have `take` told. Raises Refused `rpc.busy`, and the code of `close`."""
+        if self._closed is not None:
+            raise Refused(self._closed)
         entry = self._entries.get(transaction)
         if entry is None:
             if len(self._entries) >= WAITING_MAX:
@@ -80,6 +84,12 @@ class Waiting:
             for identifier, entry in list(entries.items()):
                 if entry.until is not None and entry.until <= time_ms:
                     self._tell(identifier, "transaction.expired")
+
+    def close(self, code: str) -> None:
+        """Nothing will be decided here any more: tell everybody this code, and whoever still comes."""
+        self._closed = code
+        for identifier in list(self._entries):
+            self._tell(identifier, code)
 
     def _tell(self, transaction: bytes, became: Committed | str) -> None:
         entry = self._entries.pop(transaction, None)

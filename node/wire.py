@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,6 +288,7 @@ class _Node:
             )
             await self._run_tasks(stop)
         finally:
+            self._service.close()
             await self._rpc.stop()
             await self._mesh.stop()
 
@@ -384,7 +384,6 @@ class _Node:
         parts = self._parts
         if parts.wallet is None:
             return None
-        clock_ms: Callable[[], int] = wall_ms
         return Custodian(
             wallet=parts.wallet,
             chain_id=parts.genesis.chain_id,
@@ -392,7 +391,7 @@ class _Node:
             shares=parts.shares,
             envelopes=parts.vault,
             staleness_max_ms=self._config.custodian.release_staleness_max_ms,
-            clock_ms=clock_ms,
+            clock_ms=wall_ms,
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consilium.client import recording, rpc
-from consilium.client.envelope import HeaderFields
+from consilium.client.envelope import HeaderFields, envelope_digest
 from consilium.client.recording import Imported, Payload
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
@@ -22,6 +22,7 @@ from consilium.node.ledger_reader import LedgerReader
 from consilium.node.service import Service
 from consilium.storage.kv import MemoryKV
 from consilium.storage.shares import ShareVault
+from consilium.storage.vault import Vault
 from tests.unit.node.harness import Harness, HostedNode, wallet_of
 from tests.unit.node.hosting import running, service_of
 
@@ -145,16 +146,16 @@ async def ward() -> AsyncIterator[Ward]:
     """A running node with a custodian; its founders are institutions 0, 1 and 2."""
     harness = Harness(1, more=2)
     node = HostedNode(harness)
-    keeper = service_of(node)
+    vault = Vault(MemoryKV(), envelope_digest, create=True)
     custodian = Custodian(
         wallet=harness.wallets[0],
         chain_id=harness.chain_id,
         ledger=LedgerReader(node.executor.store),
         shares=ShareVault(MemoryKV(), create=True),
-        envelopes=keeper._vault,
+        envelopes=vault,
         staleness_max_ms=STALENESS_MS,
         clock_ms=node.clock.now_ms,
     )
-    keeper._custodian = custodian
+    keeper = service_of(node, vault, custodian)
     async with running(node):
         yield Ward(harness, node, keeper, custodian, DirectRpc(keeper))

@@ -75,7 +75,7 @@ class FakeMesh:
         return [SimpleNamespace(key=key, connected=True) for key in sorted(self.connected())]
 
 
-def service_of(node: HostedNode, custodian: Custodian | None = None) -> Service:
+def service_of(node: HostedNode, vault: Vault | None = None, custodian: Custodian | None = None) -> Service:
     """The node's face, woken by its driver."""
     service = Service(
         name="test",
@@ -87,7 +87,7 @@ def service_of(node: HostedNode, custodian: Custodian | None = None) -> Service:
         replica=node.replica,
         mempool=node.mempool,
         mesh=FakeMesh(node),  # type: ignore[arg-type]
-        vault=Vault(MemoryKV(), envelope_digest, create=True),
+        vault=vault or Vault(MemoryKV(), envelope_digest, create=True),
         custodian=custodian,
         retry_after_ms=123,
         refused=lambda code: None,

@@ -18,6 +18,7 @@ from consilium.node import service as services
 from consilium.node.api import Cursor, EventAt
 from consilium.node.mempool import MempoolLimits
 from consilium.node.service import Service
+from consilium.node.standing import STALE_TIP_MS
 from consilium.storage.chain import Place
 from tests.unit.client.conftest import build
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, HostedNode, enrolment, until, wallet_of
@@ -289,6 +290,30 @@ async def test_state_is_answered_as_certified(four: Harness) -> None:
     assert (genesis.certificate, genesis.transactions) == (None, ())
 
 
+async def test_whoever_waits_when_the_node_ends_is_sent_elsewhere(four: Harness) -> None:
+    node = HostedNode(four)
+    service = service_of(node)
+    one, two = (four.transaction(four.wallets[0]) for _ in range(2))
+    waiting = [
+        asyncio.create_task(service.wait(one.id, 60, certified=False)),
+        asyncio.create_task(service.wait(two.id, 60, certified=True)),
+    ]
+    reading = asyncio.create_task(collect(service.subscribe(Cursor(1, 100), None, None), 1))
+    await asyncio.sleep(0.01)
+    commit(node, service, two)
+    await asyncio.sleep(0.01)
+    service.close()
+    for task in waiting:
+        with pytest.raises(Refused) as refused:
+            await asyncio.wait_for(task, 5)
+        assert code_of(refused) == "rpc.shutting_down"
+    assert await asyncio.wait_for(reading, 5) == []
+    with pytest.raises(Refused) as refused:
+        await service.wait(one.id, 60, certified=False)
+    assert code_of(refused) == "rpc.shutting_down"
+    assert len(service._waiting) == 0
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
@@ -472,7 +497,7 @@ async def test_health_says_why_not(four: Harness) -> None:
     assert "quorum" in reason
     node.outlet.peers = peers
     commit(node, service)
-    node.clock.wall_ms = node.executor.store.tip.time_ms + services.STALE_TIP_MS
+    node.clock.wall_ms = node.executor.store.tip.time_ms + STALE_TIP_MS
     assert service.healthy()[0]
     node.clock.wall_ms += 1
     healthy, reason = service.healthy()
