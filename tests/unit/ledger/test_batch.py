@@ -137,6 +137,19 @@ def test_too_many_bytes() -> None:
     assert raised.value.code == "codec.oversized"
 
 
+def test_the_most_bytes() -> None:
+    empty = len(transaction(1, 0).raw)
+    many = [transaction(1, 16_000)] * (BATCH_BYTES_MAX // (16_000 + empty + 10))
+    spare = BATCH_BYTES_MAX - len(seal_batch(AUTHOR, CHAIN, 1, many).raw)
+    filler = transaction(2, spare - empty - 5)
+    for _ in range(4):  # heads of three widths make the sum uneven: close in on it
+        spare = BATCH_BYTES_MAX - len(seal_batch(AUTHOR, CHAIN, 1, [*many, filler]).raw)
+        filler = transaction(2, len(filler.value.operations[0].body) + spare)
+    full = seal_batch(AUTHOR, CHAIN, 1, [*many, filler])
+    assert len(full.raw) == BATCH_BYTES_MAX
+    assert verify_batch(full.raw, CHAIN).digest == full.digest
+
+
 def test_one_bad_transaction_condemns_the_batch() -> None:
     good = decoded(sealed())
     forged = good.transactions[1][:-1] + bytes([good.transactions[1][-1] ^ 1])

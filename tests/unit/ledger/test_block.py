@@ -221,6 +221,17 @@ def test_certificates_that_do_not_fit() -> None:
         assert code_of(raised) == "certificate.invalid"
 
 
+def test_seals_over_another_height_than_the_headers() -> None:
+    """Good seals, each over the certificate's own numbers: they say nothing of a header at another height."""
+    made = header(height=6)
+    digest = seal_digest(CHAIN, 5, 2, made.hash)
+    seals = [Seal(place, SIGNERS[SET.keys[place]].sign(digest)) for place in range(5)]
+    tried = CommitCertificate(5, 2, made.hash, seals)
+    verify_certificate(tried, CHAIN, SET)
+    with pytest.raises(Refused, match="another block"):
+        check_certified(made, tried, SET)
+
+
 def test_views_do_not_add_up() -> None:
     """Seals of two views make no certificate, however they are counted: else two blocks could be certified."""
     made = header()

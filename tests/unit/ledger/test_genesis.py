@@ -123,6 +123,18 @@ def test_a_changed_file(changes: dict[str, Any]) -> None:
     assert code_of(as_file(document(**changes))) == "genesis.malformed"
 
 
+def test_what_the_refusal_says() -> None:
+    for changes, words in (
+        ({"time_ms": 1}, "the chain id does not match"),
+        ({"format": "consilium-genesis/2"}, "the format is not"),
+        ({"more": 1}, "do not belong there"),
+    ):
+        with pytest.raises(Refused, match=words):
+            genesis_from_json(as_file(document(**changes)))
+    with pytest.raises(Refused, match="the limit is"):
+        genesis_from_json(genesis_to_json(GENESIS) + b" " * GENESIS_BYTES_MAX)
+
+
 @pytest.mark.parametrize("missing", sorted(document()))
 def test_a_member_left_out(missing: str) -> None:
     assert code_of(as_file({name: value for name, value in document().items() if name != missing})) == (

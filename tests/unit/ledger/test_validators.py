@@ -92,6 +92,7 @@ def test_sets_that_differ() -> None:
     ]
     assert len({one.hash for one in sets}) == 4
     assert ValidatorSet(every) != "a set"
+    assert [one == other for one in sets for other in sets].count(True) == 4
     assert repr(sets[0]) == "ValidatorSet(n=4, f=1, quorum=3)"
 
 
