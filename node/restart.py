@@ -47,6 +47,9 @@ from consilium.node.peer_messages import Kind
 from consilium.storage.chain import ChainStore
 
 ASK_EVERY_S: Final = 0.25
+GRACE_S: Final = 0.5
+"""Once a quorum has answered, connected validators that have not are given so long: a vote that only one of them heard
+is then found out too. Safety rests on the quorum alone."""
 RETURN_PAUSE_S: Final = 1.0
 NONCE_BYTES: Final = 16
 ANSWER_EVERY_S: Final = 0.05
@@ -83,6 +86,7 @@ class Restart:
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._answers: dict[bytes, Answer] = {}
         self._heard = asyncio.Event()
+        self._patient_until_s: float | None = None
         self._answered_at: dict[bytes, float] = {}
         self.verdict: Verdict | None = None
         """What was found, once it was."""
@@ -102,7 +106,7 @@ class Restart:
 
     async def run(self, clerk: Clerk | None) -> None:
         """Ask until the rule is satisfied; then see to it that the silence ends."""
-        while (verdict := await self._judge()) is None:
+        while (verdict := await self._judge()) is None or self._may_hear_more():
             self._heard.clear()
             self._ask()
             try:
@@ -120,10 +124,20 @@ class Restart:
 
     def _ask(self) -> None:
         body = codec.encode(StatusRequest(self._nonce))
+        for peer in self._unheard():
+            self._send(peer, Kind.STATUS_REQUEST, body)
+
+    def _unheard(self) -> list[bytes]:
+        """Connected validators that have not answered."""
         asked = dict.fromkeys(key for validators in self._sets() for key in validators.keys)
-        for peer in self._connected():
-            if peer in asked and peer not in self._answers:
-                self._send(peer, Kind.STATUS_REQUEST, body)
+        return [peer for peer in self._connected() if peer in asked and peer not in self._answers]
+
+    def _may_hear_more(self) -> bool:
+        """Whether to be patient for a moment, though a quorum has answered."""
+        now_s = asyncio.get_running_loop().time()
+        if self._patient_until_s is None:
+            self._patient_until_s = now_s + GRACE_S
+        return now_s < self._patient_until_s and bool(self._unheard())
 
     async def take(self, peer: bytes, body: bytes) -> None:
         """An answer. Raises PeerFault or Refused where the peer is at fault."""

@@ -131,6 +131,7 @@ async def asking(network: Network, *indexes: int, clerk: FakeClerk | None = None
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restarts, "ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(restarts, "GRACE_S", 0.2)
     monkeypatch.setattr(restarts, "RETURN_PAUSE_S", 0.01)
     monkeypatch.setattr(restarts, "ANSWER_EVERY_S", 0.0)
 
@@ -152,6 +153,16 @@ async def test_a_quorum_is_waited_for() -> None:
         assert "2 of 3 validators" in network.restarts[0].silent
         network.dead = {3}
         await until(lambda: network.released[0] == 6)
+
+
+async def test_who_is_connected_and_mute_delays_nobody_for_long() -> None:
+    network = Network()
+    network.dead = {2}
+    async with asking(network, 0):
+        await until(lambda: network.released[0] == 6)
+    assert network.nodes[2].key.public not in network.restarts[0]._answers
+    assert network.nodes[1].key.public in network.restarts[0]._answers
+    assert network.nodes[3].key.public in network.restarts[0]._answers
 
 
 async def test_a_single_validator_needs_nobody() -> None:
