@@ -148,7 +148,7 @@ class Synchroniser:
         """A peer says that it has decided `height`. A hint only: what counts is what it can show."""
         claimant = self._peers.get(peer)
         if claimant is None:
-            if len(self._peers) >= PEERS_MAX:
+            if len(self._peers) >= PEERS_MAX and not self._forget_one():
                 return
             claimant = self._peers[peer] = _Claimant()
         claimant.tip = max(height, claimant.tip)
@@ -158,6 +158,14 @@ class Synchroniser:
     def forget(self, peer: bytes) -> None:
         """The peer is no member any more."""
         self._peers.pop(peer, None)
+
+    def _forget_one(self) -> bool:
+        """Make room: whoever is not connected may go."""
+        connected = self._connected()
+        gone = next((peer for peer in self._peers if peer not in connected), None)
+        if gone is not None:
+            del self._peers[gone]
+        return gone is not None
 
     def offer(self, peer: bytes, body: bytes) -> None:
         """Blocks from a peer: the answer to our request, or a help that we did not ask for. Dropped when full."""
