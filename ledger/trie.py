@@ -46,6 +46,8 @@ _GONE: Final = (b"", -1)
 _DEPTHS: Final = tuple(bytes((depth,)) for depth in range(65))
 _HIGH_NIBBLES: Final = tuple(bytes((byte & 0xF0,)) for byte in range(256))
 
+_bucket_digest: Final = BUCKET_TAG.digest
+
 _Child = tuple[bytes, int]
 """What a slot holds after the pass: hash, and size (0: a branch). Its version is the pass's."""
 
@@ -159,6 +161,34 @@ class _Pass:
             depth,
         )
 
+    def _update_pair(self, old_key: bytes, suffix: bytes, index: int, depth: int) -> _Child | None:
+        """Apply one change to a bucket: most of all work is this. The general way is `update`."""
+        key, value = self.keys[index], self.values[index]
+        node = self.read(old_key)
+        at = node.find(key, 1)
+        if value is None or node[0] != _BUCKET:
+            return self.update(old_key, depth, index, index + 1)
+        if at % PAIR_BYTES == 1:
+            middle, end = at + 32, at + PAIR_BYTES
+            if node[middle:end] == value:
+                return None
+            body = node[1:middle] + value + node[end:]
+        elif at < 0 and len(node) <= BUCKET_KEYS_MAX * PAIR_BYTES:
+            at, end = 0, len(node) // PAIR_BYTES
+            while at < end:
+                half = at + end >> 1
+                if node[1 + half * PAIR_BYTES : 33 + half * PAIR_BYTES] < key:
+                    at = half + 1
+                else:
+                    end = half
+            at = 1 + at * PAIR_BYTES
+            body = node[1:at] + key + value + node[at:]
+        else:  # full, or the key's bytes stand across other hashes
+            return self.update(old_key, depth, index, index + 1)
+        self.stale.append(old_key)
+        self.nodes[self.version + suffix] = b"\x00" + body
+        return _bucket_digest(body), len(body) // PAIR_BYTES
+
     def grow(self, depth: int, low: int, high: int) -> _Child | None:
         """Apply the changes [low, high) to an absent slot. None when all of them delete."""
         pairs = [(self.keys[i], value) for i in range(low, high) if (value := self.values[i]) is not None]
@@ -166,7 +196,8 @@ class _Pass:
 
     def _update_branch(self, node: bytes, old_key: bytes, depth: int, low: int, high: int) -> _Child | None:
         bitmap, count = _branch_head(node)
-        keys, byte, shift = self.keys, depth >> 1, 0 if depth & 1 else 4
+        keys, version, byte, shift = self.keys, self.version, depth >> 1, 0 if depth & 1 else 4
+        label, half, odd = _DEPTHS[depth + 1], depth + 1 >> 1, not depth & 1
         branch = bytearray(node)
         changed = False
         while low < high:
@@ -177,26 +208,31 @@ class _Pass:
                 end += 1
             bit = 1 << (prefix & 15)
             at = (bitmap & (bit - 1)).bit_count()
-            hash_at, version_at, size_at = 3 + 32 * at, 3 + 32 * count + 8 * at, 3 + 40 * count + at
+            hash_at, version_at = 3 + 32 * at, 3 + 32 * count + 8 * at
             if bitmap & bit:
-                child_key = bytes(branch[version_at : version_at + 8]) + _suffix(depth + 1, key)
-                after = self.update(child_key, depth + 1, low, end)
+                suffix = label + key[:half] + _HIGH_NIBBLES[key[half]] if odd else label + key[:half]
+                child_key = bytes(branch[version_at : version_at + 8]) + suffix
+                size_at = 3 + 40 * count + at
+                if end - low == 1 and branch[size_at]:
+                    after = self._update_pair(child_key, suffix, low, depth + 1)
+                else:
+                    after = self.update(child_key, depth + 1, low, end)
                 if after is _GONE:
                     bitmap, count = bitmap ^ bit, count - 1
                     del branch[size_at], branch[version_at : version_at + 8], branch[hash_at : hash_at + 32]
                     changed = True
                 elif after is not None:
                     branch[hash_at : hash_at + 32] = after[0]
-                    branch[version_at : version_at + 8] = self.version
+                    branch[version_at : version_at + 8] = version
                     branch[size_at] = after[1]
                     changed = True
             else:
                 after = self.grow(depth + 1, low, end)
                 if after is not None:  # from the back, so that the offsets stay true
-                    bitmap, count = bitmap | bit, count + 1
-                    branch.insert(size_at, after[1])
-                    branch[version_at:version_at] = self.version
+                    branch.insert(3 + 40 * count + at, after[1])
+                    branch[version_at:version_at] = version
                     branch[hash_at:hash_at] = after[0]
+                    bitmap, count = bitmap | bit, count + 1
                     changed = True
             low = end
         if not changed:

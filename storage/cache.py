@@ -6,6 +6,7 @@ was not used since is forgotten. A hit costs one look-up in a dict and no bookke
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 ENTRY_OVERHEAD_BYTES: Final = 160
@@ -42,6 +43,27 @@ class GenerationCache:
         self._young_bytes += len(key) + (len(value) if value is not None else 0) + ENTRY_OVERHEAD_BYTES
         if self._young_bytes > self._half_bytes:
             self._old, self.young, self._young_bytes = self.young, {}, 0
+
+    def put_all(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """As `put`, of many."""
+        young, size = self.young, self._young_bytes
+        for key, value in items:
+            young[key] = value
+            size += len(key) + (len(value) if value is not None else 0) + ENTRY_OVERHEAD_BYTES
+            if size > self._half_bytes:
+                self._old, self.young, size = young, {}, 0
+                young = self.young
+        self._young_bytes = size
+
+    def drop_all(self, keys: Iterable[bytes]) -> None:
+        """Forget what nobody will ask for again."""
+        young, old = self.young, self._old
+        for key in keys:
+            value = young.pop(key, None)
+            if value is not None:
+                self._young_bytes -= len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+            elif old:
+                old.pop(key, None)
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

@@ -26,12 +26,14 @@ from consilium.storage import schema
 from consilium.storage.cache import GenerationCache
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
 
-NODE_CACHE_BYTES: Final = 96 * 1024 * 1024
-VALUE_CACHE_BYTES: Final = 48 * 1024 * 1024
+NODE_CACHE_BYTES: Final = 256 * 1024 * 1024
+"""Holds the live nodes of about a million keys, below the half at which a generation ends."""
+VALUE_CACHE_BYTES: Final = 64 * 1024 * 1024
 HASHES_MEMORISED_MAX: Final = 50_000
 UNDOS_CACHED_MAX: Final = 8
 
 _MISSING: Final = b"missing"
+_LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 _undo_decoder = msgspec.msgpack.Decoder(dict[bytes, bytes | None])
 _keys_decoder = msgspec.msgpack.Decoder(list[bytes])
 
@@ -53,6 +55,7 @@ class StateStore:
         self._values = GenerationCache(value_cache_bytes)
         self._hashes: dict[bytes, bytes] = {}
         self._epoch = 0
+        self._block: tuple[Sequence[Change], list[bytes]] = (), []
         self._lock = threading.Lock()
         self._undo = lru_cache(UNDOS_CACHED_MAX)(self._read_undo)
 
@@ -75,17 +78,21 @@ class StateStore:
 
     def prepare(self, root: NodeRef | None, height: int, changes: Sequence[Change]) -> TrieUpdate:
         """What a block's changes do to the trie under `root`. Writes nothing, and may be asked ahead of a decision."""
-        hashed = [(self._hash(key), None if value is None else value_hash(value)) for key, value in changes]
+        hashed = [
+            (path, None if value is None else value_hash(value))
+            for path, (_, value) in zip(self._paths(changes), changes, strict=True)
+        ]
         return trie.apply_hashes(self, root, height, hashed)
 
     def writes(self, height: int, changes: Sequence[Change], update: TrieUpdate) -> list[Write]:
         """All that a height writes and deletes of the state, to be part of its batch."""
         undo: dict[bytes, bytes | None] = {}
         writes: list[Write] = []
-        for key, value in changes:
-            path = self._hash(key)
-            undo[path] = self.get(key)
-            row = None if value is None else bytes((len(key),)) + key + value
+        cached = self._values.young.get
+        for path, (key, value) in zip(self._paths(changes), changes, strict=True):
+            before = cached(path, _MISSING)
+            undo[path] = self.get(key) if before is _MISSING else before
+            row = None if value is None else _LENGTHS[len(key)] + key + value
             writes.append((schema.STATE + path, row))
         writes += [(schema.NODE + key, node) for key, node in update.nodes]
         root = update.root
@@ -101,12 +108,14 @@ class StateStore:
 
     def committed(self, changes: Sequence[Change], update: TrieUpdate) -> None:
         """The height's batch is durable: reads see it from now on."""
-        for key, node in update.nodes:
-            self._nodes.put(key, node)
+        self._nodes.put_all(update.nodes)
+        self._nodes.drop_all(update.stale)
         with self._lock:
             self._epoch += 1
-            for key, value in changes:
-                self._values.put(self._hash(key), value)
+            self._values.put_all(
+                (path, value) for path, (_, value) in zip(self._paths(changes), changes, strict=True)
+            )
+            self._block = (), []
             if len(self._hashes) > HASHES_MEMORISED_MAX:
                 self._hashes = {}
 
@@ -183,6 +192,14 @@ class StateStore:
                 raise InvariantBroken(f"the state trie's node {key.hex()} is not in the store")
             self._nodes.put(key, node)
         return node
+
+    def _paths(self, changes: Sequence[Change]) -> list[bytes]:
+        """The hashes of the keys of a block's changes: asked for three times a block."""
+        known, paths = self._block
+        if known is not changes:
+            paths = [self._hash(key) for key, _ in changes]
+            self._block = changes, paths
+        return paths
 
     def _hash(self, key: bytes) -> bytes:
         path = self._hashes.get(key)
