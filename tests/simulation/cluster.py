@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.messages import Message, VerifiedMessage, verify_message
+from consilium.consensus.promise import no_promise
 from consilium.ledger.errors import PeerFault
 from consilium.ledger.validators import Validator, ValidatorSet
 from tests.simulation.chain import CHAIN_ID, Chain, Disk, digest_of
@@ -41,8 +42,11 @@ class Cluster:
         self._verified: dict[tuple[bytes, bytes], VerifiedMessage | PeerFault] = {}
         self._sets: dict[int, ValidatorSet] = {}
         genesis = self.subset((1 << validators) - 1)
+        # Founding a node writes an empty promise: so a validator that starts late is told from one that was wiped.
         self.hosts: list[Host] = [
-            kind(self, index, self.keys[index], Disk(Chain(genesis, self.subset, WALL_EPOCH_MS)))
+            kind(
+                self, index, self.keys[index], Disk(Chain(genesis, self.subset, WALL_EPOCH_MS), no_promise(0))
+            )
             for index, kind in enumerate(cast)
         ]
         self.network.deliver = [host.deliver for host in self.hosts]

@@ -1,4 +1,4 @@
-"""The restart rule in a simulated host, as node/restart.py hosts it: ask all, at every start, till a quorum answered."""
+"""The restart rule in a simulated host, as node/restart.py hosts it: ask all, at each start, till a quorum answers."""
 
 from __future__ import annotations
 
