@@ -22,6 +22,7 @@ from typing import Any, Final
 import plyvel
 
 from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.storage.gate import Gate, GateClosed
 from consilium.storage.kv import Write, prefix_end
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
@@ -109,18 +110,28 @@ def _halt(folder: Path, doing: str, error: Exception) -> InvariantBroken:
     )
 
 
+def _closed(folder: Path) -> InvariantBroken:
+    return InvariantBroken(f"the store in {folder} is closed")
+
+
 class _LevelReader:
     """Reads from a database or from a snapshot of one: both have the same methods."""
 
-    __slots__ = ("_source", "folder")
+    __slots__ = ("_gate", "_handles", "_source", "folder")
 
-    def __init__(self, source: Any, folder: Path) -> None:
+    def __init__(self, source: Any, folder: Path, gate: Gate, handles: dict[int, Any]) -> None:
         self._source = source
+        self._gate = gate
+        self._handles = handles
+        """Iterators and snapshots that are open: LevelDB must not be closed before them."""
         self.folder = folder
 
     def get(self, key: bytes) -> bytes | None:
         try:
-            value: bytes | None = self._source.get(key, verify_checksums=True)
+            with self._gate:
+                value: bytes | None = self._source.get(key, verify_checksums=True)
+        except GateClosed:
+            raise _closed(self.folder) from None
         except plyvel.Error as error:
             raise _halt(self.folder, "reading", error) from error
         return value
@@ -135,21 +146,42 @@ class _LevelReader:
         if start is not None and reverse and (end is None or start < end):
             high, high_included = start, True
         try:
-            with self._source.iterator(
-                # plyvel 1.5 finds nothing backwards where the first key below the stop equals the start.
-                start=None if reverse else low,
-                stop=high,
-                include_stop=high_included,
-                reverse=reverse,
-                verify_checksums=True,
-                fill_cache=False,
-            ) as rows:
-                for count, (key, value) in enumerate(rows):
-                    if (limit is not None and count >= limit) or (reverse and key < prefix):
+            with self._gate:
+                rows = self._source.iterator(
+                    # plyvel 1.5 finds nothing backwards where the first key below the stop equals the start.
+                    start=None if reverse else low,
+                    stop=high,
+                    include_stop=high_included,
+                    reverse=reverse,
+                    verify_checksums=True,
+                    fill_cache=False,
+                )
+                self._handles[id(rows)] = rows
+            try:
+                count = 0
+                while limit is None or count < limit:
+                    # The gate is passed for each row: whoever reads slowly does not keep the store open.
+                    with self._gate:
+                        row = next(rows, None)
+                    if row is None or (reverse and row[0] < prefix):
                         return
-                    yield key, value
+                    count += 1
+                    yield row
+            finally:
+                self._let_go(rows)
+        except GateClosed:
+            raise _closed(self.folder) from None
         except plyvel.Error as error:
             raise _halt(self.folder, "reading", error) from error
+
+    def _let_go(self, handle: Any) -> None:
+        """Close an iterator or a snapshot, unless the store did so when it was closed."""
+        try:
+            with self._gate:
+                self._handles.pop(id(handle), None)
+                handle.close()
+        except GateClosed:
+            pass
 
 
 class LevelSnapshot(_LevelReader):
@@ -158,7 +190,7 @@ class LevelSnapshot(_LevelReader):
     __slots__ = ()
 
     def close(self) -> None:
-        self._source.close()
+        self._let_go(self._source)
 
     def __enter__(self) -> LevelSnapshot:
         return self
@@ -186,7 +218,7 @@ class LevelKV(_LevelReader):
         except Refused:
             os.close(self._folder_lock)
             raise
-        super().__init__(source, folder)
+        super().__init__(source, folder, Gate(), {})
         self._write_lock = threading.Lock()
         self._failed = False
 
@@ -196,27 +228,47 @@ class LevelKV(_LevelReader):
                 raise InvariantBroken(
                     f"the store in {self.folder} failed before: nothing more is written to it"
                 )
-            batch = self._source.write_batch(sync=sync)
-            put, delete = batch.put, batch.delete
-            for key, value in writes:
-                if value is None:
-                    delete(key)
-                else:
-                    put(key, value)
             try:
-                batch.write()
+                with self._gate:
+                    self._write(writes, sync)
+            except GateClosed:
+                raise _closed(self.folder) from None
             except plyvel.Error as error:
                 self._failed = True
                 raise _halt(self.folder, "writing", error) from error
 
+    def _write(self, writes: Sequence[Write], sync: bool) -> None:
+        batch = self._source.write_batch(sync=sync)
+        put, delete = batch.put, batch.delete
+        for key, value in writes:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        batch.write()
+
     def snapshot(self) -> LevelSnapshot:
-        return LevelSnapshot(self._source.snapshot(), self.folder)
+        try:
+            with self._gate:
+                source = self._source.snapshot()
+                self._handles[id(source)] = source
+                return LevelSnapshot(source, self.folder, self._gate, self._handles)
+        except GateClosed:
+            raise _closed(self.folder) from None
 
     def size_bytes(self, prefix: bytes) -> int:
-        return int(self._source.approximate_size(prefix, prefix_end(prefix) or b"\xff" * 64))
+        try:
+            with self._gate:
+                return int(self._source.approximate_size(prefix, prefix_end(prefix) or b"\xff" * 64))
+        except GateClosed:
+            raise _closed(self.folder) from None
 
     def compact(self, prefix: bytes) -> None:
-        self._source.compact_range(start=prefix, stop=prefix_end(prefix))
+        try:
+            with self._gate:
+                self._source.compact_range(start=prefix, stop=prefix_end(prefix))
+        except GateClosed:
+            raise _closed(self.folder) from None
 
     def check(self) -> int:
         """Read everything, verifying every checksum. Returns the number of keys. Raises Refused `store.corrupt`."""
@@ -229,6 +281,11 @@ class LevelKV(_LevelReader):
         return count
 
     def close(self) -> None:
+        """Wait for those who read or write just now, then close; whoever comes later is told so."""
+        self._gate.close()
+        for handle in self._handles.values():
+            handle.close()
+        self._handles.clear()
         self._source.close()
         if self._folder_lock >= 0:
             os.close(self._folder_lock)
