@@ -116,7 +116,6 @@ async def test_what_cannot_be_asked_is_refused_by_its_code(care: Ward) -> None:
             ),
             "access.nothing_named",
         ),
-        (reading.request(care.patient, "TREAT", record_ids=imported.records), "access.not_a_reader"),
     ):
         with pytest.raises(Refused) as refused:
             await question
