@@ -78,7 +78,7 @@ class Slot(Generic[_W]):
 
     def key(self, *parts: bytes) -> bytes:
         """The state key. Raises ValueError where a part has another width."""
-        if len(parts) != len(self.parts) or [len(part) for part in parts] != [*self.parts]:
+        if (*map(len, parts),) != self.parts:
             raise ValueError(f"a key of {self.kind.__name__} has parts of {self.parts} bytes")
         return b"".join((self.prefix, *parts))
 
@@ -109,10 +109,8 @@ class Slot(Generic[_W]):
         stop every node that reads it. Here it stops the one transaction that wrote it.
         """
         raw = codec.encode(value)
-        try:
-            self.decode(raw)
-        except Refused:
-            raise ValueError(f"a {self.kind.__name__} passes its bounds") from None
+        if len(raw) > self.bytes_max or not codec.fits(raw, self.kind):
+            raise ValueError(f"a {self.kind.__name__} passes its bounds")
         state.put(self.key(*parts), raw)
 
 

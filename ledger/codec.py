@@ -46,6 +46,22 @@ def encode(value: Any) -> bytes:
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    found = _decoders.get(kind)
+    return (
+        found if found is not None else _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind, strict=True))
+    )
+
+
+def fits(raw: bytes, kind: Any) -> bool:
+    """Whether bytes that `encode` made of a value keep the bounds, which making a Struct does not look at."""
+    try:
+        _decoder(kind).decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
     """Decode one value of `kind` from exactly `raw`.
 
@@ -54,9 +70,7 @@ def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
     """
     if len(raw) > bytes_max:
         raise Refused("codec.oversized", f"{_name(kind)} has {len(raw)} bytes; the limit is {bytes_max}")
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind, strict=True))
+    decoder = _decoder(kind)
     try:
         value: _T = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -22,7 +22,7 @@ from consilium.ledger.crypto import Digest
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.genesis import FOUNDER, Genesis
 from consilium.ledger.merkle import merkle_root
-from consilium.ledger.state import Change, Overlay, StateReader
+from consilium.ledger.state import Change, Overlay, ReadOnce, StateReader
 from consilium.ledger.transaction import OPERATIONS_MAX, Operation, Transaction, Verified, check_time
 from consilium.ledger.validators import ValidatorSet
 
@@ -164,7 +164,7 @@ def execute(
 
     `validators` is the set of the height after this one.
     """
-    block_state = Overlay(state)
+    block_state = Overlay(ReadOnce(state))
     leaves: list[bytes] = []
     executed: list[Verified[Transaction]] = []
     skipped: list[tuple[Digest, str]] = []

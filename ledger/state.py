@@ -46,25 +46,37 @@ class MemoryState:
                 self.values[key] = value
 
 
+class ReadOnce:
+    """A reader before state that does not change while it lives: each key is read once. For the time of one block."""
+
+    __slots__ = ("_base", "_known")
+
+    def __init__(self, base: StateReader) -> None:
+        self._base = base
+        self._known: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`, or None."""
+        if key in self._known:
+            return self._known[key]
+        value = self._known[key] = self._base.get(key)
+        return value
+
+
 class Overlay:
     """Copy on write over a reader: what is written stays here until `merge_into` or `changes` takes it."""
 
-    __slots__ = ("_base", "_known", "_written")
+    __slots__ = ("_base", "_written")
 
     def __init__(self, base: StateReader) -> None:
         self._base = base
         self._written: dict[bytes, bytes | None] = {}
-        self._known: dict[bytes, bytes | None] = {}
-        """What was read of the base, which does not change while an overlay on it lives."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key` as written here, else the base's."""
         if key in self._written:
             return self._written[key]
-        if key in self._known:
-            return self._known[key]
-        value = self._known[key] = self._base.get(key)
-        return value
+        return self._base.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a value. Contracts bound what they write: a value beyond the limit is this code's fault."""
@@ -82,9 +94,5 @@ class Overlay:
 
     def changes(self) -> list[Change]:
         """What differs from the base, sorted by key: the same on every node, however it was written."""
-        known, base = self._known, self._base
-        return [
-            (key, value)
-            for key, value in sorted(self._written.items())
-            if (known[key] if key in known else base.get(key)) != value
-        ]
+        base = self._base
+        return [(key, value) for key, value in sorted(self._written.items()) if base.get(key) != value]
