@@ -69,7 +69,7 @@ async def test_a_denial_is_stronger_than_a_permit(care: Ward) -> None:
             ["TREAT"],
             not_before_ms=start,
             not_after_ms=end,
-            effect=effect,  # type: ignore[arg-type]
+            effect=effect,
         )
     assert not await decided(care)
 

@@ -33,7 +33,7 @@ def same(one: Executor, other: Executor) -> bool:
     )
 
 
-# --- contradictions --------------------------------------------------------------------------------------------------
+# --- contradictions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_disk_that_fails_halts(solo: Harness) -> None:
     assert executor.context.height == 1
 
 
-# --- heights ---------------------------------------------------------------------------------------------------------
+# --- heights --------------------------------------------------------------------------------------------------------
 
 
 def test_who_votes_is_known_for_this_height_and_the_next(four: Harness) -> None:
@@ -119,7 +119,7 @@ def test_a_restart_at_any_height_goes_on_as_if_nothing_had_been(plan: list[tuple
     assert solo.decide(executor.context).block == solo.decide(solo.executor(kv.crash()).context).block
 
 
-# --- the window of ids -------------------------------------------------------------------------------------------
+# --- the window of ids ----------------------------------------------------------------------------------------------
 
 
 def test_the_window_forgets_at_the_exact_edge() -> None:
@@ -159,7 +159,7 @@ def test_the_window_survives_a_restart_at_its_edge(solo: Harness) -> None:
     assert again.outcome.skipped == ((one.id, "transaction.duplicate"),)
 
 
-# --- blocks for those who lag ------------------------------------------------------------------------------------
+# --- blocks for those who lag ---------------------------------------------------------------------------------------
 
 
 def blocks_in(raw: bytes | None) -> list[int]:
