@@ -20,6 +20,7 @@ from consilium.ledger.receipt_format import (
     encode_receipt,
 )
 from consilium.node.receipts import sealing_of
+from tests.unit.ledger.receipts_attacks import attacks
 from tests.unit.ledger.receipts_world import KEY, Case, builder, cases, header_hash, quiet, restless
 from tests.unit.ledger.world import council, found, put, seals_of, validator
 
@@ -345,6 +346,7 @@ def forged() -> list[Forged]:
         *_one_wrong("state from a trusted start", START),
         *_one_wrong("verdict extended", EXTENDED),
         *_bytes_wrong(),
+        *(Forged(*attack) for attack in attacks()),
         _start_at_top(),
         _genesis_header(),
         _equal_halves(),
