@@ -92,7 +92,7 @@ class ReceiptBuilder:
 
         The receipt comes from elsewhere: it is checked before it is given back. Raises Refused `codec.*`,
         `receipt.wrong_version`, `receipt.wrong_chain`, `receipt.invalid`, `receipt.cannot_extend`,
-        `receipt.too_many_changes`, `chain.unknown_height`.
+        `receipt.too_many_changes`, `chain.unknown_height`, `chain.height_pruned`.
         """
         receipt = decode_receipt(raw)
         header = receipt.header
