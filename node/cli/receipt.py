@@ -11,6 +11,7 @@ import typer
 
 from consilium.client.rpc import RpcClient
 from consilium.contracts.words import describe_entry, describe_operation, describe_receipt
+from consilium.ledger.crypto import DIGEST_BYTES
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
 from consilium.ledger.receipt import Proved, verify_receipt
@@ -108,14 +109,26 @@ def verify(
     genesis_file: Annotated[
         Path, typer.Option("--genesis", metavar="FILE", help="The network's genesis.", show_default=False)
     ],
+    trusted_header: Annotated[
+        str | None,
+        typer.Option(
+            "--trusted-header",
+            metavar="HASH",
+            help="Demand that it rests on this header, whose hash you know from elsewhere.",
+            show_default="genesis alone is trusted",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a receipt with the genesis file alone, offline, and say what it proves. Status 1: it proves nothing."""
     with reporting(as_json) as report:
         genesis = founding.read_genesis(genesis_file)
+        trusted = None
+        if trusted_header is not None:
+            trusted = hexadecimal(trusted_header, DIGEST_BYTES, "a header's hash")
         raw = _bytes_of(file)
         try:
-            proved = verify_receipt(raw, genesis)
+            proved = verify_receipt(raw, genesis, trusted)
         except Refused as refusal:
             if refusal.code.startswith("codec."):
                 raise Refused(
@@ -127,6 +140,7 @@ def verify(
 
         def show(console: Any) -> None:
             console.print(f"Proved for {genesis.network}: {_title(proved)}", markup=False)
+            console.print(_basis(proved), markup=False)
             for line in words:
                 console.print(line, markup=False)
 
@@ -153,15 +167,31 @@ def _title(proved: Proved) -> str:
     return f"{what} {identifier} {place}"
 
 
+def _basis(proved: Proved) -> str:
+    """What the proof rests on: docs/receipts.md, "What it rests on"."""
+    if proved.trusted_height is None:
+        rests = "It rests on the genesis file alone"
+    else:
+        rests = f"It rests on the genesis file and on the trusted header at height {proved.trusted_height}"
+    changes = proved.set_changes
+    crossed = f", over {changes} change{'s' if changes > 1 else ''} of the validators" if changes else ""
+    return f"{rests}{crossed}; its newest header is at height {proved.top_height}."
+
+
 def _words(proved: Proved) -> list[str]:
-    """What is proved, in the contracts' words."""
-    if proved.leaf is not None and proved.transaction is not None:
-        return describe_receipt(proved.leaf, list(proved.transaction.operations))
-    if proved.transaction is not None:
-        return [line for one in proved.transaction.operations for line in describe_operation(one)]
-    if proved.key is None or proved.value is None:
+    """What is proved, in the contracts' words; where this program's contracts have none, it is proved all the same."""
+    if proved.key is not None and proved.value is None:
         return ["There is no entry under this key."]
-    return describe_entry(proved.key, proved.value)
+    try:
+        if proved.leaf is not None and proved.transaction is not None:
+            return describe_receipt(proved.leaf, list(proved.transaction.operations))
+        if proved.transaction is not None:
+            return [line for one in proved.transaction.operations for line in describe_operation(one)]
+        if proved.key is not None and proved.value is not None:
+            return describe_entry(proved.key, proved.value)
+    except Refused as refusal:
+        return [f"This program has no words for it: {refusal.detail or refusal.entry.cause}"]
+    return []
 
 
 def _value(proved: Proved) -> dict[str, Any]:
@@ -171,6 +201,9 @@ def _value(proved: Proved) -> dict[str, Any]:
         "height": proved.height,
         "certified_height": proved.certified_height,
         "time_ms": proved.time_ms,
+        "top_height": proved.top_height,
+        "set_changes": proved.set_changes,
+        "trusted_height": proved.trusted_height,
     }
     if proved.transaction_id is not None:
         value["transaction"] = proved.transaction_id.hex()
