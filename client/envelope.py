@@ -21,7 +21,7 @@ from consilium.client import boxes
 from consilium.client.sharing import CUSTODIANS_MAX
 from consilium.ledger import codec
 from consilium.ledger.codec import Bytes16, Bytes32, Bytes64, Uint
-from consilium.ledger.crypto import SigningKey, Tag, verify
+from consilium.ledger.crypto import Hasher, SigningKey, Tag, verify
 from consilium.ledger.errors import Refused
 
 ENVELOPE_VERSION: Final = 1
@@ -198,16 +198,30 @@ def envelope_digest(envelope: bytes) -> bytes:
     return _ENVELOPE.digest(envelope)
 
 
+def envelope_hasher() -> Hasher:
+    """`envelope_digest` of bytes that come in pieces."""
+    return _ENVELOPE.hasher()
+
+
+def ciphertext_hasher() -> Hasher:
+    """Of an envelope's stream, for `anchor_from`."""
+    return _CIPHERTEXT.hasher()
+
+
 def anchor_of(parsed: ParsedEnvelope, context: Context) -> bytes:
     """The commitment (32 bytes) to context, version, header, both wraps, key commitment and ciphertext."""
-    head = parsed.head
+    return anchor_from(parsed.head, _CIPHERTEXT.digest(bytes(parsed.stream)), context)
+
+
+def anchor_from(head: EnvelopeHead, ciphertext: bytes, context: Context) -> bytes:
+    """As `anchor_of`, given the digest that `ciphertext_hasher` makes of the stream."""
     parts = (head.header, head.wrap, head.author_wrap)
     return _ANCHOR.digest(
         context.digest(),
         head.version.to_bytes(8, "big"),
         *(_PART.digest(codec.encode(part)) for part in parts),
         head.key_commitment,
-        _CIPHERTEXT.digest(bytes(parsed.stream)),
+        ciphertext,
     )
 
 

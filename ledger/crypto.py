@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Final, NewType, TypeAlias
+from typing import Final, NewType, Protocol, TypeAlias
 
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
@@ -27,6 +27,18 @@ TAG_CHARS_MAX: Final = 40
 
 
 _sha256 = hashlib.sha256
+
+
+class Hasher(Protocol):
+    """A digest in the making."""
+
+    def update(self, piece: bytes, /) -> None:
+        """Take the next piece."""
+        ...
+
+    def digest(self) -> bytes:
+        """Of all pieces so far: 32 bytes."""
+        ...
 
 
 class Tag:
@@ -45,6 +57,10 @@ class Tag:
         """Hash the parts one after the other. Callers give fixed-width parts, or one self-delimiting part."""
         # Joining first is faster than feeding a copied state: the parts are short.
         return Digest(_sha256(b"".join((self._prefix, *parts))).digest())
+
+    def hasher(self) -> Hasher:
+        """The same digest of one part that comes in pieces."""
+        return _sha256(self._prefix)
 
 
 def sign(seed: bytes, digest: Digest) -> bytes:

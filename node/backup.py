@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from consilium.client.envelope import envelope_digest
+from consilium.client.envelope import envelope_digest, envelope_hasher
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, Refused
@@ -174,7 +174,9 @@ def _check_contents(levels: Sequence[LevelKV], genesis: Genesis, progress: Progr
         verify.check_chain(chain, genesis_block(genesis).header, lambda done, _: progress("headers", done))
     except InvariantBroken as broken:
         raise Refused("store.corrupt", str(broken)) from None
-    damaged = Vault(levels[1], envelope_digest).check(lambda done: progress("envelopes", done))
+    damaged = Vault(levels[1], envelope_digest, hasher=envelope_hasher).check(
+        lambda done: progress("envelopes", done)
+    )
     if damaged:
         raise Refused("store.corrupt", f"{len(damaged)} envelopes are damaged, {damaged[0].hex()} first")
     ShareVault(levels[2])

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from consilium.client.envelope import envelope_digest
+from consilium.client.envelope import envelope_digest, envelope_hasher
 from consilium.client.wallet import Wallet, load
 from consilium.consensus.io import Now
 from consilium.consensus.limits import ReplicaConfig
@@ -48,7 +48,7 @@ from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
 from consilium.node.stores import OpenStores, Stores, open_stores, read_genesis
-from consilium.node.streams import BackupStream
+from consilium.node.streams import BackupStream, VaultStreams
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
 from consilium.storage.chain import ChainStore
@@ -111,7 +111,7 @@ def _open(config: Config, open_them: OpenStores, stack: ExitStack) -> _Parts:
         executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
         promise=promise,
         promised=promised,
-        vault=Vault(stores.vault, envelope_digest),
+        vault=Vault(stores.vault, envelope_digest, hasher=envelope_hasher),
         shares=ShareVault(stores.shares),
     )
 
@@ -192,7 +192,7 @@ class _Node:
             parts.token,
             metrics=self._metrics,
             on_broken=self._break,
-            streams=backups.routes,
+            streams=(*backups.routes, *VaultStreams(parts.vault, self._break).routes),
         )
 
     def _pool(self) -> Mempool:

@@ -68,8 +68,12 @@ CHAIN_KINDS: Final = {
 VAULT_FORMAT: Final = 1
 ENVELOPE: Final = b"V"  # digest of the envelope:32 -> envelope
 ENVELOPE_SIZE: Final = (
-    b"Z"  # digest of the envelope:32 -> its length:u64, so that listing does not read envelopes
+    b"Z"  # digest:32 -> length:u64 + when it came, ms:u64 + id of its pieces:8, where it has pieces
 )
+PIECE: Final = b"W"  # id:8 + number:u32 -> a piece of an envelope that came as a stream
+RECEIVING: Final = b"U"  # id:8 -> nothing: its pieces belong to no envelope yet
+ANCHORED: Final = b"N"  # digest of an envelope:32 -> id of the record that anchors it on the chain:16
+ANCHORS_SEEN: Final = b"C"  # -> height:u64 + index:u32: events up to here have been followed
 TOMBSTONE: Final = b"X"  # digest of an erased envelope:32 -> nothing: it does not come back
 VAULT_TOTALS: Final = b"S"  # -> envelopes:u64 + their bytes:u64
 
@@ -101,6 +105,11 @@ def event_key(height: int, index: int) -> bytes:
 def subject_key(subject: bytes, height: int, index: int) -> bytes:
     """The entry that leads from a subject (16 bytes) to an event."""
     return SUBJECT + subject + height.to_bytes(8, "big") + index.to_bytes(4, "big")
+
+
+def piece_key(stream: bytes, number: int) -> bytes:
+    """A piece of an envelope that came as a stream."""
+    return PIECE + stream + number.to_bytes(4, "big")
 
 
 def share_key(compartment: bytes, epoch: int) -> bytes:

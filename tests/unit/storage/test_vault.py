@@ -9,6 +9,7 @@ import pytest
 
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.storage import schema, vault
+from consilium.storage.envelopes import PIECE_BYTES
 from consilium.storage.kv import MemoryKV
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.vault import EnvelopeStore, Totals, Vault
@@ -137,3 +138,161 @@ def test_erased_bytes_leave_the_disk(tmp_path: Path) -> None:
     assert not any(marker in file.read_bytes() for file in (tmp_path / "vault").iterdir())
     assert reopened.get(SECOND[0]) == SECOND[1]
     reopened.close()
+
+
+# Streams
+
+
+LARGE = bytes(range(256)) * 10_000  # two and a half pieces
+
+
+class Hasher:
+    def __init__(self) -> None:
+        self._inner = hashlib.sha256(b"test envelope")
+
+    def update(self, piece: bytes, /) -> None:
+        self._inner.update(piece)
+
+    def digest(self) -> bytes:
+        return self._inner.digest()
+
+
+@pytest.fixture(params=["memory", "leveldb"])
+def streaming(request: pytest.FixtureRequest, tmp_path: Path) -> Vault:
+    backing = MemoryKV() if request.param == "memory" else LevelKV(tmp_path / "vault", create=True)
+    return Vault(backing, digest_of, create=True, hasher=Hasher, clock_ms=lambda: 77)
+
+
+def pour(into: Vault, envelope: bytes, digest: bytes | None = None, step: int = 70_000) -> int:
+    with into.receive(digest or digest_of(envelope)) as incoming:
+        for at in range(0, len(envelope), step):
+            incoming.write(envelope[at : at + step])
+        return incoming.finish()
+
+
+def pieces_kept(opened: Vault) -> int:
+    return len(list(opened._store.iterate(schema.PIECE)))
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, len(LARGE)]
+)
+def test_a_stream_comes_back_as_it_came(streaming: Vault, size: int) -> None:
+    envelope = LARGE[:size]
+    digest = digest_of(envelope)
+    assert pour(streaming, envelope) == size
+    assert streaming.has(digest)
+    assert (streaming.size(digest), streaming.came_ms(digest)) == (size, 77)
+    assert streaming.digests() == [(digest, size)]
+    assert streaming.totals() == Totals(1, size)
+    assert streaming.get(digest) == envelope
+    read = streaming.read(digest)
+    assert read is not None
+    found = list(read)
+    assert b"".join(found) == envelope
+    assert all(len(piece) <= PIECE_BYTES for piece in found)
+    assert streaming.check() == []
+    assert streaming.read(bytes(32)) is None
+    assert streaming.size(bytes(32)) is None
+
+
+def test_a_stream_that_is_not_what_it_says_leaves_nothing(streaming: Vault) -> None:
+    with pytest.raises(Refused) as refused:
+        pour(streaming, LARGE, FIRST[0])
+    assert code_of(refused) == "vault.damaged"
+    with streaming.receive(digest_of(LARGE)) as incoming:
+        incoming.write(LARGE)
+    assert pieces_kept(streaming) == 0
+    assert list(streaming._store.iterate(schema.RECEIVING)) == []
+    assert streaming.totals() == Totals(0, 0)
+    assert streaming.read(FIRST[0]) is None
+
+
+def test_a_bad_copy_does_not_damage_a_good_one_and_a_good_one_repairs(streaming: Vault) -> None:
+    digest = digest_of(LARGE)
+    pour(streaming, LARGE)
+    with pytest.raises(Refused):
+        pour(streaming, LARGE[:-1] + b"!", digest)
+    assert streaming.get(digest) == LARGE
+    key, _ = list(streaming._store.iterate(schema.PIECE))[1]
+    streaming._store.write([(key, b"damaged")], sync=True)
+    read = streaming.read(digest)
+    assert read is not None
+    with pytest.raises(Refused) as refused:
+        list(read)
+    assert code_of(refused) == "vault.damaged"
+    assert streaming.check() == [digest]
+    assert not streaming.whole(digest)
+    pour(streaming, LARGE)
+    assert streaming.get(digest) == LARGE
+    assert pieces_kept(streaming) == 3
+    assert streaming.totals() == Totals(1, len(LARGE))
+
+
+def test_the_last_piece_of_a_damaged_stream_never_comes(streaming: Vault) -> None:
+    digest = digest_of(LARGE)
+    pour(streaming, LARGE)
+    key, piece = next(iter(streaming._store.iterate(schema.PIECE)))
+    streaming._store.write([(key, b"?" + piece[1:])], sync=True)
+    read = streaming.read(digest)
+    assert read is not None
+    got: list[bytes] = []
+    with pytest.raises(Refused):
+        got.extend(read)
+    assert len(b"".join(got)) < len(LARGE)
+
+
+def test_what_a_crash_interrupted_is_swept_at_the_start() -> None:
+    store = MemoryKV()
+    opened = Vault(store, digest_of, create=True, hasher=Hasher)
+    pour(opened, LARGE)
+    incoming = opened.receive(digest_of(b"other"))
+    incoming.write(LARGE)
+    assert pieces_kept(opened) == 5
+    for surviving in range(store.unsynced_writes + 1):
+        again = Vault(store.crash(surviving), digest_of, hasher=Hasher)
+        assert pieces_kept(again) == 3
+        assert again.get(digest_of(LARGE)) == LARGE
+        assert list(again._store.iterate(schema.RECEIVING)) == []
+
+
+def test_streams_are_erased_and_forgotten_with_their_pieces(streaming: Vault) -> None:
+    digest = digest_of(LARGE)
+    pour(streaming, LARGE)
+    assert streaming.forget([digest, FIRST[0]]) == 1
+    assert (streaming.has(digest), streaming.erased(digest), pieces_kept(streaming)) == (False, False, 0)
+    pour(streaming, LARGE)
+    incoming = streaming.receive(digest)
+    incoming.write(LARGE)
+    assert streaming.erase([digest]) == 1
+    assert streaming.totals() == Totals(0, 0)
+    with pytest.raises(Refused) as refused:  # it was erased while it came
+        incoming.finish()
+    assert code_of(refused) == "vault.deleted"
+    with pytest.raises(Refused) as refused:
+        streaming.receive(digest)
+    assert code_of(refused) == "vault.deleted"
+
+
+def test_one_row_and_pieces_replace_each_other(streaming: Vault) -> None:
+    digest = digest_of(LARGE)
+    streaming.put_many([(digest, LARGE)])
+    assert pieces_kept(streaming) == 0
+    pour(streaming, LARGE)
+    assert streaming._store.get(schema.ENVELOPE + digest) is None
+    streaming.put_many([(digest, LARGE)])
+    assert pieces_kept(streaming) == 0
+    assert streaming.get(digest) == LARGE
+    assert streaming.totals() == Totals(1, len(LARGE))
+
+
+def test_streams_have_limits(streaming: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault, "ENVELOPE_BYTES_MAX", 10)
+    pour(streaming, b"longer than ten")
+    with pytest.raises(Refused) as refused:
+        streaming.get(digest_of(b"longer than ten"))
+    assert code_of(refused) == "vault.oversized"
+    monkeypatch.setattr(vault, "STREAM_BYTES_MAX", 10)
+    with pytest.raises(Refused) as refused:
+        pour(streaming, b"longer still")
+    assert code_of(refused) == "vault.oversized"
