@@ -34,11 +34,15 @@ class RecordLine:
 
 @dataclass(frozen=True, slots=True)
 class ConsentLine:
-    """A consent that was granted; `revoked_ms` is None while it was not revoked."""
+    """A consent that was granted; `revoked_ms` is None while it was not revoked.
+
+    The fields are those of its root provision; `grantee` is its first actor, or None where it names nobody in
+    particular. `provisions` is how many it has, `is_conditional` whether conditions are sealed beside it.
+    """
 
     consent: bytes
     patient: bytes
-    grantee: bytes
+    grantee: bytes | None
     purposes: tuple[str, ...]
     effect: str
     compartments: tuple[bytes, ...] | None
@@ -47,6 +51,8 @@ class ConsentLine:
     granted_ms: int
     revoked_ms: int | None
     transaction: bytes
+    provisions: int = 1
+    is_conditional: bool = False
 
     def standing(self, time_ms: int) -> str:
         """`revoked`, `expired`, `pending` or `active` at a block time."""
@@ -70,7 +76,7 @@ class AccessLine:
     purpose: str
     allow: bool
     basis: str
-    consent: bytes | None
+    ground: bytes | None
     compartment: bytes | None
     records: int | None
 
@@ -126,18 +132,21 @@ async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:
                 lines[revoked.consent] = replace(lines[revoked.consent], revoked_ms=event.time_ms)
             continue
         data = codec.decode(event.data, consent.GrantConsent, EVENT_BYTES_MAX)
+        root = data.provisions[0]
         lines[data.consent] = ConsentLine(
             data.consent,
-            event.subjects[0],
-            data.grantee,
-            tuple(data.purposes),
-            data.effect,
-            None if data.compartments is None else tuple(data.compartments),
-            data.not_before,
-            data.not_after,
+            data.patient,
+            None if root.actors is None else root.actors[0],
+            tuple(root.purposes or ()),
+            root.effect,
+            None if root.compartments is None else tuple(root.compartments),
+            root.not_before,
+            max(provision.not_after for provision in data.provisions),
             event.time_ms,
             None,
             event.transaction,
+            len(data.provisions),
+            data.obligations is not None,
         )
     return list(lines.values())
 
@@ -159,7 +168,7 @@ async def accesses_of(rpc: RpcClient, subject: bytes) -> list[AccessLine]:
                 data.purpose,
                 line.allow,
                 line.basis,
-                line.consent,
+                line.ground,
                 line.compartment,
                 line.records,
             )

@@ -111,7 +111,9 @@ async def fetch(session: Session, asked: Asked, *custodians: RpcClient) -> list[
             partials.setdefault(item.record, []).append(item.partial)
     if len(refusals) == len(answers):
         raise refusals[0] if refusals else Refused("sealing.too_few_partials", "no custodian was asked")
-    named = [record for v in asked.decision.verdicts if v.allow for record in v.records or []]
+    # what the patient's conditions withhold is left out rightly, and nobody here knows what that is
+    whole = [verdict for verdict in asked.decision.verdicts if verdict.allow and not verdict.obligations]
+    named = [record for verdict in whole for record in verdict.records or []]
     missing = [record for record in named if record not in partials]
     if missing:
         if refusals:

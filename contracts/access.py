@@ -10,18 +10,22 @@ a receipt, and asks `still_stands` before it releases anything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from consilium.contracts import identity, keys, records
-from consilium.contracts.consent import CONSENTS
-from consilium.contracts.decision import BASIS_CHARS_MAX, Facts, Question, decide_all, gather
+from consilium.contracts import identity, keys, records, representation
+from consilium.contracts.conditions import Conditions, RecordFacts
+from consilium.contracts.consent import CONSENTS, stands
+from consilium.contracts.decision import BASIS_CHARS_MAX, Question, Ruling, decide_all
+from consilium.contracts.facts import Facts, gather
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.contracts.purposes import Purpose, require_purpose
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
-from consilium.ledger.execution import RESULT_BYTES_MAX, OperationContext
+from consilium.ledger.execution import EVENT_SUBJECTS_MAX, RESULT_BYTES_MAX, OperationContext
 from consilium.ledger.state import StateReader
 
 DECISION_VERSION: Final = 1
@@ -35,6 +39,9 @@ OPERATION_INDEX_BYTES: Final = 2
 UNKNOWN: Final = "unknown"
 """The basis of a denial of what does not exist, or is not visible yet."""
 
+OBLIGATIONS_MAX: Final = 64
+"""More conditions than any reader's consents can have would be a mistake."""
+Obligations = Annotated[list[codec.Bytes32], msgspec.Meta(max_length=OBLIGATIONS_MAX)]
 Basis = Annotated[str, msgspec.Meta(min_length=1, max_length=BASIS_CHARS_MAX)]
 RecordIds = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=RECORDS_PER_REQUEST_MAX)]
 CompartmentIds = Annotated[
@@ -56,9 +63,10 @@ class Verdict(codec.Wire, frozen=True):
 
     `records` are those of the request that it holds, or None where the compartment itself was named: then every
     record visible in it is meant. `also` are the compartments of these records' further classes: an allow is one for
-    each. `patient` is None where nothing visible was named; `compartment` is then the unknown
-    one that was named, or None for unknown records. `consent` is the one that decided. `valid_until` (block time, the
-    first instant at which nothing is released) is 0 for a denial.
+    each. `patient` is None where nothing visible was named; `compartment` is then the unknown one that was named, or
+    None for unknown records. `ground` is the id of what decided: a consent, mandate, emergency or relationship.
+    `obligations` are the digests of the sealed conditions that a custodian must ask of each record. `valid_until`
+    (block time, the first instant at which nothing is released) is 0 for a denial.
     """
 
     patient: codec.Bytes16 | None
@@ -68,14 +76,15 @@ class Verdict(codec.Wire, frozen=True):
     records: RecordIds | None
     allow: bool
     basis: Basis
-    consent: codec.Bytes16 | None
+    ground: codec.Bytes16 | None
+    obligations: Obligations
     valid_until: codec.Uint
 
 
 class Decision(codec.Wire, frozen=True):
     """The result of `access.request`, and what state holds under its transaction and operation.
 
-    `key` is the signing key that asked; `institution` is a practitioner's employer, or None for an institution itself.
+    `key` is the signing key that asked; `institution` is a practitioner's employer, or None for everybody else.
     """
 
     version: codec.Uint
@@ -102,7 +111,7 @@ class AccessLine(codec.Wire, frozen=True):
     records: Annotated[int, msgspec.Meta(ge=1, le=RECORDS_PER_REQUEST_MAX)] | None
     allow: bool
     basis: Basis
-    consent: codec.Bytes16 | None
+    ground: codec.Bytes16 | None
     valid_until: codec.Uint
 
 
@@ -116,10 +125,21 @@ class AccessDecided(codec.Wire, frozen=True):
     lines: Annotated[list[AccessLine], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)]
 
 
+class AccessNotice(codec.Wire, frozen=True):
+    """The data of `access.notice`: the subjects were opened on a basis that nobody asked them about."""
+
+    reader: codec.Bytes16
+    basis: Basis
+    ground: codec.Bytes16 | None
+
+
 DECISIONS: Final = Slot(
     keys.DECISION, (TRANSACTION_ID_BYTES, OPERATION_INDEX_BYTES), Decision, RESULT_BYTES_MAX
 )
 DECIDED: Final = EventKind("access.decided", AccessDecided)
+NOTICE: Final = EventKind("access.notice", AccessNotice)
+NOTIFIED: Final = ("break-glass", "legal-mandate")
+"""The bases of which the patient is told at once."""
 
 
 def operation_bytes(operation: int) -> bytes:
@@ -137,7 +157,7 @@ def decision_key(transaction: bytes, operation: int) -> bytes:
 
 def _request(body: AccessRequest, context: OperationContext) -> Decision:
     reader = identity.require(context.state, context.sender)
-    if reader.kind not in (identity.INSTITUTION, identity.PRACTITIONER):
+    if reader.kind == identity.APPLICATION:
         raise Refused("access.not_a_reader", context.sender.hex())
     require_purpose(body.purpose)
     if (body.records is None) == (body.compartments is None):
@@ -152,7 +172,7 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
     decision = Decision(
         version=DECISION_VERSION,
         reader=context.sender,
-        institution=reader.sponsor,
+        institution=reader.sponsor if reader.kind == identity.PRACTITIONER else None,
         key=context.key,
         purpose=body.purpose,
         time_ms=context.time_ms,
@@ -192,10 +212,10 @@ def _verdict(
     known = records.COMPARTMENTS.get(context.state, compartment) if compartment is not None else None
     if compartment is None or known is None:
         # State is open to every member with proofs of absence, so a denial that hid this would hide nothing.
-        return Verdict(None, compartment, [], 0, chosen, False, UNKNOWN, None, 0)
+        return Verdict(None, compartment, [], 0, chosen, False, UNKNOWN, None, [], 0)
     if known.patient not in facts:
-        facts[known.patient] = gather(context.state, context.sender, known.patient)
-    asked = [Question(facts[known.patient], one, purpose, context.time_ms) for one in (compartment, *also)]
+        facts[known.patient] = gather(context.state, context.sender, known.patient, context.time_ms)
+    asked = _questions(context.state, facts[known.patient], (compartment, *also), purpose, context.time_ms)
     ruling = decide_all(asked)
     window = context.time_ms + RELEASE_WINDOW_MS
     return Verdict(
@@ -206,7 +226,8 @@ def _verdict(
         records=chosen,
         allow=ruling.allow,
         basis=ruling.basis,
-        consent=ruling.consent,
+        ground=ruling.ground,
+        obligations=list(ruling.obligations),
         valid_until=min(window, ruling.until_ms or window) if ruling.allow else 0,
     )
 
@@ -219,14 +240,33 @@ def _tell(decision: Decision, context: OperationContext) -> None:
             records=len(verdict.records) if verdict.records is not None else None,
             allow=verdict.allow,
             basis=verdict.basis,
-            consent=verdict.consent,
+            ground=verdict.ground,
             valid_until=verdict.valid_until,
         )
         by_patient.setdefault(verdict.patient, []).append(line)
+    _give_notice(decision, context)
     for patient, lines in by_patient.items():
         data = AccessDecided(patient, decision.reader, decision.institution, decision.purpose, lines)
         subjects = [one for one in (patient, decision.reader, decision.institution) if one is not None]
         DECIDED.emit(context, subjects, data)
+
+
+def _give_notice(decision: Decision, context: OperationContext) -> None:
+    """Tell a patient that was opened against or without a consent; representatives of what is general alone.
+
+    The chain does not know which compartment is of violence or of what an adolescent told in confidence: so nothing
+    of a sensitive one is told to a proxy.
+    """
+    for verdict in decision.verdicts:
+        if not verdict.allow or verdict.basis not in NOTIFIED or verdict.patient is None:
+            continue
+        places = [one for one in (verdict.compartment, *verdict.also) if one is not None]
+        found = [records.COMPARTMENTS.get(context.state, one) for one in places]
+        general = all(one is not None and one.general for one in found)
+        account = representation.account_of(context.state, verdict.patient)
+        proxies = [one.identity for one in account.representatives if context.time_ms < one.not_after]
+        subjects = [verdict.patient, *(proxies[: EVENT_SUBJECTS_MAX - 1] if general else [])]
+        NOTICE.emit(context, subjects, AccessNotice(decision.reader, verdict.basis, verdict.ground))
 
 
 # --- obeying --------------------------------------------------------------------------------------------------------
@@ -253,7 +293,7 @@ def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_
         return "access.not_allowed"
     if not decision.time_ms <= time_ms < verdict.valid_until:
         return "access.window_closed"
-    problem = identity.key_standing(state, decision.reader, decision.key)
+    problem = identity.key_standing(state, decision.reader, decision.key, time_ms)
     if problem is not None:
         return problem
     if verdict.patient is None or verdict.compartment is None:
@@ -261,20 +301,75 @@ def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_
     compartment = records.COMPARTMENTS.get(state, verdict.compartment)
     if compartment is None or compartment.epoch != verdict.epoch:
         return "access.epoch_ended"
-    if verdict.consent is not None:
-        consent = CONSENTS.get(state, verdict.consent)
-        if consent is None or consent.revoked_ms is not None or time_ms >= consent.not_after:
+    if verdict.basis == "consent" and verdict.ground is not None:
+        consent = CONSENTS.get(state, verdict.ground)
+        if consent is None or not stands(state, consent) or time_ms >= consent.not_after:
             return "access.consent_ended"
-    facts = gather(state, decision.reader, verdict.patient)
-    places = [verdict.compartment, *verdict.also]
-    if not decide_all([Question(facts, one, decision.purpose, time_ms) for one in places]).allow:
-        return "access.not_allowed"
-    return None
+    return None if _again(state, decision, verdict, time_ms).allow else "access.not_allowed"
+
+
+def permits_record(
+    state: StateReader,
+    decision: Decision,
+    verdict: Verdict,
+    time_ms: int,
+    record: RecordFacts,
+    conditions: Mapping[bytes, Conditions],
+) -> bool:
+    """Whether a standing allow holds for this very record, now that its author's header is known.
+
+    `conditions` are the opened obligations, by digest. A condition that is missing counts against the reader.
+    """
+    return _again(state, decision, verdict, time_ms, record, conditions).allow
+
+
+def owed_conditions(
+    state: StateReader, decision: Decision, verdict: Verdict, time_ms: int
+) -> dict[bytes, list[bytes]]:
+    """The conditions to open before `permits_record`: their digests, and the consents that each may be written for.
+
+    They are those of now, which may be more than when it was decided.
+    """
+    if verdict.patient is None:
+        return {}
+    owed: dict[bytes, list[bytes]] = {
+        digest: [] for digest in _again(state, decision, verdict, time_ms).obligations
+    }
+    for identifier, consent in gather(state, decision.reader, verdict.patient, time_ms).consents:
+        if consent.obligations is not None and consent.obligations in owed:
+            # what was passed on has the conditions of what it came from
+            owed[consent.obligations].append(consent.parent or identifier)
+    return owed
+
+
+def _again(
+    state: StateReader,
+    decision: Decision,
+    verdict: Verdict,
+    time_ms: int,
+    record: RecordFacts | None = None,
+    conditions: Mapping[bytes, Conditions] | None = None,
+) -> Ruling:
+    if verdict.patient is None or verdict.compartment is None:
+        return Ruling(False, UNKNOWN, None, None)
+    facts = gather(state, decision.reader, verdict.patient, time_ms)
+    places = (verdict.compartment, *verdict.also)
+    asked = _questions(state, facts, places, decision.purpose, time_ms)
+    return decide_all([replace(one, record=record, conditions=conditions) for one in asked])
+
+
+def _questions(
+    state: StateReader, facts: Facts, compartments: Sequence[bytes], purpose: str, time_ms: int
+) -> list[Question]:
+    found = [(one, records.COMPARTMENTS.get(state, one)) for one in compartments]
+    return [
+        Question(facts, one, known is not None and known.general, purpose, time_ms) for one, known in found
+    ]
 
 
 CONTRACT: Final = Contract(
     name="access",
     operations=(OperationSpec("access.request", AccessRequest, _request, Decision, rank=Rank.USES_RIGHTS),),
     slots=(DECISIONS,),
-    events=(DECIDED,),
+    events=(DECIDED, NOTICE),
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from consilium.contracts.allowlist_care import CARE
+
 _RANDOM = "a random id: says nothing, and is needed to name the thing again"
 _READER = "who is answerable for the reading; institutions and staff act under their own ids"
 _PATIENT = "a pseudonym: whose right it is, without saying who"
@@ -53,6 +55,7 @@ _HEIGHT = "a place in the chain"
 _PERIOD_OF_VOTE = "proposals and candidates lapse by block time, on every node alike"
 
 ALLOWED: Final[dict[str, dict[str, str]]] = {
+    **CARE,
     "AccessDecided": {
         "patient": _PATIENT,
         "reader": _READER,
@@ -65,7 +68,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "records": "how many were asked for: the ids stand in the decision only",
         "allow": _ALLOW,
         "basis": _BASIS,
-        "consent": _RANDOM,
+        "ground": _RANDOM,
         "valid_until": _PERIOD,
     },
     "AccessRequest": {
@@ -119,17 +122,6 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "epoch": _EPOCH,
     },
     "Completed": {"bundle": _RANDOM, "count": _PLACE},
-    "Consent": {
-        "patient": _PATIENT,
-        "grantee": _READER,
-        "purposes": _PURPOSE,
-        "compartments": _SCOPE,
-        "effect": _EFFECT,
-        "not_before": _PERIOD,
-        "not_after": _PERIOD,
-        "granted_ms": _WHEN,
-        "revoked_ms": _WHEN,
-    },
     "DecidedSet": {"validators": _VALIDATOR_KEY},
     "Decision": {
         "version": _VERSION,
@@ -166,15 +158,6 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "author_point": _ENCRYPTION,
         "roles": _ROLES,
     },
-    "GrantConsent": {
-        "consent": _RANDOM,
-        "grantee": _READER,
-        "purposes": _PURPOSE,
-        "compartments": _SCOPE,
-        "effect": _EFFECT,
-        "not_before": _PERIOD,
-        "not_after": _PERIOD,
-    },
     "Grants": {"consents": _RANDOM},
     "Identity": {
         "kind": _KIND,
@@ -187,7 +170,12 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "since_ms": _WHEN,
     },
     "KeyChanged": {"key": _SIGNING},
-    "KeyEntry": {"identity": "whose key it is", "added_ms": _WHEN, "revoked_ms": _WHEN},
+    "KeyEntry": {
+        "identity": "whose key it is",
+        "added_ms": _WHEN,
+        "revoked_ms": _WHEN,
+        "not_after": "a session key ends by itself",
+    },
     "LastReturn": {"height": _HEIGHT},
     "NewCompartment": {
         "compartment": _RANDOM,
@@ -265,7 +253,8 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "records": _NAMED,
         "allow": _ALLOW,
         "basis": _BASIS,
-        "consent": _RANDOM,
+        "ground": _RANDOM,
+        "obligations": "tagged hashes of sealed conditions: custodians must ask them, nobody else reads them",
         "valid_until": _PERIOD,
     },
     "Vote": {"proposal": _RANDOM, "approve": _BALLOT},

@@ -1,10 +1,14 @@
 """Consent: what a patient lets somebody read, for which purposes, from when to when.
 
-A consent names a grantee (an institution, and with it those it employs, or one practitioner), purposes, and the
-compartments or all of them; it permits or denies. Only the patient grants and revokes. A revoked consent stays in
-state with the time of its end: the history is part of what can be proved.
+A consent is a list of provisions, each with its full conditions and a depth: the root at 0, exceptions below it. Of
+the provisions that match, the deepest decide; at one depth a denial wins. A provision names actors (institutions, and
+with them those they employ, practitioners, teams) or everybody; purposes; compartments or all; a period. What must
+not show on the chain is a condition in a sealed document (`conditions`), of which the consent has the digest.
 
-A decision must not search: `GRANTS` holds, for a patient and a grantee, the ids of the consents that may still matter.
+The patient grants, or who speaks for the patient within bounds. A revoked consent stays in state with the time of its
+end: the history is part of what can be proved.
+
+A decision must not search: `GRANTS` holds, for a patient and an actor, the ids of the consents that may still matter.
 Revoked ones leave it at once, expired ones when the next is granted.
 """
 
@@ -14,10 +18,12 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from consilium.contracts import identity, keys, records
+from consilium.contracts import identity, keys, records, representation, settings, teams
+from consilium.contracts.attestation import Attestation, require_other_institution
 from consilium.contracts.classes import CLASSES_MAX
+from consilium.contracts.conditions import PROVISIONS_MAX
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
-from consilium.contracts.purposes import Purpose, require_purpose
+from consilium.contracts.purposes import Purpose, covers, require_purpose
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
@@ -25,32 +31,61 @@ from consilium.ledger.state import StateReader
 
 PURPOSES_PER_CONSENT_MAX: Final = 16
 COMPARTMENTS_PER_CONSENT_MAX: Final = CLASSES_MAX
+ACTORS_PER_CONSENT_MAX: Final = 8
 CONSENTS_PER_GRANTEE_MAX: Final = 16
 """A request looks at all of them, for each patient that it names: this bounds what one request costs every node."""
+DEPTH_MAX: Final = 3
 
 PERMIT: Final = "permit"
 DENY: Final = "deny"
+EVERYBODY: Final = bytes(ID_BYTES)
+"""Under what the consents to no actor in particular are found; nobody can have this id."""
+CARE_PURPOSES: Final = ("TREAT",)
+"""What a manager or delegate may consent to alone, with what lies below."""
 
 Effect = Literal["deny", "permit"]
 Purposes = Annotated[list[Purpose], msgspec.Meta(min_length=1, max_length=PURPOSES_PER_CONSENT_MAX)]
 CompartmentIds = Annotated[
     list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_CONSENT_MAX)
 ]
+Actors = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=ACTORS_PER_CONSENT_MAX)]
+Depth = Annotated[int, msgspec.Meta(ge=0, le=DEPTH_MAX)]
+
+
+class Provision(codec.Wire, frozen=True):
+    """One rule. `actors` None means everybody, `purposes` None any purpose (of a denial), `compartments` None all.
+
+    It holds while not_before <= block time < not_after. `conditional` says that the sealed document has a condition
+    for it, at its place in the list.
+    """
+
+    depth: Depth
+    effect: Effect
+    actors: Actors | None
+    purposes: Purposes | None
+    compartments: CompartmentIds | None
+    not_before: codec.Uint
+    not_after: codec.Uint
+    conditional: bool
+
+
+Provisions = Annotated[list[Provision], msgspec.Meta(min_length=1, max_length=PROVISIONS_MAX)]
 
 
 class GrantConsent(codec.Wire, frozen=True):
-    """`consent.grant`. `compartments` None means all that the patient has.
+    """`consent.grant`, and the data of `consent.granted`.
 
-    It holds while not_before <= block time < not_after. It is the data of `consent.granted` as well.
+    `obligations` is the digest of the sealed conditions; `source` the record that keeps the consent as the patient
+    signed it; `transferable` lets its actors pass it on once. `countersignature` is for who speaks beyond bounds.
     """
 
     consent: codec.Bytes16
-    grantee: codec.Bytes16
-    purposes: Purposes
-    compartments: CompartmentIds | None
-    effect: Effect
-    not_before: codec.Uint
-    not_after: codec.Uint
+    patient: codec.Bytes16
+    provisions: Provisions
+    obligations: codec.Bytes32 | None = None
+    source: codec.Bytes16 | None = None
+    transferable: bool = False
+    countersignature: Attestation | None = None
 
 
 class RevokeConsent(codec.Wire, frozen=True):
@@ -60,79 +95,206 @@ class RevokeConsent(codec.Wire, frozen=True):
 
 
 class Consent(codec.Wire, frozen=True):
-    """A consent in state. `revoked_ms` is None while it was not revoked."""
+    """A consent in state. `revoked_ms` is None while it was not revoked.
+
+    `granted_by` is the patient, or who spoke for it in `generation` of its account. `parent` is the consent that was
+    passed on, or None.
+    """
 
     patient: codec.Bytes16
-    grantee: codec.Bytes16
-    purposes: Purposes
-    compartments: CompartmentIds | None
-    effect: Effect
-    not_before: codec.Uint
-    not_after: codec.Uint
+    provisions: Provisions
+    obligations: codec.Bytes32 | None
+    source: codec.Bytes16 | None
+    transferable: bool
+    granted_by: codec.Bytes16
+    generation: codec.Uint
+    parent: codec.Bytes16 | None
     granted_ms: codec.Uint
     revoked_ms: codec.Uint | None
 
+    @property
+    def not_after(self) -> int:
+        """When the last of its provisions ends (block time, exclusive)."""
+        return max(provision.not_after for provision in self.provisions)
+
 
 class Grants(codec.Wire, frozen=True):
-    """Ids of the consents between one patient and one grantee that may still matter, oldest first."""
+    """Ids of the consents between one patient and one actor that may still matter, oldest first."""
 
     consents: Annotated[list[codec.Bytes16], msgspec.Meta(max_length=CONSENTS_PER_GRANTEE_MAX)]
 
 
-CONSENTS: Final = Slot(keys.CONSENT, (ID_BYTES,), Consent, 2_048)
+CONSENTS: Final = Slot(keys.CONSENT, (ID_BYTES,), Consent, 16 * 1024)
 GRANTS: Final = Slot(keys.GRANTS, (ID_BYTES, ID_BYTES), Grants, 512)
 
 GRANTED: Final = EventKind("consent.granted", GrantConsent)
 REVOKED: Final = EventKind("consent.revoked", RevokeConsent)
 
 
-def consents_between(state: StateReader, patient: bytes, grantee: bytes) -> list[tuple[bytes, Consent]]:
-    """The consents of the patient to the grantee that may still matter, with their ids, oldest first."""
-    grants = GRANTS.get(state, patient, grantee)
+# --- questions others ask -------------------------------------------------------------------------------------------
+
+
+def actors_of(provisions: list[Provision]) -> list[bytes]:
+    """Under whom a consent is found: its actors, or everybody where a provision names none."""
+    if any(provision.actors is None for provision in provisions):
+        return [EVERYBODY]
+    return list(dict.fromkeys(actor for provision in provisions for actor in provision.actors or []))
+
+
+def consents_between(state: StateReader, patient: bytes, actor: bytes) -> list[tuple[bytes, Consent]]:
+    """The consents of the patient to the actor that may still matter, with their ids, oldest first."""
+    grants = GRANTS.get(state, patient, actor)
     if grants is None:
         return []
     found = [(consent, CONSENTS.get(state, consent)) for consent in grants.consents]
     return [(consent, value) for consent, value in found if value is not None]
 
 
+def stands(state: StateReader, consent: Consent) -> bool:
+    """Whether a consent still has somebody behind it: not revoked, granted by who may have, its parent alive."""
+    if consent.revoked_ms is not None:
+        return False
+    if consent.parent is not None:
+        parent = CONSENTS.get(state, consent.parent)
+        alive = parent is not None and parent.parent is None and stands(state, parent)
+        return alive and identity.standing(state, consent.granted_by) is None
+    if consent.granted_by == consent.patient:
+        return True
+    return consent.generation == representation.account_of(state, consent.patient).generation
+
+
+# --- handlers -------------------------------------------------------------------------------------------------------
+
+
 def _grant(body: GrantConsent, context: OperationContext) -> None:
-    state, patient = context.state, context.sender
-    if identity.require(state, patient).kind != identity.PATIENT:
-        raise Refused("consent.not_the_patient", patient.hex())
-    if CONSENTS.get(state, body.consent) is not None:
-        raise Refused("consent.id_taken", body.consent.hex())
-    grantee = identity.IDENTITIES.get(state, body.grantee)
-    if grantee is None or grantee.kind not in (identity.INSTITUTION, identity.PRACTITIONER):
-        raise Refused("consent.unknown_grantee", body.grantee.hex())
-    for purpose in body.purposes:
-        require_purpose(purpose)
-    for compartment in body.compartments or []:
-        known = records.COMPARTMENTS.get(state, compartment)
-        if known is None or known.patient != patient:
-            raise Refused("consent.foreign_compartment", compartment.hex())
-    if not body.not_before < body.not_after or body.not_after <= context.time_ms:
-        raise Refused("consent.bad_period", f"from {body.not_before} to {body.not_after} ms")
-    current = [
-        consent
-        for consent, value in consents_between(state, patient, body.grantee)
-        if value.not_after > context.time_ms
-    ]
-    if len(current) >= CONSENTS_PER_GRANTEE_MAX:
-        raise Refused("consent.too_many", f"the limit is {CONSENTS_PER_GRANTEE_MAX}")
+    state = context.state
+    representation.require_patient(state, body.patient)
+    _require_may_speak(body, context)
+    check_provisions(body.provisions, body.patient, context)
+    if (body.obligations is not None) != any(one.conditional for one in body.provisions):
+        raise Refused("consent.conditions_incomplete", body.consent.hex())
+    if body.source is not None:
+        _require_source(body.source, body.patient, state)
     granted = Consent(
-        patient=patient,
-        grantee=body.grantee,
-        purposes=body.purposes,
-        compartments=body.compartments,
-        effect=body.effect,
-        not_before=body.not_before,
-        not_after=body.not_after,
+        patient=body.patient,
+        provisions=body.provisions,
+        obligations=body.obligations,
+        source=body.source,
+        transferable=body.transferable,
+        granted_by=context.sender,
+        generation=representation.account_of(state, body.patient).generation,
+        parent=None,
         granted_ms=context.time_ms,
         revoked_ms=None,
     )
-    CONSENTS.put(state, granted, body.consent)
-    GRANTS.put(state, Grants([*current, body.consent]), patient, body.grantee)
-    GRANTED.emit(context, [patient, body.grantee], body)
+    keep(body.consent, granted, context)
+    GRANTED.emit(context, subjects_of(granted), body)
+
+
+def subjects_of(consent: Consent) -> list[bytes]:
+    """Who is told: the patient, then actors as far as an event has room, then who granted it."""
+    named = [consent.patient, *actors_of(consent.provisions)[:6], consent.granted_by]
+    return list(dict.fromkeys(named))
+
+
+def keep(identifier: bytes, consent: Consent, context: OperationContext) -> None:
+    """Write a new consent, and let it be found. Raises Refused `consent.id_taken`, `consent.too_many`."""
+    state = context.state
+    if CONSENTS.get(state, identifier) is not None:
+        raise Refused("consent.id_taken", identifier.hex())
+    CONSENTS.put(state, consent, identifier)
+    for actor in actors_of(consent.provisions):
+        current = [
+            one
+            for one, value in consents_between(state, consent.patient, actor)
+            if value.not_after > context.time_ms and one != identifier
+        ]
+        if len(current) >= CONSENTS_PER_GRANTEE_MAX:
+            raise Refused("consent.too_many", f"the limit is {CONSENTS_PER_GRANTEE_MAX}")
+        GRANTS.put(state, Grants([*current, identifier]), consent.patient, actor)
+
+
+def check_provisions(provisions: list[Provision], patient: bytes, context: OperationContext) -> None:
+    """Whether the provisions mean something here. Raises Refused `consent.*`."""
+    state = context.state
+    depths = [provision.depth for provision in provisions]
+    if depths[0] != 0 or depths.count(0) != 1 or sorted(depths) != depths:
+        raise Refused("consent.bad_depths", str(depths))
+    if len(actors_of(provisions)) > ACTORS_PER_CONSENT_MAX:
+        raise Refused("consent.too_many_actors", f"the limit is {ACTORS_PER_CONSENT_MAX}")
+    for provision in provisions:
+        for actor in provision.actors or []:
+            if not _is_actor(state, actor):
+                raise Refused("consent.unknown_grantee", actor.hex())
+        for purpose in provision.purposes or []:
+            require_purpose(purpose)
+        if provision.purposes is None and provision.effect == PERMIT:
+            raise Refused("consent.purpose_missing")
+        for compartment in provision.compartments or []:
+            known = records.COMPARTMENTS.get(state, compartment)
+            if known is None or known.patient != patient:
+                raise Refused("consent.foreign_compartment", compartment.hex())
+        if not provision.not_before < provision.not_after or provision.not_after <= context.time_ms:
+            raise Refused("consent.bad_period", f"from {provision.not_before} to {provision.not_after} ms")
+
+
+def _is_actor(state: StateReader, actor: bytes) -> bool:
+    known = identity.IDENTITIES.get(state, actor)
+    if known is not None:
+        return known.kind in (identity.INSTITUTION, identity.PRACTITIONER)
+    return teams.TEAMS.get(state, actor) is not None
+
+
+def _require_source(source: bytes, patient: bytes, state: StateReader) -> None:
+    record = records.RECORDS.get(state, source)
+    compartment = records.COMPARTMENTS.get(state, record.compartment) if record is not None else None
+    if compartment is None or compartment.patient != patient:
+        raise Refused("consent.unknown_source", source.hex())
+
+
+def _require_may_speak(body: GrantConsent, context: OperationContext) -> None:
+    """The patient grants anything; who speaks for it, within bounds, or with another institution's signature."""
+    state = context.state
+    capacity = representation.capacity_of(state, context.sender, body.patient, context.time_ms)
+    if capacity is None:
+        raise Refused("consent.not_the_patient", body.patient.hex())
+    if capacity == representation.PATIENT:
+        return
+    lease = representation.lease_end(state, context.sender, body.patient, context.time_ms)
+    ends = max(provision.not_after for provision in body.provisions)
+    if lease is not None and ends > lease:
+        raise Refused("consent.beyond_lease", f"the lease ends at {lease} ms")
+    reason = _beyond_bounds(body, capacity, context)
+    if reason is None:
+        return
+    if body.countersignature is None:
+        raise Refused("consent.beyond_bounds", reason)
+    bare = msgspec.structs.replace(body, countersignature=None)
+    involved = (context.sender, *actors_of(body.provisions))
+    require_other_institution(body.countersignature, "consent.grant", bare, involved, context)
+
+
+def _beyond_bounds(body: GrantConsent, capacity: str, context: OperationContext) -> str | None:
+    """What of a consent goes beyond what a manager, delegate or guardian may grant alone; None where nothing does."""
+    longest = context.time_ms + settings.current(context.state).managed_consent_ms_max
+    if body.transferable:
+        return "it may be passed on"
+    for provision in body.provisions:
+        if provision.effect == DENY:
+            continue
+        for compartment in provision.compartments or [EVERYBODY]:
+            known = records.COMPARTMENTS.get(context.state, compartment)
+            if known is None or not known.general:
+                return "it opens more than the general class"
+        if provision.actors is None:
+            return "it is to everybody"
+        if capacity == representation.GUARDIAN:
+            continue
+        if not all(any(covers(care, one) for care in CARE_PURPOSES) for one in provision.purposes or []):
+            return "it is for more than care"
+        if provision.not_after > longest:
+            return "it lasts too long"
+    return None
 
 
 def _revoke(body: RevokeConsent, context: OperationContext) -> None:
@@ -140,15 +302,18 @@ def _revoke(body: RevokeConsent, context: OperationContext) -> None:
     consent = CONSENTS.get(state, body.consent)
     if consent is None:
         raise Refused("consent.unknown", body.consent.hex())
-    if consent.patient != context.sender:
-        raise Refused("consent.not_the_patient", body.consent.hex())
+    if context.sender not in (consent.patient, consent.granted_by):
+        capacity = representation.capacity_of(state, context.sender, consent.patient, context.time_ms)
+        if capacity != representation.GUARDIAN:
+            raise Refused("consent.not_the_patient", body.consent.hex())
     if consent.revoked_ms is not None:
         raise Refused("consent.already_revoked", body.consent.hex())
     CONSENTS.put(state, msgspec.structs.replace(consent, revoked_ms=context.time_ms), body.consent)
-    grants = GRANTS.get(state, consent.patient, consent.grantee)
-    left = [one for one in grants.consents if one != body.consent] if grants is not None else []
-    GRANTS.put(state, Grants(left), consent.patient, consent.grantee)
-    REVOKED.emit(context, [consent.patient, consent.grantee], body)
+    for actor in actors_of(consent.provisions):
+        grants = GRANTS.get(state, consent.patient, actor)
+        left = [one for one in grants.consents if one != body.consent] if grants is not None else []
+        GRANTS.put(state, Grants(left), consent.patient, actor)
+    REVOKED.emit(context, subjects_of(consent), body)
 
 
 CONTRACT: Final = Contract(

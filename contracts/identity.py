@@ -32,13 +32,16 @@ PATIENT: Final = "patient"
 PRACTITIONER: Final = "practitioner"
 APPLICATION: Final = "application"
 AUTHOR: Final = "author"
+AUTHORITY: Final = "authority"
 CUSTODIAN: Final = "custodian"
+ISSUER: Final = "issuer"
 MANAGER: Final = "manager"
 
 EnrolledKind = Literal["application", "patient", "practitioner"]
 Kind = Literal["application", "institution", "patient", "practitioner"]
-Role = Literal["author", "custodian", "manager"]
-"""What an institution may do beside asking: anchor records, keep them and compartment keys, enrol patients."""
+Role = Literal["author", "authority", "custodian", "issuer", "manager"]
+"""What an institution may do beside asking: anchor records, issue legal mandates, keep records and compartment keys,
+issue credentials, enrol patients."""
 Roles = Annotated[list[Role], msgspec.Meta(max_length=ROLES_MAX)]
 Status = Literal["active", "suspended"]
 
@@ -129,11 +132,12 @@ class Identity(codec.Wire, frozen=True):
 
 
 class KeyEntry(codec.Wire, frozen=True):
-    """Whose key, and from when to when it spoke for it (block time, half-open)."""
+    """Whose key, and from when to when it speaks (block time, half-open); only session keys have a `not_after`."""
 
     identity: codec.Bytes16
     added_ms: codec.Uint
     revoked_ms: codec.Uint | None
+    not_after: codec.Uint | None = None
 
 
 IDENTITIES: Final = Slot(keys.IDENTITY, (ID_BYTES,), Identity, 2_048)
@@ -181,14 +185,16 @@ def _standing_of(state: StateReader, known: Identity | None) -> str | None:
     return None
 
 
-def key_standing(state: StateReader, identity: bytes, key: bytes) -> str | None:
-    """None where `key` may speak for the identity now, else the code that says why not."""
+def key_standing(state: StateReader, identity: bytes, key: bytes, time_ms: int) -> str | None:
+    """None where `key` may speak for the identity at that block time, else the code that says why not."""
     problem = standing(state, identity)
     if problem is not None:
         return problem
     entry = KEYS.get(state, key)
     if entry is None or entry.identity != identity or entry.revoked_ms is not None:
         return "identity.key_not_authorised"
+    if entry.not_after is not None and time_ms >= entry.not_after:
+        return "identity.session_over"
     return None
 
 
@@ -223,7 +229,7 @@ def require_institution(state: StateReader, identity: bytes, status: Status) -> 
 
 def authorise(context: OperationContext) -> None:
     """Whether the transaction's key may speak for its sender. Raises Refused `identity.*`."""
-    problem = key_standing(context.state, context.sender, context.key)
+    problem = key_standing(context.state, context.sender, context.key, context.time_ms)
     if problem is not None:
         raise Refused(problem, context.sender.hex())
 
@@ -300,8 +306,15 @@ def _register(new: Identity, context: OperationContext) -> Enrolled:
     return enrolled
 
 
+def _require_lasting_key(sender: Identity, context: OperationContext) -> None:
+    """A session key speaks for a shift: it changes nothing about who may speak later."""
+    if context.key not in sender.keys:
+        raise Refused("identity.session_key", context.sender.hex())
+
+
 def _add_key(body: AddKey, context: OperationContext) -> None:
     sender = require(context.state, context.sender)
+    _require_lasting_key(sender, context)
     if len(sender.keys) >= KEYS_PER_IDENTITY_MAX:
         raise Refused("identity.too_many_keys", f"the limit is {KEYS_PER_IDENTITY_MAX}")
     digest = addition_digest(chain_id=context.chain_id, identity=context.sender, key=body.key)
@@ -317,8 +330,9 @@ def _add_key(body: AddKey, context: OperationContext) -> None:
 
 def _revoke_key(body: RevokeKey, context: OperationContext) -> None:
     sender = require(context.state, context.sender)
+    _require_lasting_key(sender, context)
     entry = KEYS.get(context.state, body.key)
-    if entry is None or entry.identity != context.sender or entry.revoked_ms is not None:
+    if entry is None or body.key not in sender.keys:
         raise Refused("identity.not_own_key", body.key.hex())
     if len(sender.keys) == 1:
         raise Refused("identity.last_key")

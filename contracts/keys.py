@@ -28,10 +28,46 @@ VALIDATORS: Final = (
     b"v"  # -> ballot.DecidedSet, the newest decided validator set, once it differs from genesis
 )
 RECORD: Final = b"r"  # record:16 -> records.Record, the commitment to one sealed record
+ACCOUNT: Final = b"A"  # patient:16 -> representation.Account, who may speak for a patient beside the patient
+GLASSES_OF: Final = b"B"  # patient:16 clinician:16 -> emergency.Opened, ids of emergencies that may still run
+CREDENTIAL: Final = (
+    b"C"  # credential:16 -> credentials.Credential, for ever: what an issuer said, and took back
+)
+GLASS_TIMES: Final = b"E"  # clinician:16 -> emergency.Recent, when emergencies were declared lately
+GLASS: Final = b"G"  # glass:16 -> emergency.Glass, for ever: who broke it, why, and what the review said
+TREATING: Final = (
+    b"H"  # patient:16 institution:16 -> treatment.Current, ids of relationships that may still stand
+)
+INVITATION: Final = b"I"  # team:16 practitioner:16 -> teams.Invitation, who may join
+SESSIONS: Final = b"K"  # practitioner:16 -> sessions.Sessions, session keys that may still speak
+MANDATE: Final = b"L"  # mandate:16 -> mandates.Mandate, for ever: a legal order
+MEMBERSHIPS: Final = b"M"  # practitioner:16 -> teams.Memberships, the teams of somebody
+MANDATED: Final = b"N"  # patient:16 reader:16 -> mandates.Mandated, ids of mandates that may still stand
+REVIEWS: Final = b"O"  # institution:16 -> emergency.Reviews, what its clinicians' emergencies owe
+PREFERENCES: Final = b"P"  # patient:16 -> preferences.Preferences, what a patient decided once for everybody
+RELATIONSHIP: Final = b"R"  # relationship:16 -> treatment.Relationship, for ever: who treated whom, and when
+TEAM: Final = b"T"  # team:16 -> teams.Team, who formed it
+RECOVERY: Final = b"V"  # patient:16 -> recovery.Recovery, a new key that guardians propose
 SETTINGS: Final = b"S"  # (nothing) -> settings.Settings, what the network decided for itself
 
 PREFIXES: Final = (
     SETTINGS,
+    ACCOUNT,
+    GLASSES_OF,
+    CREDENTIAL,
+    GLASS_TIMES,
+    GLASS,
+    TREATING,
+    INVITATION,
+    SESSIONS,
+    MANDATE,
+    MEMBERSHIPS,
+    MANDATED,
+    REVIEWS,
+    PREFERENCES,
+    RELATIONSHIP,
+    TEAM,
+    RECOVERY,
     BUNDLE,
     COMPARTMENT,
     DECISION,

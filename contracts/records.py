@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import identity, keys, settings
+from consilium.contracts import identity, keys, representation, settings
 from consilium.contracts.classes import CLASSES, CLASSES_MAX
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
 from consilium.ledger import codec
@@ -239,11 +239,19 @@ def _require_every_class(new: list[NewCompartment]) -> None:
 
 
 def _begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
+    known = COMPARTMENTS.get(context.state, body.compartment)
+    if known is None:
+        raise Refused("records.unknown_compartment", body.compartment.hex())
+    _require_speaks_for(known.patient, context)
+    return begin_epoch(body, context)
+
+
+def begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
+    """Begin a compartment's next epoch: who may do so is for the caller to ask. Raises Refused `records.*`."""
     state = context.state
     known = COMPARTMENTS.get(state, body.compartment)
     if known is None:
         raise Refused("records.unknown_compartment", body.compartment.hex())
-    _require_speaks_for(known.patient, context)
     if known.epoch >= EPOCH_MAX:
         raise Refused("records.last_epoch", body.compartment.hex())
     current = EPOCHS.get(state, body.compartment, epoch_bytes(known.epoch))
@@ -260,14 +268,11 @@ def _begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
 
 
 def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
-    """The patient itself, or the institution that manages it."""
-    known = identity.require(context.state, patient)
-    if known.kind != identity.PATIENT:
-        raise Refused("records.not_a_patient", patient.hex())
-    if context.sender != patient:
-        if context.sender != known.sponsor:
-            raise Refused("records.not_yours", patient.hex())
-        identity.require_role(context.state, context.sender, identity.MANAGER)
+    """The patient itself, its guardian, or the institution that manages it."""
+    representation.require_patient(context.state, patient)
+    capacity = representation.capacity_of(context.state, context.sender, patient, context.time_ms)
+    if capacity not in (representation.PATIENT, representation.GUARDIAN, representation.MANAGER):
+        raise Refused("records.not_yours", patient.hex())
 
 
 def require_sharing(

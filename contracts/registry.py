@@ -8,7 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from consilium.contracts import access, consent, governance, identity, records, settings
+from consilium.contracts import (
+    access,
+    consent,
+    credentials,
+    delegation,
+    emergency,
+    governance,
+    identity,
+    mandates,
+    preferences,
+    records,
+    recovery,
+    representation,
+    sessions,
+    settings,
+    takeover,
+    teams,
+    treatment,
+)
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -24,6 +42,17 @@ CONTRACTS: Final = (
     access.CONTRACT,
     governance.CONTRACT,
     settings.CONTRACT,
+    sessions.CONTRACT,
+    credentials.CONTRACT,
+    representation.CONTRACT,
+    teams.CONTRACT,
+    treatment.CONTRACT,
+    mandates.CONTRACT,
+    emergency.CONTRACT,
+    preferences.CONTRACT,
+    delegation.CONTRACT,
+    takeover.CONTRACT,
+    recovery.CONTRACT,
 )
 
 # A mistake in a contract must refuse the transaction that meets it, on every node alike, and not stop every node on

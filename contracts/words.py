@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from consilium.contracts.access import UNKNOWN, Decision, Verdict
+from consilium.contracts.calendar import DAY_MS, day_of
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.catalogue import CATALOGUE
@@ -20,7 +21,6 @@ Names = Mapping[bytes, str]
 
 _NO_NAMES: Final[Names] = {}
 _REGISTRY: Final = default_registry()
-_DAY_MS: Final = 24 * 60 * 60 * 1000
 
 BASES: Final[dict[str, str]] = {
     "break-glass": "in an emergency that was declared",
@@ -30,6 +30,7 @@ BASES: Final[dict[str, str]] = {
     "legal-mandate": "on a legal mandate",
     "no-basis": "nothing permits it",
     "policy": "on the network's policy",
+    "representative": "to the patient, or to who represents the patient",
     "suspended": "the reader, its institution or the patient is suspended or erased",
     UNKNOWN: "it does not exist, or is not visible yet",
 }
@@ -37,18 +38,9 @@ BASES: Final[dict[str, str]] = {
 
 
 def time_in_words(time_ms: int) -> str:
-    """Block time (milliseconds since 1970) as a date and time in UTC.
-
-    The calendar is counted in years that begin in March, so that the leap day is the last of its year.
-    """
-    days, of_day = divmod(time_ms, _DAY_MS)
-    era, of_era = divmod(days + 719_468, 146_097)
-    year_of_era = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
-    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted = (5 * of_year + 2) // 153
-    day = of_year - (153 * shifted + 2) // 5 + 1
-    month = shifted + 3 if shifted < 10 else shifted - 9
-    year = year_of_era + 400 * era + (1 if month <= 2 else 0)
+    """Block time (milliseconds since 1970) as a date and time in UTC."""
+    year, month, day = day_of(time_ms)
+    of_day = time_ms % DAY_MS
     seconds, millis = divmod(of_day, 1_000)
     return (
         f"{year:04d}-{month:02d}-{day:02d} "
@@ -73,11 +65,12 @@ def describe_verdict(verdict: Verdict, names: Names = _NO_NAMES) -> str:
     where = "" if verdict.compartment is None else f" in compartment {_name(verdict.compartment, names)}"
     whose = "" if verdict.patient is None else f" of patient {_name(verdict.patient, names)}"
     basis = BASES.get(verdict.basis, verdict.basis)
-    consent = "" if verdict.consent is None else f" ({_name(verdict.consent, names)})"
+    ground = "" if verdict.ground is None else f" ({_name(verdict.ground, names)})"
+    owed = ", as far as its conditions let" if verdict.obligations else ""
     if verdict.allow:
         until = time_in_words(verdict.valid_until)
-        return f"ALLOW {what}{where}{whose}: {basis}{consent}, to be fetched before {until}."
-    return f"DENY {what}{where}{whose}: {basis}{consent}."
+        return f"ALLOW {what}{where}{whose}: {basis}{ground}{owed}, to be fetched before {until}."
+    return f"DENY {what}{where}{whose}: {basis}{ground}."
 
 
 def describe_operation(operation: Operation, names: Names = _NO_NAMES) -> list[str]:

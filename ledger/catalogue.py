@@ -125,6 +125,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The custodians left out records that the decision opens: what they sent is not the whole.",
         "Ask the other custodians of the patient's compartments as well, and report the one that left them out.",
     ),
+    "custodian.no_conditions": _entry(
+        "The patient's conditions, on which the decision depends, are not kept here.",
+        "Ask another custodian, or tell the patient's institution to deliver the conditions again.",
+    ),
     "custodian.no_decision": _entry(
         "No certified decision stands under this transaction and operation.",
         "Submit an access request, and wait until it is certified.",
@@ -346,6 +350,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "identity.role_missing": _entry(
         "The identity is no institution, or has not the role that this needs.",
         "Use an institution that the network gave the role.",
+    ),
+    "identity.session_key": _entry(
+        "A session key speaks for a shift, and changes no keys.",
+        "Sign with one of the identity's own keys.",
+    ),
+    "identity.session_over": _entry(
+        "The session of this key has ended.",
+        "Log in at the institution again.",
     ),
     "identity.status_unchanged": _entry(
         "The identity has this status already.",
@@ -585,9 +597,25 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The consent was revoked before.",
         "Nothing is left to do.",
     ),
+    "consent.bad_depths": _entry(
+        "The provisions are not one root at depth 0, followed by exceptions with rising depths.",
+        "Give the root first, and each exception after what it is an exception to.",
+    ),
     "consent.bad_period": _entry(
         "The consent would end before it begins, or has ended already.",
         "Give not_before < not_after, with not_after in the future of block time.",
+    ),
+    "consent.beyond_bounds": _entry(
+        "A manager, delegate or guardian consents beyond what it may alone: care, the general class, a limited time.",
+        "Let the patient sign, or another institution countersign.",
+    ),
+    "consent.beyond_lease": _entry(
+        "The consent would outlive the lease of the representative who grants it.",
+        "Let it end with the lease at the latest.",
+    ),
+    "consent.conditions_incomplete": _entry(
+        "A provision has a condition and the consent names no sealed document, or the reverse.",
+        "Seal the conditions of all conditional provisions in one document, and name its digest.",
     ),
     "consent.foreign_compartment": _entry(
         "The consent names a compartment that is not the sender's.",
@@ -601,9 +629,17 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Only the patient grants a consent, and only the same patient revokes it.",
         "Sign as the patient whom the consent is about.",
     ),
+    "consent.purpose_missing": _entry(
+        "A permit names no purpose.",
+        "Name at least one purpose: only a denial may be about all of them.",
+    ),
     "consent.too_many": _entry(
         "The patient has as many current consents to this grantee as are allowed.",
         "Revoke one that is no longer needed, or put several purposes into one consent.",
+    ),
+    "consent.too_many_actors": _entry(
+        "The consent names more actors than one consent may.",
+        "Grant several consents, or form a team and name that.",
     ),
     "consent.unknown": _entry(
         "No consent has this id.",
@@ -616,6 +652,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "consent.unknown_purpose": _entry(
         "The purpose is no code of HL7's PurposeOfUse.",
         "Use a code such as TREAT, HPAYMT or HRESCH; docs/contracts.md names the list.",
+    ),
+    "consent.unknown_source": _entry(
+        "The source is no record of this patient.",
+        "Import and anchor the original first, and name its record.",
     ),
     # cli, cluster, founding: commands, clusters of one machine, how networks begin
     "cli.bad_value": _entry(
@@ -902,5 +942,276 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "classification.bad_table": _entry(
         "A table of classification is not JSON of the right shape and version, or names a class that the network has not.",
         "Correct the document that the message names; docs/classification.md tells its shape.",
+    ),
+    # attestation
+    "attestation.bad_signature": _entry(
+        "The second signature does not verify for this operation by this sender.",
+        "Let the other person sign again, over exactly the body that is submitted.",
+    ),
+    "attestation.missing": _entry(
+        "The operation needs somebody else's signature, and has none.",
+        "Ask a witness, a second person or another institution to sign, as docs/contracts.md says for the operation.",
+    ),
+    "attestation.not_independent": _entry(
+        "Who signed second is one of those who are involved already, or is not of the kind that may.",
+        "Ask somebody of another institution; for break-glass, another practitioner.",
+    ),
+    # credential
+    "credential.bad_subject": _entry(
+        "Credentials are issued to institutions and practitioners only.",
+        "Check the subject's id.",
+    ),
+    "credential.expired": _entry(
+        "The credential has expired, or would be issued for a time that is over.",
+        "Ask its issuer for a new one.",
+    ),
+    "credential.id_taken": _entry(
+        "A credential has this id already.",
+        "Draw a new random id.",
+    ),
+    "credential.issuer_not_accredited": _entry(
+        "The issuer does not stand any more, or may not issue credentials.",
+        "Ask an accredited institution for a credential.",
+    ),
+    "credential.not_the_issuer": _entry(
+        "Only who issued a credential takes it back.",
+        "Ask the issuer.",
+    ),
+    "credential.own_employee": _entry(
+        "The issuer is the subject's own institution.",
+        "Ask another accredited institution: an employer's word protects nobody.",
+    ),
+    "credential.revoked": _entry(
+        "The issuer took the credential back.",
+        "Ask the issuer why; it issues a new one where there is reason to.",
+    ),
+    "credential.unknown": _entry(
+        "There is no such credential of this subject and kind.",
+        "Compare the credential's id with what its issuer sent.",
+    ),
+    # delegation
+    "delegation.longer": _entry(
+        "The consent that is passed on would begin before, or end after, what it comes from.",
+        "Keep its period within that of the consent.",
+    ),
+    "delegation.not_the_grantee": _entry(
+        "Only an actor of the consent itself passes it on.",
+        "Let the institution or practitioner that the consent names do it.",
+    ),
+    "delegation.not_transferable": _entry(
+        "The consent does not let itself be passed on, denies, or has exceptions.",
+        "Ask the patient for a consent that is transferable, with one permit.",
+    ),
+    "delegation.parent_ended": _entry(
+        "The consent that would be passed on has ended or was revoked.",
+        "Ask the patient.",
+    ),
+    "delegation.too_deep": _entry(
+        "The consent was passed on already, and is not passed on again.",
+        "Ask the patient, or the one whom the patient named.",
+    ),
+    "delegation.wider": _entry(
+        "The consent that is passed on would permit more purposes or compartments than what it comes from.",
+        "Name a part of the consent's purposes and compartments.",
+    ),
+    # emergency
+    "emergency.bad_period": _entry(
+        "An emergency would be over already, or last longer than the network lets it.",
+        "Choose an end within the network's glass_ms_max.",
+    ),
+    "emergency.id_taken": _entry(
+        "An emergency has this id already.",
+        "Draw a new random id.",
+    ),
+    "emergency.not_a_clinician": _entry(
+        "Only a practitioner with an employer breaks the glass.",
+        "Sign as the clinician, with a key or session of that person.",
+    ),
+    "emergency.not_independent": _entry(
+        "The reviewer is involved: the clinician's institution, the second person's, or no institution.",
+        "Let another institution review.",
+    ),
+    "emergency.not_overdue": _entry(
+        "The review is done, or its time is not over.",
+        "Wait until the review is due.",
+    ),
+    "emergency.not_yours": _entry(
+        "Only the clinician or the employer closes an emergency.",
+        "Ask one of them.",
+    ),
+    "emergency.over": _entry(
+        "The emergency has ended already.",
+        "Nothing needs doing.",
+    ),
+    "emergency.reported_already": _entry(
+        "It was said already that this review is overdue.",
+        "Nothing: it is counted.",
+    ),
+    "emergency.reviewed_already": _entry(
+        "The emergency was reviewed already.",
+        "Read the outcome in the event or in state.",
+    ),
+    "emergency.too_many": _entry(
+        "The clinician has as many running emergencies about this patient as can be.",
+        "Close one, or use one that runs.",
+    ),
+    "emergency.unknown": _entry(
+        "There is no emergency with this id.",
+        "Compare the id with the event that told of it.",
+    ),
+    # mandate
+    "mandate.id_taken": _entry(
+        "A mandate has this id already.",
+        "Draw a new random id.",
+    ),
+    "mandate.not_yours": _entry(
+        "Only who issued a mandate withdraws it.",
+        "Ask the issuer.",
+    ),
+    "mandate.too_many": _entry(
+        "There are as many mandates about this patient for this reader as can be.",
+        "Withdraw one that is not needed any more.",
+    ),
+    "mandate.unknown": _entry(
+        "There is no mandate with this id.",
+        "Compare the id with the event that told of it.",
+    ),
+    "mandate.withdrawn_already": _entry(
+        "The mandate was withdrawn already.",
+        "Nothing needs doing.",
+    ),
+    # recovery
+    "recovery.approved_already": _entry(
+        "This guardian approved already.",
+        "Wait for the other guardians, or for the waiting time.",
+    ),
+    "recovery.not_a_guardian": _entry(
+        "Only a guardian whose lease runs takes part in a recovery.",
+        "Ask one of the patient's guardians.",
+    ),
+    "recovery.not_ready": _entry(
+        "Too few guardians approve yet, or the waiting time is not over.",
+        "Wait: the event that told of the approval says until when.",
+    ),
+    "recovery.too_few_approvals": _entry(
+        "Guardians who approved are guardians no more, and too few are left.",
+        "Let the present guardians approve.",
+    ),
+    "recovery.unknown": _entry(
+        "There is no recovery with this key: it was never proposed, was vetoed, or replaced.",
+        "Compare the key with the newest event about the patient's recovery.",
+    ),
+    # representation
+    "representation.bad_period": _entry(
+        "The lease would be over already, or run too long.",
+        "Choose an end from now to five years ahead.",
+    ),
+    "representation.bad_representative": _entry(
+        "The patient itself, its manager and applications represent nobody.",
+        "Appoint another person or institution.",
+    ),
+    "representation.not_a_quarter_day": _entry(
+        "A guardian's lease ends at midnight (UTC) of 1 January, April, July or October.",
+        "Choose the next quarter day, and enforce the exact end off the chain.",
+    ),
+    "representation.not_appointed": _entry(
+        "Nobody appointed this representative, or it was dismissed.",
+        "Read the patient's account.",
+    ),
+    "representation.not_the_patient": _entry(
+        "Only the patient, or for a guardian the manager with a countersignature, does this.",
+        "Ask the patient.",
+    ),
+    "representation.out_of_date": _entry(
+        "Somebody was appointed or dismissed since this was signed.",
+        "Read the account's count again, and sign with that.",
+    ),
+    "representation.too_many": _entry(
+        "The patient has as many representatives as can be.",
+        "Dismiss one first.",
+    ),
+    # session
+    "session.bad_period": _entry(
+        "A session would be over already, or last more than twelve hours.",
+        "Choose an end within twelve hours.",
+    ),
+    "session.too_many": _entry(
+        "The practitioner has as many sessions as can be at a time.",
+        "End one.",
+    ),
+    "session.unknown": _entry(
+        "The key is no running session of this practitioner.",
+        "Nothing needs doing: it has ended.",
+    ),
+    # takeover
+    "takeover.epochs_incomplete": _entry(
+        "A take-over begins an epoch of every compartment, in the order of their ids.",
+        "Make a new key for each of the patient's compartments.",
+    ),
+    # teams
+    "teams.id_taken": _entry(
+        "A team or identity has this id already.",
+        "Draw a new random id.",
+    ),
+    "teams.member_already": _entry(
+        "The practitioner is a member already.",
+        "Nothing needs doing.",
+    ),
+    "teams.no_member": _entry(
+        "The practitioner is neither a member nor invited.",
+        "Nothing needs doing.",
+    ),
+    "teams.not_a_practitioner": _entry(
+        "Only practitioners are members of teams.",
+        "Name a practitioner.",
+    ),
+    "teams.not_employed": _entry(
+        "A role is of one institution's own staff.",
+        "Form a care team for people of several institutions.",
+    ),
+    "teams.not_invited": _entry(
+        "No institution admitted this practitioner to the team.",
+        "Ask the institution that formed the team.",
+    ),
+    "teams.not_yours": _entry(
+        "Only the institution that formed a team does this.",
+        "Ask that institution.",
+    ),
+    "teams.too_many": _entry(
+        "The practitioner is a member of as many teams as can be.",
+        "Leave one first.",
+    ),
+    "teams.unknown": _entry(
+        "There is no team with this id.",
+        "Compare the id with what the institution gave.",
+    ),
+    # treatment
+    "treatment.bad_period": _entry(
+        "A relationship would be over already, or run longer than thirty days.",
+        "Attest it again when it goes on.",
+    ),
+    "treatment.ended_already": _entry(
+        "The relationship was ended already.",
+        "Nothing needs doing.",
+    ),
+    "treatment.id_taken": _entry(
+        "A relationship has this id already.",
+        "Draw a new random id.",
+    ),
+    "treatment.not_employed": _entry(
+        "A practitioner who is named does not work for the institution.",
+        "Name own staff, or nobody to mean all of it.",
+    ),
+    "treatment.not_yours": _entry(
+        "Only the institution and the patient end a relationship.",
+        "Ask one of them.",
+    ),
+    "treatment.too_many": _entry(
+        "The institution has as many relationships with this patient as can be.",
+        "End one that is over.",
+    ),
+    "treatment.unknown": _entry(
+        "There is no relationship with this id.",
+        "Compare the id with the event that told of it.",
     ),
 }

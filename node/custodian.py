@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from consilium.client import boxes, sharing
-from consilium.client.envelope import Context, envelope_digest, parse, verify_anchor
+from consilium.client.envelope import (
+    Context,
+    envelope_digest,
+    open_header_as_custodian,
+    parse,
+    verify_anchor,
+)
+from consilium.client.obligations import facts_of, open_conditions
 from consilium.client.reading import release_digest
 from consilium.client.release import (
     RELEASE_PARTIALS_MAX,
@@ -29,6 +36,7 @@ from consilium.client.sharing import PARCEL_BYTES_MAX, CompartmentKey, ShareParc
 from consilium.client.wallet import Wallet
 from consilium.contracts import access, records
 from consilium.contracts.access import Decision, Verdict
+from consilium.contracts.conditions import Conditions
 from consilium.ledger import codec
 from consilium.ledger.block import Header
 from consilium.ledger.crypto import verify
@@ -138,7 +146,7 @@ class Custodian:
             problem = access.still_stands(state, decision, verdict, max(now_ms, tip.time_ms))
             if problem is not None:
                 raise Refused(problem)
-        return self._release(transaction, decision, allowed, state)
+        return self._release(transaction, decision, allowed, state, max(now_ms, tip.time_ms))
 
     @property
     def compartments(self) -> int:
@@ -152,13 +160,19 @@ class Custodian:
         return access.DECISIONS.decode(raw)
 
     def _release(
-        self, transaction: bytes, decision: Decision, allowed: list[Verdict], state: StateReader
+        self,
+        transaction: bytes,
+        decision: Decision,
+        allowed: list[Verdict],
+        state: StateReader,
+        now_ms: int,
     ) -> Release:
         partials: list[RecordPartial] = []
         envelopes: list[bytes] = []
         total = 0
         kept: dict[tuple[bytes, int], bool] = {}
         for verdict in allowed:
+            conditions = self._conditions(state, decision, verdict, now_ms)
             for identifier in self._named(verdict):
                 record = records.visible_record(state, identifier)
                 if record is None or not access.opens(verdict, record, identifier):
@@ -173,14 +187,38 @@ class Custodian:
                     raise Refused("custodian.release_too_large", f"{len(partials)} records and more")
                 context = Context(self._chain_id, identifier, record.compartment, record.epoch, record.author)
                 verify_anchor(envelope, context, record.anchor)
+                head = parse(envelope).head
+                if conditions is not None:
+                    header = open_header_as_custodian(head, context, self._wallet.encryption)
+                    facts = facts_of(record.author, header.fields)
+                    if not access.permits_record(state, decision, verdict, now_ms, facts, conditions):
+                        continue
                 share = self._share(record.compartment, record.epoch)
-                partial = make_partial(share, parse(envelope).head, context)
+                partial = make_partial(share, head, context)
                 partials.append(RecordPartial(identifier, partial))
                 envelopes.append(envelope)
         if kept and not any(kept.values()):
             raise Refused("custodian.not_ours", "none of the records is in a compartment kept here")
         answer = ReleaseValue(RELEASE_VERSION, transaction, tuple(partials))
         return Release(seal_release(answer, decision.ephemeral), tuple(envelopes))
+
+    def _conditions(
+        self, state: StateReader, decision: Decision, verdict: Verdict, now_ms: int
+    ) -> dict[bytes, Conditions] | None:
+        """The patient's conditions that the verdict depends on now, opened; None where it depends on none.
+
+        Raises Refused `custodian.no_conditions` where they are not kept here: nothing is released on a guess.
+        """
+        owed = access.owed_conditions(state, decision, verdict, now_ms)
+        if not owed:
+            return None
+        opened: dict[bytes, Conditions] = {}
+        for digest, consents in owed.items():
+            raw = self._envelopes.get(digest)
+            if raw is None:
+                raise Refused("custodian.no_conditions", digest.hex())
+            opened[digest] = open_conditions(raw, digest, self._chain_id, consents, self._wallet.encryption)
+        return opened
 
     def _keeps(self, record: records.Record, known: dict[tuple[bytes, int], bool]) -> bool:
         """Whether this institution is a custodian of the record's compartment in its epoch; others release the rest."""

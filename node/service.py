@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from consilium.client.envelope import envelope_digest, parse
+from consilium.client.obligations import is_sealed_conditions, parse_sealed
 from consilium.consensus.replica import Replica
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -339,7 +340,10 @@ class Service:
 
     def _put_envelopes(self, envelopes: list[bytes]) -> list[bytes]:
         for envelope in envelopes:
-            parse(envelope)
+            if is_sealed_conditions(envelope):
+                parse_sealed(envelope)
+            else:
+                parse(envelope)
         named = [(envelope_digest(envelope), envelope) for envelope in envelopes]
         self._vault.put_many(named)
         return [digest for digest, _ in named]

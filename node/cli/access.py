@@ -71,7 +71,7 @@ def _value(line: AccessLine) -> dict[str, Any]:
         "purpose": line.purpose,
         "allow": line.allow,
         "basis": line.basis,
-        "consent": _hex(line.consent),
+        "consent": _hex(line.ground),
         "compartment": _hex(line.compartment),
         "records": line.records,
     }

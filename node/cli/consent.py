@@ -203,7 +203,7 @@ def list_(
             (
                 line.consent.hex(),
                 line.effect,
-                line.grantee.hex(),
+                line.grantee.hex() if line.grantee is not None else "anybody",
                 ", ".join(line.purposes),
                 when(line.not_before_ms),
                 when(line.not_after_ms),
@@ -227,7 +227,7 @@ def _value(line: ConsentLine, time_ms: int) -> dict[str, Any]:
     return {
         "consent": line.consent.hex(),
         "patient": line.patient.hex(),
-        "grantee": line.grantee.hex(),
+        "grantee": line.grantee.hex() if line.grantee is not None else None,
         "purposes": list(line.purposes),
         "effect": line.effect,
         "compartments": None if line.compartments is None else [one.hex() for one in line.compartments],

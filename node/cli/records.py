@@ -307,7 +307,7 @@ async def _keep(slice_: Slice, found: _Reading, out: Path) -> None:
                     "basis": verdict.basis,
                     "patient": verdict.patient.hex() if verdict.patient else None,
                     "compartment": verdict.compartment.hex() if verdict.compartment else None,
-                    "consent": verdict.consent.hex() if verdict.consent else None,
+                    "consent": verdict.ground.hex() if verdict.ground else None,
                     "words": words,
                 }
                 for verdict, words in zip(asked.decision.verdicts, verdicts, strict=True)

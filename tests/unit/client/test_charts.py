@@ -47,7 +47,8 @@ class Custody:
             records=named or None,
             allow=allow,
             basis="consent",
-            consent=None,
+            ground=None,
+            obligations=[],
             valid_until=0,
         )
         decision = Decision(1, bytes(16), None, bytes(32), purpose, 0, bytes(32), [verdict])

@@ -88,7 +88,11 @@ async def test_consents_stand_as_time_and_revocation_have_it() -> None:
         told.tell(
             consent.GRANTED,
             [ADA, ANNA],
-            consent.GrantConsent(identifier, ANNA, ["TREAT"], None, "permit", 5_000, 10_000),
+            consent.GrantConsent(
+                identifier,
+                ADA,
+                [consent.Provision(0, "permit", [ANNA], ["TREAT"], None, 5_000, 10_000, False)],
+            ),
         )
     told.tell(consent.REVOKED, [ADA, ANNA], consent.RevokeConsent(ids[1]))
     kept, revoked = await history.consents_of(told, ADA)  # type: ignore[arg-type]

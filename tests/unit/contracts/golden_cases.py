@@ -25,7 +25,7 @@ from consilium.ledger.validators import Validator, ValidatorSet
 from tests.unit.contracts import golden_care_cases
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import _SHARED, beginning, sharing
-from tests.unit.contracts.world import DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
+from tests.unit.contracts.world import APP, DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
 
 Case = tuple[str, Callable[[World], tuple[bytes, codec.Wire]]]
 """A name, and what prepares the world and returns (sender, body)."""
@@ -270,7 +270,7 @@ CASES: dict[str, list[Case]] = {
         ("to an institution", _as(PETRA, lambda world: GRANT)),
         ("a second one", _after(PETRA, (PETRA, w.granting("f", SOUTH)), body=GRANT)),
         ("not by the manager", _as(NORTH, lambda world: GRANT)),
-        ("a foreign compartment", _as(PAUL, lambda world: GRANT)),
+        ("a foreign compartment", _as(PAUL, lambda world: msgspec.structs.replace(GRANT, patient=PAUL.id))),
         ("an unknown purpose", _as(PETRA, lambda world: w.granting("g", SOUTH, purposes=["CURE"]))),
         ("a period that is over", _as(PETRA, lambda world: w.granting("g", SOUTH, not_after=1))),
     ],
@@ -297,7 +297,8 @@ CASES: dict[str, list[Case]] = {
         ),
         ("an unknown purpose", _as(SOUTH, lambda world: w.asking(records_=[R0.record], purpose="CURE"))),
         ("nothing named", _as(SOUTH, lambda world: w.asking())),
-        ("not by a patient", _as(PETRA, lambda world: ASK)),
+        ("by the patient", _as(PETRA, lambda world: w.asking(records_=[R0.record], purpose="PATRQT"))),
+        ("not by an application", _as(APP, lambda world: ASK)),
     ],
     "governance.propose": [
         ("accepted by its proposer alone", _as(NORTH, lambda world: ADDITION)),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from consilium.contracts import consent
+from consilium.contracts import access, consent
+from consilium.contracts.conditions import Condition, Conditions, RecordFacts
 from consilium.ledger import codec
 from tests.unit.contracts import world as w
 from tests.unit.contracts.world import APP, DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
@@ -22,12 +23,13 @@ def test_a_grant_is_kept_and_told(world: World) -> None:
     kept = consent.CONSENTS.get(world.state, body.consent)
     assert kept == consent.Consent(
         patient=PETRA.id,
-        grantee=SOUTH.id,
-        purposes=["TREAT", "HPAYMT"],
-        compartments=[w.compartment_of(PETRA)],
-        effect="permit",
-        not_before=body.not_before,
-        not_after=body.not_after,
+        provisions=body.provisions,
+        obligations=None,
+        source=None,
+        transferable=False,
+        granted_by=PETRA.id,
+        generation=0,
+        parent=None,
         granted_ms=world.time_ms,
         revoked_ms=None,
     )
@@ -55,7 +57,7 @@ def test_a_third_party_neither_grants_nor_revokes(world: World) -> None:
     # A manager, the grantee, another patient, a practitioner.
     for who in (NORTH, SOUTH, PAUL, DORA):
         assert world.refused(who, w.revoking("c")) == "consent.not_the_patient"
-    for who in (NORTH, SOUTH, DORA, APP):
+    for who in (SOUTH, PAUL, DORA, APP):
         assert world.refused(who, w.granting("d", SOUTH)) == "consent.not_the_patient"
     assert world.refused(NORTH, w.granting("d", SOUTH), sender=PETRA.id) == "identity.key_not_authorised"
 
@@ -67,7 +69,7 @@ def test_an_unknown_consent_removes_no_other(world: World) -> None:
 
 def test_ids_are_used_once_even_after_revocation(world: World) -> None:
     world.ok(PETRA, w.granting("c", SOUTH))
-    assert world.refused(PAUL, w.granting("c", SOUTH)) == "consent.id_taken"
+    assert world.refused(PAUL, w.granting("c", SOUTH, patient=PAUL)) == "consent.id_taken"
     world.ok(PETRA, w.revoking("c"))
     assert world.refused(PETRA, w.granting("c", SOUTH)) == "consent.id_taken"
 
@@ -127,18 +129,136 @@ def test_current_consents_are_bounded_and_expired_ones_make_room(world: World) -
         {"purposes": ["T" * 17]},
         {"effect": "maybe"},
         {"not_after": 2**63},
-        {"grantee": bytes(15)},
+        {"actors": [bytes(15)]},
+        {"actors": []},
+        {"depth": 4},
+        {"depth": -1},
     ],
 )
 def test_bounds_of_the_body(world: World, changes: dict[str, object]) -> None:
+    body = w.granting("c", SOUTH)
+    root = msgspec.structs.replace(body.provisions[0], **changes)
+    assert world.refused(PETRA, msgspec.structs.replace(body, provisions=[root])) == "codec.malformed"
+
+
+@pytest.mark.parametrize("changes", [{"provisions": []}, {"patient": bytes(15)}, {"obligations": bytes(31)}])
+def test_bounds_of_the_consent(world: World, changes: dict[str, object]) -> None:
     body = msgspec.structs.replace(w.granting("c", SOUTH), **changes)
     assert world.refused(PETRA, body) == "codec.malformed"
+    many = msgspec.structs.replace(body, provisions=w.granting("c", SOUTH).provisions * 9)
+    assert world.refused(PETRA, many) == "codec.malformed"
 
 
-def test_the_largest_consent_fits_its_slot(world: World) -> None:
-    body = msgspec.structs.replace(
-        w.granting("c", SOUTH),
+def test_the_largest_consent_fits_its_slot_and_event(world: World) -> None:
+    root = w.provision(
+        SOUTH,
         purposes=["PRECLINTRCH"] * consent.PURPOSES_PER_CONSENT_MAX,
         compartments=[w.compartment_of(PETRA)] * consent.COMPARTMENTS_PER_CONSENT_MAX,
+        conditional=True,
+    )
+    deeper = msgspec.structs.replace(root, depth=1)
+    body = msgspec.structs.replace(
+        w.granting("c", SOUTH), provisions=[root, *[deeper] * 7], obligations=bytes(32)
     )
     world.ok(PETRA, body)
+
+
+# --- provisions -------------------------------------------------------------------------------------------------------
+
+
+def nested(*provisions: consent.Provision) -> consent.GrantConsent:
+    return msgspec.structs.replace(w.granting("n", SOUTH), provisions=list(provisions))
+
+
+@pytest.mark.parametrize("depths", [(1,), (0, 0), (0, 2, 1), (1, 0)])
+def test_a_consent_has_one_root_and_goes_down(world: World, depths: tuple[int, ...]) -> None:
+    body = nested(*(w.provision(SOUTH, depth=depth) for depth in depths))
+    assert world.refused(PETRA, body) == "consent.bad_depths"
+
+
+def test_the_deepest_provision_that_matches_wins(world: World) -> None:
+    """Everybody may read for treatment; Dora may not; but Dora may in an emergency."""
+    world.ok(
+        PETRA,
+        nested(
+            w.provision(None),
+            w.provision(DORA, depth=1, effect="deny", purposes=None),
+            w.provision(DORA, depth=2, purposes=["ETREAT"]),
+        ),
+    )
+    place = [w.compartment_of(PETRA)]
+    for who, purpose, allow in (
+        (NORTH, "TREAT", True),
+        (SOUTH, "TREAT", True),
+        (DORA, "TREAT", False),
+        (DORA, "BTG", True),
+        (NORTH, "HPAYMT", False),
+    ):
+        (verdict,) = world.ask(who, compartments=place, purpose=purpose).verdicts
+        assert verdict.allow is allow, (who.name, purpose)
+    (verdict,) = world.ask(DORA, compartments=place).verdicts
+    assert (verdict.basis, verdict.ground) == ("denied", w.some("consent/n"))
+
+
+def test_a_consent_to_everybody_is_found_once_for_all(world: World) -> None:
+    world.ok(PETRA, w.granting("all", None))
+    assert [i for i, _ in consent.consents_between(world.state, PETRA.id, consent.EVERYBODY)] == [
+        w.some("consent/all")
+    ]
+    assert world.ask(DORA, compartments=[w.compartment_of(PETRA)]).verdicts[0].allow
+    world.ok(PETRA, w.revoking("all"))
+    assert consent.consents_between(world.state, PETRA.id, consent.EVERYBODY) == []
+    assert not world.ask(DORA, compartments=[w.compartment_of(PETRA)]).verdicts[0].allow
+
+
+def test_a_permit_says_for_what(world: World) -> None:
+    assert world.refused(PETRA, w.granting("c", SOUTH, purposes=None)) == "consent.purpose_missing"
+    world.ok(PETRA, w.granting("c", SOUTH, purposes=None, effect="deny"))
+    for purpose in ("TREAT", "HRESCH", "PATRQT"):
+        (verdict,) = world.ask(SOUTH, compartments=[w.compartment_of(PETRA)], purpose=purpose).verdicts
+        assert verdict.basis == "denied"
+
+
+def test_conditions_stand_in_a_document_or_nowhere(world: World) -> None:
+    hidden = w.provision(SOUTH, conditional=True)
+    assert world.refused(PETRA, nested(hidden)) == "consent.conditions_incomplete"
+    plain = msgspec.structs.replace(w.granting("c", SOUTH), obligations=bytes(32))
+    assert world.refused(PETRA, plain) == "consent.conditions_incomplete"
+    world.ok(PETRA, msgspec.structs.replace(nested(hidden), obligations=bytes(32)))
+
+
+def test_what_conditions_leave_open_is_owed(world: World) -> None:
+    root, exception = w.provision(SOUTH), w.provision(SOUTH, depth=1, effect="deny", conditional=True)
+    world.ok(PETRA, msgspec.structs.replace(nested(root, exception), obligations=b"o" * 32))
+    decision = world.ask(DORA, compartments=[w.compartment_of(PETRA)])
+    (verdict,) = decision.verdicts
+    assert (verdict.allow, verdict.basis, verdict.obligations) == (True, "consent", [b"o" * 32])
+    owed = access.owed_conditions(world.state, decision, verdict, world.time_ms)
+    assert owed == {b"o" * 32: [w.some("consent/n")]}
+    opened = {b"o" * 32: Conditions(1, bytes(32), w.some("consent/n"), [Condition(1, resource_types=["X"])])}
+    for kind, permitted in (("X", False), ("Y", True)):
+        facts = RecordFacts(NORTH.id, kind, ())
+        found = access.permits_record(world.state, decision, verdict, world.time_ms, facts, opened)
+        assert found is permitted
+        assert not access.permits_record(world.state, decision, verdict, world.time_ms, facts, {})
+
+
+def test_a_source_is_a_record_of_the_patient(world: World) -> None:
+    body = msgspec.structs.replace(w.granting("c", SOUTH), source=w.record_id("original"))
+    assert world.refused(PETRA, body) == "consent.unknown_source"
+    world.ok(SOUTH, w.anchoring("original", PAUL))
+    assert world.refused(PETRA, body) == "consent.unknown_source"
+    world.ok(NORTH, w.anchoring("mine", PETRA))
+    world.ok(PETRA, msgspec.structs.replace(body, source=w.record_id("mine")))
+
+
+def test_actors_are_few(world: World) -> None:
+    many = msgspec.structs.replace(w.provision(SOUTH), actors=[SOUTH.id] * 9)
+    assert world.refused(PETRA, nested(many)) == "codec.malformed"
+    new = [w.actor(f"staff {number}") for number in range(9)]
+    for one in new:
+        world.ok(SOUTH, world.enrolment(one, SOUTH, "practitioner"))
+    spread = [w.provision(SOUTH), *(w.provision(one, depth=1) for one in new[:7])]
+    world.ok(PETRA, nested(*spread))
+    two = msgspec.structs.replace(w.provision(new[0], depth=1), actors=[new[7].id, new[8].id])
+    assert world.refused(PETRA, nested(*spread[:7], two)) == "consent.too_many_actors"

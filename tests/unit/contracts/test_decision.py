@@ -9,14 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilium.contracts import access, decision, identity
-from consilium.contracts.consent import Consent, RevokeConsent
+from consilium.contracts import access, decision, emergency, identity, mandates, treatment
+from consilium.contracts.conditions import Condition, Conditions, RecordFacts
+from consilium.contracts.consent import EVERYBODY, Consent, Provision, RevokeConsent
+from consilium.contracts.facts import Facts
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import _SHARED
-from tests.unit.contracts.twin import TABLE, Grant, Twin
-from tests.unit.contracts.world import DORA, NORTH, PAUL, PETRA, SOUTH, World
+from tests.unit.contracts.twin import TABLE, Emergency, Grant, Mandate, Rule, Treatment, Twin
+from tests.unit.contracts.world import DORA, NORTH, PAUL, PETRA, SOUTH, WEST, World
 
 NOW = 1_000
+GENERAL, SENSITIVE = b"A" * 16, b"B" * 16
+TEAM = b"T" * 16
+IDS = {"petra": PETRA.id, "south": SOUTH.id, "dora": DORA.id, "north": NORTH.id, "team": TEAM}
+PURPOSES = ("TREAT", "BTG", "HPAYMT", "PWATRNY")
+DIGEST = b"D" * 32
 
 
 def test_the_table_is_the_file_in_the_order_of_the_design() -> None:
@@ -24,86 +31,293 @@ def test_the_table_is_the_file_in_the_order_of_the_design() -> None:
     assert [(r.condition, r.allow, r.basis) for r in decision.TABLE.rows] == [
         (r["condition"], r["allow"], r["basis"]) for r in rows
     ]
-    assert [row["condition"] for row in rows] == [
-        "erased_or_suspended",
-        "emergency_deny",
-        "legal_mandate",
-        "break_glass",
-        "matching_deny",
-        "matching_permit",
-        "network_policy",
-        "otherwise",
-    ]
-    assert [row["allow"] for row in rows] == [False, False, True, True, False, True, True, False]
-
-
-def _consents() -> list[Consent]:
-    choices = itertools.product(
-        ("permit", "deny"),
-        (["TREAT"], ["ETREAT", "HPAYMT"]),
-        (None, [b"A" * 16]),
-        ((0, NOW), (0, NOW + 1), (NOW, NOW + 5), (NOW + 1, NOW + 5)),
-        (None, 5),
-    )
-    return [
-        Consent(PETRA.id, SOUTH.id, purposes, compartments, effect, start, end, 0, revoked)  # type: ignore[arg-type]
-        for effect, purposes, compartments, (start, end), revoked in choices
+    assert [(row["condition"], row["allow"]) for row in rows] == [
+        ("erased_or_suspended", False),
+        ("emergency_deny", False),
+        ("legal_mandate", True),
+        ("break_glass", True),
+        ("matching_deny", False),
+        ("matching_permit", True),
+        ("representative", True),
+        ("network_policy", True),
+        ("otherwise", False),
     ]
 
 
-def test_exhaustively_on_a_small_world() -> None:
-    """Every pair of 64 consents, asked about two compartments and three purposes, with the reader standing or not."""
-    consents = _consents()
-    seen = set()
-    for one, other in itertools.product(consents, consents):
-        pair = ((b"1" * 16, one), (b"2" * 16, other))
-        twin = Twin()
-        twin.grants = [
-            Grant(
-                name=name,
-                patient="petra",
-                grantee="south",
-                purposes=tuple(c.purposes),
-                compartments=None if c.compartments is None else tuple(c.compartments),
-                effect=c.effect,
-                start=c.not_before,
-                end=c.not_after,
-                revoked=c.revoked_ms is not None,
+# --- one world, told to both ------------------------------------------------------------------------------------------
+
+
+def consent_of(grant: Grant) -> Consent:
+    """The consent on the chain for what the twin has noted."""
+    provisions = [
+        Provision(
+            depth=rule.depth,
+            effect=rule.effect,  # type: ignore[arg-type]
+            actors=None if rule.actors is None else [IDS[actor] for actor in rule.actors],
+            purposes=None if rule.purposes is None else list(rule.purposes),
+            compartments=None if rule.compartments is None else list(rule.compartments),
+            not_before=rule.start,
+            not_after=rule.end,
+            conditional=rule.condition is not None,
+        )
+        for rule in grant.rules
+    ]
+    hidden = any(rule.condition is not None for rule in grant.rules)
+    digest = (grant.name * 2) if hidden else None
+    return Consent(PETRA.id, provisions, digest, None, False, PETRA.id, 0, None, 0, None)
+
+
+def conditions_of(grant: Grant) -> dict[bytes, Conditions]:
+    found = [
+        Condition(place, resource_types=[rule.condition])
+        for place, rule in enumerate(grant.rules)
+        if rule.condition is not None
+    ]
+    return {grant.name * 2: Conditions(1, bytes(32), grant.name, found)} if found else {}
+
+
+def facts_of(twin: Twin, reader: str) -> Facts:
+    """What `gather` would find for Dora of South, or for South itself, about Petra."""
+    readers = [reader, *([twin.employer[reader]] if reader in twin.employer else [])]
+    member = [TEAM] if reader in twin.teams.get("team", set()) else []
+    return Facts(
+        patient=PETRA.id,
+        reader=IDS[reader],
+        standing=not {*readers, "petra"} & twin.suspended,
+        parties=(*(IDS[one] for one in readers), *member, EVERYBODY),
+        consents=tuple((g.name, consent_of(g)) for g in twin._speaking(reader, "petra")),
+        mandates=tuple(
+            (
+                m.name,
+                mandates.Mandate(
+                    PETRA.id,
+                    IDS[m.reader],
+                    list(m.purposes),
+                    None if m.compartments is None else list(m.compartments),
+                    m.start,
+                    m.end,
+                    WEST.id,
+                    NORTH.id,
+                    0,
+                    None,
+                ),
             )
-            for name, c in pair
-        ]
-        for standing in (True, False):
-            twin.suspended = set() if standing else {"south"}
-            facts = decision.Facts(PETRA.id, standing, pair)
-            for compartment, purpose in ((b"A" * 16, "TREAT"), (b"B" * 16, "BTG"), (b"A" * 16, "HPAYMT")):
-                ruling = decision.decide(decision.Question(facts, compartment, purpose, NOW))
-                expected = twin.decide("south", "petra", compartment, purpose, NOW)
-                assert (ruling.allow, ruling.basis, ruling.consent, ruling.until_ms) == expected
-                seen.add(ruling.basis)
-    assert seen == {"suspended", "denied", "consent", "no-basis"}
+            for who in readers
+            for m in twin.mandates
+            if m.reader == who
+        ),
+        glasses=tuple(
+            (
+                e.name,
+                emergency.Glass(
+                    PETRA.id,
+                    DORA.id,
+                    SOUTH.id,
+                    "danger-to-life",
+                    bytes(16),
+                    None,
+                    e.start,
+                    e.end,
+                    0,
+                    None,
+                    None,
+                    None,
+                    False,
+                ),
+            )
+            for e in twin.emergencies
+            if e.clinician == reader
+        ),
+        relationships=tuple(
+            (
+                t.name,
+                treatment.Relationship(
+                    PETRA.id,
+                    SOUTH.id,
+                    None if t.people is None else [IDS[one] for one in t.people],
+                    t.start,
+                    t.end,
+                    None,
+                    None,
+                ),
+            )
+            for t in twin.treatments
+            if t.institution == twin.employer.get(reader, reader)
+        ),
+        policy_purposes=twin.policy,
+        emergency_deny="petra" in twin.emergency_deny,
+        opt_out="petra" in twin.opt_out,
+    )
+
+
+def compare(twin: Twin, reader: str, record: str | None = None) -> set[str]:
+    """Ask both about both compartments for every purpose. Returns the bases that were met."""
+    facts = facts_of(twin, reader)
+    opened = {digest: one for grant in twin.grants for digest, one in conditions_of(grant).items()}
+    known = None if record is None else RecordFacts(NORTH.id, record, ())
+    met = set()
+    for compartment, purpose in itertools.product((GENERAL, SENSITIVE), PURPOSES):
+        asked = decision.Question(
+            facts, compartment, compartment == GENERAL, purpose, NOW, known, opened if record else None
+        )
+        ruling = decision.decide(asked)
+        expected = twin.decide(reader, "petra", compartment, purpose, NOW, record)
+        found = (ruling.allow, ruling.basis, ruling.ground, ruling.until_ms, bool(ruling.obligations))
+        assert found == expected, (compartment, purpose, twin)
+        met.add(ruling.basis)
+    return met
+
+
+def rules() -> list[tuple[Rule, ...]]:
+    """Consents of one or two rules, of every kind."""
+    simple = [
+        Rule(effect, start, end, 0, actors, purposes, compartments)
+        for effect, actors, purposes, compartments, (start, end) in itertools.product(
+            ("permit", "deny"),
+            (None, ("dora",), ("south",), ("team",)),
+            (("TREAT",), ("ETREAT", "HPAYMT")),
+            (None, (SENSITIVE,)),
+            ((0, NOW), (0, NOW + 1), (NOW, NOW + 5), (NOW + 1, NOW + 5)),
+        )
+    ]
+    nested = [
+        (Rule(outer, 0, NOW + 9, 0, None), Rule(inner, 0, NOW + 5, 1, actors, purposes, None, condition))
+        for outer, inner, actors, purposes, condition in itertools.product(
+            ("permit", "deny"), ("permit", "deny"), (None, ("dora",)), (("BTG",), None), (None, "X")
+        )
+        if not (inner == "permit" and purposes is None)
+    ]
+    hidden = [(Rule(effect, 0, NOW + 5, 0, None, ("TREAT",), None, "X"),) for effect in ("permit", "deny")]
+    return [*((rule,) for rule in simple), *nested, *hidden]
+
+
+RULES = rules()
+
+
+def small_world() -> Twin:
+    return Twin(employer={"dora": "south"}, teams={"team": {"dora"}}, general={GENERAL})
+
+
+def test_every_consent_alone_and_with_every_flag() -> None:
+    """Each consent under each combination of everything else there is, asked with and without the record."""
+    seen = set()
+    chosen = [RULES[index] for index in range(0, len(RULES), 5)] + RULES[-12:]
+    flags = list(itertools.product((False, True), repeat=6))
+    for number, (one, flag) in enumerate(itertools.product(chosen, flags)):
+        suspended, denied, mandated, broken, treated, opted = flag
+        twin = small_world()
+        twin.grants = [Grant(b"1" * 16, "petra", one)]
+        twin.suspended = {"south"} if suspended else set()
+        twin.emergency_deny = {"petra"} if denied else set()
+        twin.opt_out = {"petra"} if opted else set()
+        if mandated:
+            twin.mandates = [Mandate(b"m" * 16, "petra", "south", ("HPAYMT",), (SENSITIVE,), 0, NOW + 2)]
+        if broken:
+            twin.emergencies = [Emergency(b"g" * 16, "petra", "dora", NOW, NOW + 3)]
+        if treated:
+            twin.treatments = [Treatment(b"t" * 16, "petra", "south", ("dora",), 0, NOW + 4)]
+        seen |= compare(twin, ("dora", "south")[number % 2])
+    assert seen == {
+        *("suspended", "emergency-deny", "legal-mandate", "break-glass"),
+        *("denied", "consent", "policy", "no-basis"),
+    }
+
+
+def test_every_pair_of_consents() -> None:
+    """Of a third of all consents each with each; what is hidden is asked again with records of two types."""
+    chosen = [RULES[index] for index in range(0, len(RULES), 6)] + RULES[-8:]
+    for one, other in itertools.product(chosen, chosen):
+        twin = small_world()
+        twin.grants = [Grant(b"1" * 16, "petra", one), Grant(b"2" * 16, "petra", other)]
+        compare(twin, "dora")
+        if any(rule.condition for rule in (*one, *other)):
+            compare(twin, "dora", "X")
+            compare(twin, "dora", "Y")
+
+
+def test_every_single_consent_for_every_reader() -> None:
+    for one in RULES:
+        for reader in ("dora", "south"):
+            for member in (True, False):
+                twin = small_world()
+                twin.teams = {"team": {"dora"} if member else set()}
+                twin.grants = [Grant(b"1" * 16, "petra", one)]
+                compare(twin, reader)
+
+
+trees = st.lists(
+    st.builds(
+        Rule,
+        effect=st.sampled_from(("permit", "deny")),
+        start=st.sampled_from((0, NOW, NOW + 1)),
+        end=st.integers(NOW + 2, NOW + 9),
+        depth=st.integers(1, 3),
+        actors=st.sampled_from((None, ("dora",), ("south",), ("team", "north"))),
+        purposes=st.sampled_from((("TREAT",), ("BTG",), ("HPAYMT", "ETREAT"))),
+        compartments=st.sampled_from((None, (GENERAL,), (SENSITIVE,))),
+        condition=st.sampled_from((None, None, "X")),
+    ),
+    max_size=5,
+)
+
+
+@given(st.sampled_from(RULES), trees, st.sampled_from((None, "X", "Y")))
+def test_deep_consents(root: tuple[Rule, ...], below: list[Rule], record: str | None) -> None:
+    twin = small_world()
+    tree = (root[0], *sorted(below, key=lambda rule: rule.depth))
+    twin.grants = [Grant(b"1" * 16, "petra", tree)]
+    compare(twin, "dora", record)
 
 
 @pytest.mark.parametrize(("now", "allow"), [(NOW - 1, False), (NOW, True), (NOW + 4, True), (NOW + 5, False)])
 def test_periods_are_half_open(now: int, allow: bool) -> None:
-    consent = Consent(PETRA.id, SOUTH.id, ["TREAT"], None, "permit", NOW, NOW + 5, 0, None)
-    facts = decision.Facts(PETRA.id, True, ((b"1" * 16, consent),))
-    assert decision.decide(decision.Question(facts, b"A" * 16, "TREAT", now)).allow is allow
+    twin = small_world()
+    twin.grants = [Grant(b"1" * 16, "petra", (Rule("permit", NOW, NOW + 5),))]
+    asked = decision.Question(facts_of(twin, "south"), GENERAL, True, "TREAT", now)
+    assert decision.decide(asked).allow is allow
 
 
-def test_another_patients_consent_says_nothing() -> None:
-    consent = Consent(PAUL.id, SOUTH.id, ["TREAT"], None, "permit", 0, NOW + 5, 0, None)
-    facts = decision.Facts(PETRA.id, True, ((b"1" * 16, consent),))
-    assert decision.decide(decision.Question(facts, b"A" * 16, "TREAT", NOW)).basis == "no-basis"
+def test_a_condition_that_nobody_can_open_counts_against_the_reader() -> None:
+    record = RecordFacts(NORTH.id, "X", ())
+    for effect, allow in (("permit", False), ("deny", False)):
+        twin = small_world()
+        hidden = Rule(effect, 0, NOW + 5, 1, None, ("TREAT",), None, "X")
+        root = Rule("permit" if effect == "deny" else "deny", 0, NOW + 5)
+        twin.grants = [Grant(b"1" * 16, "petra", (root, hidden))]
+        asked = decision.Question(facts_of(twin, "south"), GENERAL, True, "TREAT", NOW, record, {})
+        assert decision.decide(asked).allow is allow
 
+
+@pytest.mark.parametrize(
+    ("reader", "purpose", "general", "allow"),
+    [
+        ("patient", "PATRQT", True, True),
+        ("patient", "PATRQT", False, True),
+        ("patient", "TREAT", True, False),
+        ("guardian", "PWATRNY", True, True),
+        ("guardian", "PWATRNY", False, False),
+        ("guardian", "HRESCH", True, False),
+        ("late", "PWATRNY", True, False),
+    ],
+)
+def test_the_patient_and_who_represents_one(reader: str, purpose: str, general: bool, allow: bool) -> None:
+    lease = {"guardian": NOW + 1, "late": NOW}.get(reader)
+    facts = Facts(PETRA.id, PAUL.id, True, is_patient=reader == "patient", lease_ms=lease)
+    ruling = decision.decide(decision.Question(facts, GENERAL, general, purpose, NOW))
+    assert (ruling.allow, ruling.basis) == (allow, "representative" if allow else "no-basis")
+    assert ruling.until_ms == (lease if allow else None)
+
+
+# --- through the whole contract ---------------------------------------------------------------------------------------
 
 NAMES = {"petra": PETRA, "paul": PAUL, "dora": DORA, "south": SOUTH, "north": NORTH}
-PURPOSES = ("TREAT", "ETREAT", "BTG", "HPAYMT", "HRESCH")
+ASKED = ("TREAT", "ETREAT", "BTG", "HPAYMT", "HRESCH")
 
 grants = st.tuples(
     st.just("grant"),
     st.sampled_from(("petra", "paul")),
     st.sampled_from(("dora", "south", "north")),
-    st.lists(st.sampled_from(PURPOSES), min_size=1, max_size=2),
+    st.lists(st.sampled_from(ASKED), min_size=1, max_size=2),
     st.booleans(),
     st.sampled_from(("permit", "permit", "deny")),
     st.integers(-3, 6),
@@ -111,12 +325,12 @@ grants = st.tuples(
 )
 revocations = st.tuples(st.just("revoke"), st.integers(0, 8))
 status = st.tuples(st.just("status"), st.booleans())
-requests = st.tuples(st.just("ask"), st.sampled_from(("dora", "south", "north")), st.sampled_from(PURPOSES))
+requests = st.tuples(st.just("ask"), st.sampled_from(("dora", "south", "north")), st.sampled_from(ASKED))
 
 
 @given(st.lists(st.one_of(grants, revocations, status, requests, requests), max_size=14))
 def test_histories_against_the_twin(steps: list[tuple]) -> None:
-    """Through the whole contract: grants, revocations, suspensions and requests in any order."""
+    """Grants, revocations, suspensions and requests in any order."""
     world, twin = _SHARED.copy(), Twin(employer={"dora": "south"})
     for number, step in enumerate(steps):
         match step:
@@ -136,24 +350,24 @@ def test_histories_against_the_twin(steps: list[tuple]) -> None:
 def _grant(world, twin, number, patient, grantee, purposes, everything, effect, start, length) -> None:
     compartments = None if everything else [w.compartment_of(NAMES[patient])]
     begin = world.time_ms + start * w.STEP_MS
+    end = begin + length * w.STEP_MS
     body = w.granting(
         f"history/{number}",
         NAMES[grantee],
+        patient=NAMES[patient],
         purposes=purposes,
         compartments=compartments,
         effect=effect,
         not_before=begin,
-        not_after=begin + length * w.STEP_MS,
+        not_after=end,
     )
-    if body.not_after <= world.time_ms + w.STEP_MS:
+    if end <= world.time_ms + w.STEP_MS:
         assert world.refused(NAMES[patient], body) == "consent.bad_period"
         return
     world.ok(NAMES[patient], body)
     scope = None if compartments is None else tuple(compartments)
-    noted = Grant(
-        body.consent, patient, grantee, tuple(purposes), scope, effect, body.not_before, body.not_after
-    )
-    twin.grants.append(noted)
+    rule = Rule(effect, begin, end, 0, (grantee,), tuple(purposes), scope)
+    twin.grants.append(Grant(body.consent, patient, (rule,)))
 
 
 def _compare(world: World, twin: Twin, reader: str, purpose: str) -> None:
@@ -165,8 +379,8 @@ def _compare(world: World, twin: Twin, reader: str, purpose: str) -> None:
         return
     decided = world.ask(NAMES[reader], compartments=named, purpose=purpose)
     for patient, compartment, verdict in zip(patients, named, decided.verdicts, strict=True):
-        allow, basis, consent, end = twin.decide(reader, patient, compartment, purpose, world.time_ms)
+        allow, basis, ground, end, _ = twin.decide(reader, patient, compartment, purpose, world.time_ms)
         assert (verdict.patient, verdict.compartment) == (NAMES[patient].id, compartment)
-        assert (verdict.allow, verdict.basis, verdict.consent) == (allow, basis, consent)
+        assert (verdict.allow, verdict.basis, verdict.ground) == (allow, basis, ground)
         window = world.time_ms + access.RELEASE_WINDOW_MS
         assert verdict.valid_until == (min(window, end or window) if allow else 0)

@@ -61,7 +61,7 @@ def test_an_enrolled_identity_has_its_sponsor_and_speaks(world: World) -> None:
     dora = identity.IDENTITIES.get(world.state, DORA.id)
     assert dora is not None
     assert (dora.kind, dora.sponsor, dora.keys) == ("practitioner", SOUTH.id, [DORA.key.public])
-    assert identity.key_standing(world.state, DORA.id, DORA.key.public) is None
+    assert identity.key_standing(world.state, DORA.id, DORA.key.public, world.time_ms) is None
 
 
 def test_enrolment_tells_identity_and_sponsor() -> None:

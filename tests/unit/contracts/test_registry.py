@@ -56,10 +56,20 @@ def test_ranks() -> None:
     last = [name for name in ranks if ranks[name] == Rank.USES_RIGHTS]
     assert sorted(first) == [
         "consent.revoke",
+        "credential.revoke",
+        "emergency.close",
         "governance.propose",
         "governance.vote",
         "identity.revoke_key",
         "identity.suspend",
+        "mandate.withdraw",
+        "preferences.set",
+        "recovery.veto",
+        "representation.dismiss",
+        "session.end",
+        "takeover.complete",
+        "teams.remove",
+        "treatment.end",
     ]
     assert last == ["access.request"]
     assert ranks["unknown"] == Rank.ORDINARY

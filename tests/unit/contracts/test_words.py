@@ -108,10 +108,11 @@ def test_operations_and_entries_in_words() -> None:
     body = w.granting("e", DORA, not_before=0, not_after=w.START_MS)
     lines = words.describe_operation(world.operation(body), NAMES)
     assert lines[0] == "consent.grant"
-    assert "  grantee: Dora" in lines
-    assert "  purposes: TREAT" in lines
-    assert "  compartments: none" in lines
-    assert "  not_before: 1970-01-01 00:00:00.000 UTC" in lines
+    assert "  - Provision" in lines
+    assert "    actors: Dora" in lines
+    assert "    purposes: TREAT" in lines
+    assert "    compartments: none" in lines
+    assert "    not_before: 1970-01-01 00:00:00.000 UTC" in lines
     opening = words.describe_operation(world.operation(w.opening(PETRA)), NAMES)
     assert "  - NewCompartment" in opening
     assert "    general: True" in opening

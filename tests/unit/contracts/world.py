@@ -9,11 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from consilium.client import group
 from consilium.client.classes import class_commitment
 from consilium.consensus.evidence import Evidence, make_evidence
 from consilium.consensus.messages import sign_commit
 from consilium.contracts import access, ballot, consent, identity, records
+from consilium.contracts.attestation import Attestation, attestation_digest
 from consilium.contracts.classes import CLASSES, GENERAL
 from consilium.contracts.registry import Registry, default_registry
 from consilium.ledger import codec
@@ -76,7 +79,7 @@ NOBODY = actor("nobody")
 ROLES: dict[str, list[identity.Role]] = {
     "north": ["author", "custodian", "manager"],
     "south": ["author", "custodian", "manager"],
-    "west": [],
+    "west": ["authority", "issuer"],
 }
 
 
@@ -260,17 +263,68 @@ def anchoring(
 
 def granting(
     label: str,
-    grantee: Actor,
+    grantee: Actor | bytes | None,
     *,
-    purposes: Sequence[str] = ("TREAT",),
+    patient: Actor = PETRA,
+    purposes: Sequence[str] | None = ("TREAT",),
     compartments: list[bytes] | None = None,
     effect: consent.Effect = "permit",
     not_before: int = 0,
     not_after: int = START_MS + 30 * DAY_MS,
+    transferable: bool = False,
 ) -> consent.GrantConsent:
+    """A consent of one provision, to somebody, to a team by its id, or to everybody."""
     return consent.GrantConsent(
-        some(f"consent/{label}"), grantee.id, list(purposes), compartments, effect, not_before, not_after
+        some(f"consent/{label}"),
+        patient.id,
+        [
+            provision(
+                grantee,
+                purposes=purposes,
+                compartments=compartments,
+                effect=effect,
+                not_before=not_before,
+                not_after=not_after,
+            )
+        ],
+        transferable=transferable,
     )
+
+
+def provision(
+    grantee: Actor | bytes | None,
+    *,
+    depth: int = 0,
+    purposes: Sequence[str] | None = ("TREAT",),
+    compartments: list[bytes] | None = None,
+    effect: consent.Effect = "permit",
+    not_before: int = 0,
+    not_after: int = START_MS + 30 * DAY_MS,
+    conditional: bool = False,
+) -> consent.Provision:
+    named = grantee.id if isinstance(grantee, Actor) else grantee
+    return consent.Provision(
+        depth,
+        effect,
+        None if named is None else [named],
+        None if purposes is None else list(purposes),
+        compartments,
+        not_before,
+        not_after,
+        conditional,
+    )
+
+
+def attested(
+    world: World, sender: Actor, body: codec.Wire, field_name: str, who: Actor, key: Actor | None = None
+) -> codec.Wire:
+    """The body with somebody's attestation in its field."""
+    (name,) = (name for name, spec in world.registry.operations.items() if spec.body is type(body))
+    bare = msgspec.structs.replace(body, **{field_name: None})
+    digest = attestation_digest(chain_id=world.chain_id, sender=sender.id, operation=name, body=bare)
+    signer = key or who
+    signed = Attestation(who.id, signer.key.public, signer.key.sign(digest))
+    return msgspec.structs.replace(bare, **{field_name: signed})
 
 
 def revoking(label: str) -> consent.RevokeConsent:

@@ -1,0 +1,100 @@
+"""What a decision is made from: everything about one reader and one patient, taken from state by key.
+
+`gather` reads; nothing here decides. A request looks at one set of facts for each patient that it names, so everything
+in it is bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consilium.contracts import (
+    consent,
+    emergency,
+    identity,
+    mandates,
+    preferences,
+    representation,
+    settings,
+    teams,
+    treatment,
+)
+from consilium.contracts.consent import EVERYBODY, Consent
+from consilium.contracts.emergency import Glass
+from consilium.contracts.mandates import Mandate
+from consilium.contracts.treatment import Relationship
+from consilium.ledger.state import StateReader
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """See the module.
+
+    `standing` is False where the reader, its employer or the patient is unknown, suspended or erased. `parties` are the
+    ids under which a consent may name the reader. `consents`, `mandates`, `glasses` and `relationships` may or may not
+    hold at the time and purpose in question, but nobody took them back. `lease_ms` is until when the reader is the
+    patient's guardian; `is_patient` says that the reader is the patient.
+    """
+
+    patient: bytes
+    reader: bytes
+    standing: bool
+    parties: tuple[bytes, ...] = ()
+    consents: tuple[tuple[bytes, Consent], ...] = ()
+    mandates: tuple[tuple[bytes, Mandate], ...] = ()
+    glasses: tuple[tuple[bytes, Glass], ...] = ()
+    relationships: tuple[tuple[bytes, Relationship], ...] = ()
+    policy_purposes: tuple[str, ...] = ()
+    emergency_deny: bool = False
+    opt_out: bool = False
+    is_patient: bool = False
+    lease_ms: int | None = None
+
+
+def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> Facts:
+    """The facts about a reader and a patient. `time_ms` is for what expires by itself and is not in a period here."""
+    standing = identity.standing(state, reader) is None and identity.standing(state, patient) is None
+    known = identity.IDENTITIES.get(state, reader)
+    chosen = preferences.preferences_of(state, patient)
+    if known is None:
+        return Facts(patient, reader, False)
+    if known.kind == identity.PATIENT:
+        guardians = representation.current(
+            representation.account_of(state, patient), representation.GUARDIAN, time_ms
+        )
+        leases = [one.not_after for one in guardians if one.identity == reader]
+        return Facts(
+            patient,
+            reader,
+            standing,
+            is_patient=reader == patient,
+            lease_ms=leases[0] if leases else None,
+            emergency_deny=chosen.emergency_deny,
+        )
+    employer = known.sponsor if known.kind == identity.PRACTITIONER and known.sponsor is not None else None
+    institution = employer or reader
+    readers = [reader] if employer is None else [reader, employer]
+    parties = (*readers, *teams.teams_of(state, reader), EVERYBODY)
+    consents = {
+        identifier: value
+        for party in parties
+        for identifier, value in consent.consents_between(state, patient, party)
+        if consent.stands(state, value)
+    }
+    return Facts(
+        patient=patient,
+        reader=reader,
+        standing=standing,
+        parties=parties,
+        consents=tuple(consents.items()),
+        mandates=tuple(found for one in readers for found in mandates.mandates_between(state, patient, one)),
+        glasses=tuple(
+            (identifier, glass)
+            for identifier, glass in emergency.glasses_between(state, patient, reader)
+            if emergency.is_valid(state, glass, time_ms)
+        ),
+        relationships=tuple(treatment.relationships_between(state, patient, institution)),
+        policy_purposes=tuple(settings.current(state).policy_purposes),
+        emergency_deny=chosen.emergency_deny,
+        opt_out=chosen.opt_out,
+    )
