@@ -326,10 +326,10 @@ async def demonstrate(arguments: argparse.Namespace, say: Say) -> Tally:
     return tally
 
 
-def main() -> int:
-    """Parse the arguments, run, print the summary. Returns the exit status."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--data", type=Path, help="a folder of FHIR R4 transaction bundles (default: generated)"
@@ -339,7 +339,12 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the generated patients")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run, print the summary. Returns the exit status."""
+    arguments = parse()
     output = sys.stderr if arguments.json else sys.stdout
 
     def say(line: str) -> None:
