@@ -9,6 +9,7 @@ Source: JSON-RPC 2.0 specification, www.jsonrpc.org/specification.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import ssl
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -22,6 +23,8 @@ from consilium.ledger.catalogue import CATALOGUE
 from consilium.ledger.errors import Refused
 
 ANSWER_BYTES_MAX: Final = 96 * 1024 * 1024
+INLINE_BYTES_MAX: Final = 512 * 1024
+"""A larger body is written in pieces, so that the event loop turns meanwhile."""
 CONNECT_TIMEOUT_S: Final = 5.0
 CONNECTIONS_MAX: Final = 64
 HEARTBEAT_S: Final = 20.0
@@ -144,8 +147,9 @@ def bearer(token: str | None) -> dict[str, str]:
 async def post(session: aiohttp.ClientSession, url: str, body: bytes, token: str | None) -> bytes:
     """One HTTP exchange. Raises ConnectionLost, or Refused where the answer is too large or no answer."""
     headers = {"Content-Type": "application/json", **bearer(token)}
+    data = body if len(body) <= INLINE_BYTES_MAX else io.BytesIO(body)
     try:
-        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        async with session.post(url, data=data, headers=headers, allow_redirects=False) as response:
             raw = await _bounded(response, url)
             if response.content_type != "application/json":
                 if response.status >= 500:

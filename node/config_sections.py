@@ -135,6 +135,9 @@ class StorageSection(Section, frozen=True):
     """What is kept on disk, and the memory that serves it."""
 
     keep_blocks: Annotated[int, Meta(ge=0, description="Blocks kept below the tip; 0 keeps all.")] = 0
+    unanchored_grace_s: Annotated[
+        int, Meta(ge=60, description="How long an envelope may wait for its anchor before it is forgotten.")
+    ] = 86_400
     write_buffer_bytes: Annotated[
         int, Meta(ge=64 * 1024, le=2**30, description="LevelDB's write buffer.")
     ] = 64 * 1024 * 1024

@@ -23,6 +23,7 @@ from consilium.ledger.block import (
     Block,
     CommitCertificate,
 )
+from consilium.storage.envelopes import PIECE_BYTES, STREAM_BYTES_MAX
 
 BLOCKS_PER_RESPONSE_MAX: Final = 64
 BLOCKS_RESPONSE_BYTES: Final = 1024 * 1024
@@ -46,6 +47,25 @@ class Kind(IntEnum):
     BLOCKS = 6
     STATUS_REQUEST = 7
     STATUS = 8
+    ENVELOPE_REQUEST = 20
+    ENVELOPE_PIECE = 21
+
+
+class EnvelopeRequest(codec.Wire, frozen=True):
+    """Send me a piece of the envelope that this record anchors; `piece` counts from 0, by PIECE_BYTES."""
+
+    digest: codec.Bytes32
+    record: codec.Bytes16
+    piece: Annotated[int, msgspec.Meta(ge=0, le=STREAM_BYTES_MAX // PIECE_BYTES)]
+
+
+class EnvelopePiece(codec.Wire, frozen=True):
+    """The answer: a piece with the envelope's whole length, or neither, where the sender has none to give."""
+
+    digest: codec.Bytes32
+    piece: codec.Uint
+    size: Annotated[int, msgspec.Meta(ge=0, le=STREAM_BYTES_MAX)] | None
+    data: Annotated[bytes, msgspec.Meta(max_length=PIECE_BYTES)]
 
 
 class Tip(codec.Wire, frozen=True):
@@ -97,6 +117,8 @@ LIMITS: Final[dict[int, int]] = {
     Kind.BATCH: BATCH_BYTES_MAX,
     Kind.BATCH_REQUEST: 16 + BLOCK_BATCHES_MAX * 34,
     Kind.BLOCKS_REQUEST: 32,
+    Kind.ENVELOPE_REQUEST: 96,
+    Kind.ENVELOPE_PIECE: PIECE_BYTES + 96,
     Kind.BLOCKS: BLOCKS_BYTES_MAX,
     Kind.STATUS_REQUEST: REQUEST_BYTES_MAX,
     Kind.STATUS: STATUS_BYTES_MAX,

@@ -7,57 +7,46 @@ contradicted itself is worse than one that is gone.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
 
-from consilium.client.envelope import envelope_digest, envelope_hasher
-from consilium.client.wallet import Wallet, load
 from consilium.consensus.io import Now
 from consilium.consensus.limits import ReplicaConfig
-from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
 from consilium.consensus.restart import NEVER
-from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
-from consilium.ledger.batch import VerifiedBatch
-from consilium.ledger.crypto import SigningKey
-from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
-from consilium.ledger.genesis import Genesis
+from consilium.ledger.errors import InvariantBroken, PeerFault
 from consilium.node.backup import backup
 from consilium.node.clerk import Clerk
 from consilium.node.config import Config, write_ports
+from consilium.node.curator import KINDS as ENVELOPE_KINDS
+from consilium.node.curator import Curator
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.duties import KINDS, Duties
-from consilium.node.executor import Commit, Executor
-from consilium.node.files import load_node_key, load_token, read_secret
+from consilium.node.executor import Commit
 from consilium.node.housekeeping import Housekeeper
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.membership import members
 from consilium.node.mempool import Mempool, MempoolLimits, is_spent
 from consilium.node.metrics import Metrics
+from consilium.node.opening import Parts, open_parts
 from consilium.node.peer_messages import LIMITS, Kind, Tip
-from consilium.node.promises import PromiseKeeper, promise_owner, recall
+from consilium.node.promises import PromiseKeeper
 from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
-from consilium.node.stores import OpenStores, Stores, open_stores, read_genesis
+from consilium.node.stores import OpenStores, open_stores
 from consilium.node.streams import BackupStream, VaultStreams
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
-from consilium.storage.chain import ChainStore
-from consilium.storage.shares import ShareVault
-from consilium.storage.vault import Vault
+from consilium.storage.anchors import AnchorIndex
 
 TICK_S: Final = 1.0
 LAG_SAMPLE_S: Final = 0.02
-PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
 RECONNECT_MAX_S: Final = 2.0
 """Peers that come back are dialled again soon: commits resume as fast as the quorum does."""
 
@@ -75,66 +64,14 @@ async def run_node(config: Config, stop: asyncio.Event, stores: OpenStores = ope
     Raises Refused where it cannot start, InvariantBroken where it must not go on.
     """
     with ExitStack() as stack:
-        parts = await asyncio.to_thread(_open, config, stores, stack)
+        parts = await asyncio.to_thread(open_parts, config, stores, stack)
         await _Node(config, parts).run(stop)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What is opened from disk, in a thread, before the loop's objects are built."""
-
-    genesis: Genesis
-    key: SigningKey
-    token: str
-    wallet: Wallet | None
-    stores: Stores
-    executor: Executor
-    promise: Promise | None
-    promised: list[VerifiedBatch]
-    """The batches of the promise's proposals."""
-    vault: Vault
-    shares: ShareVault
-
-
-def _open(config: Config, open_them: OpenStores, stack: ExitStack) -> _Parts:
-    genesis = read_genesis(config)
-    key = load_node_key(config.key_path)
-    wallet = _wallet(config)
-    stores = open_them(config, promise_owner(genesis.chain_id, key.public), stack)
-    promise, promised = recall(stores.promises, genesis.chain_id)
-    return _Parts(
-        genesis=genesis,
-        key=key,
-        token=load_token(config.token_path),
-        wallet=wallet,
-        stores=stores,
-        executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
-        promise=promise,
-        promised=promised,
-        vault=Vault(stores.vault, envelope_digest, hasher=envelope_hasher),
-        shares=ShareVault(stores.shares),
-    )
-
-
-def _wallet(config: Config) -> Wallet | None:
-    section = config.custodian
-    if not section.wallet_file:
-        return None
-    if section.passphrase_file:
-        passphrase = read_secret(config.folder / section.passphrase_file)
-    else:
-        passphrase = os.environ.get(PASSPHRASE_VARIABLE, "")
-        if not passphrase:
-            raise Refused(
-                "config.missing", f"[custodian] names a wallet, but neither a file nor {PASSPHRASE_VARIABLE}"
-            )
-    return load(Path(config.folder / section.wallet_file), passphrase)
 
 
 class _Node:
     """All tasks of one node."""
 
-    def __init__(self, config: Config, parts: _Parts) -> None:
+    def __init__(self, config: Config, parts: Parts) -> None:
         self._config = config
         self._parts = parts
         self._metrics = Metrics()
@@ -180,6 +117,7 @@ class _Node:
             synchroniser=self._synchroniser,
             send=self._send_bulk,
         )
+        self._curator = self._curated()
         self._service = self._face()
         self._duties = self._charged()
         self._housekeeper = Housekeeper(
@@ -229,6 +167,21 @@ class _Node:
             ),
             # Until the other validators have shown what they heard (restart.py).
             abstain_below=NEVER,
+        )
+
+    def _curated(self) -> Curator:
+        parts = self._parts
+        return Curator(
+            institution=None if parts.wallet is None else parts.wallet.identity,
+            chain=parts.executor.store,
+            vault=parts.vault,
+            index=AnchorIndex(parts.stores.vault),
+            validators=lambda: parts.executor.context.validators,
+            connected=self._mesh.connected,
+            send=self._send_bulk,
+            fault=self._fault,
+            clock_ms=wall_ms,
+            grace_ms=self._config.storage.unanchored_grace_s * 1_000,
         )
 
     def _face(self) -> Service:
@@ -303,6 +256,7 @@ class _Node:
                 ("tick", self._tick()),
                 ("lag", self._sample_lag()),
                 ("housekeeping", self._housekeeper.run()),
+                ("curator", self._curator.run()),
                 ("broken", self._until_broken()),
                 ("stop", _until_set(stop)),
             )
@@ -327,6 +281,8 @@ class _Node:
     async def _handle(self, peer: bytes, kind: int, body: bytes) -> None:
         if kind in KINDS:
             await self._duties.handle(peer, kind, body)
+        elif kind in ENVELOPE_KINDS:
+            await self._curator.handle(peer, kind, body)
         else:
             await self._router.handle(peer, kind, body)
 

@@ -63,6 +63,13 @@ class EnvelopeStore(Protocol):
         """
         ...
 
+    def piece(self, digest: bytes, number: int) -> bytes | None:
+        """The piece from `number * PIECE_BYTES` on, unchecked: whoever joins the pieces checks the digest.
+
+        None where the envelope is not here, or is not that long.
+        """
+        ...
+
     def size(self, digest: bytes) -> int | None:
         """How long the envelope is, where it is here."""
         ...

@@ -147,6 +147,15 @@ class Vault:
         envelope = self.get(digest)
         return None if envelope is None else iter((envelope,))
 
+    def piece(self, digest: bytes, number: int) -> bytes | None:
+        row = self._row(digest)
+        if row is None or number * PIECE_BYTES >= row.size:
+            return None
+        if row.stream:
+            return self._store.get(schema.piece_key(row.stream, number))
+        envelope = self._store.get(schema.ENVELOPE + digest) or b""
+        return envelope[number * PIECE_BYTES : (number + 1) * PIECE_BYTES] or None
+
     def size(self, digest: bytes) -> int | None:
         row = self._row(digest)
         return None if row is None else row.size

@@ -15,7 +15,7 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet, load
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.genesis import Genesis
-from consilium.node import cluster, wire
+from consilium.node import cluster, opening, wire
 from consilium.node.cluster import NodeFolder
 from consilium.node.config import Config, read_ports
 from consilium.node.driver import Driver
@@ -239,9 +239,9 @@ async def test_a_wallet_needs_its_passphrase(folder: NodeFolder, monkeypatch: py
     assert await refusal(folder.config()) == "wallet.wrong_passphrase"
     toml = folder.path / "consilium.toml"
     toml.write_text(toml.read_text().replace(f'"{cluster.PASSPHRASE_FILE}"', '""'))
-    monkeypatch.delenv(wire.PASSPHRASE_VARIABLE, raising=False)
+    monkeypatch.delenv(opening.PASSPHRASE_VARIABLE, raising=False)
     assert await refusal(folder.config()) == "config.missing"
-    monkeypatch.setenv(wire.PASSPHRASE_VARIABLE, right)
+    monkeypatch.setenv(opening.PASSPHRASE_VARIABLE, right)
     secret.write_text(right)
     async with started(folder) as (_, rpc):
         assert (await rpc.status())["custodian"]["enabled"]

@@ -1,0 +1,287 @@
+"""Keeps the institution's envelopes complete: follows what the chain anchors, fetches what is missing or damaged from
+the other custodians, and forgets what nothing anchors.
+
+An envelope belongs where its record's author is and where the custodians of its compartment are. Between these nodes
+it travels in pieces, asked for one by one, so neither side holds more than one; it becomes an envelope here only when
+the digest of all pieces is the one that the chain names. Who may ask is read from the chain too. Tombstones come
+first: what was erased is neither asked for nor given, and nothing is given before this node has followed the chain to
+its tip once, so that a restored vault brings nothing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import structlog
+
+from consilium.client.envelope import HEAD_LENGTH_BYTES, parse_head
+from consilium.client.sealing_streams import head_length
+from consilium.contracts import records
+from consilium.ledger import codec
+from consilium.ledger.errors import PeerFault, Refused
+from consilium.ledger.execution import EVENT_BYTES_MAX
+from consilium.ledger.validators import ValidatorSet
+from consilium.node.peer_messages import LIMITS, EnvelopePiece, EnvelopeRequest, Kind
+from consilium.node.sync import Send
+from consilium.storage.anchors import AnchorIndex
+from consilium.storage.chain import ChainStore
+from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore
+
+KINDS: Final = (Kind.ENVELOPE_REQUEST, Kind.ENVELOPE_PIECE)
+EVENTS_PAGE: Final = 1_000
+SWEEP_DIGESTS: Final = 64
+SWEEP_BYTES: Final = 4 * 1024 * 1024
+"""So much is read and checked in one round of the sweep: a hundred gigabytes take about a day."""
+WANTED_MAX: Final = 10_000
+"""What is beyond it is found again by the sweep."""
+PAUSE_S: Final = 2.0
+PIECE_TIMEOUT_S: Final = 10.0
+SERVES_AT_ONCE: Final = 2
+DAMAGED_WEIGHT: Final = 10
+UNASKED_WEIGHT: Final = 5
+
+_log = structlog.get_logger("consilium.curator")
+
+
+class _Holders(NamedTuple):
+    """Whose an envelope is: institutions (16 bytes each)."""
+
+    digest: bytes
+    institutions: frozenset[bytes]
+
+
+class Curator:
+    """See the module. `institution` is this node's, None where it keeps nothing of its own (an observer)."""
+
+    def __init__(
+        self,
+        *,
+        institution: bytes | None,
+        chain: ChainStore,
+        vault: EnvelopeStore,
+        index: AnchorIndex,
+        validators: Callable[[], ValidatorSet],
+        connected: Callable[[], frozenset[bytes]],
+        send: Send,
+        fault: Callable[[bytes, PeerFault], None],
+        clock_ms: Callable[[], int],
+        grace_ms: int,
+    ) -> None:
+        self._institution = institution
+        self._chain = chain
+        self._vault = vault
+        self._index = index
+        self._validators = validators
+        self._connected = connected
+        self._send = send
+        self._fault = fault
+        self._clock_ms = clock_ms
+        self._grace_ms = grace_ms
+        self._wanted: dict[bytes, bytes] = {}
+        """Digest -> record."""
+        self._caught_up = False
+        self._swept = b""
+        self._collected = b""
+        self._asked: tuple[bytes, bytes, int] | None = None
+        self._answer: asyncio.Future[EnvelopePiece] | None = None
+        self._serving = asyncio.Semaphore(SERVES_AT_ONCE)
+
+    async def run(self) -> None:
+        """For ever. Dies only of faults of this node."""
+        while True:
+            await self.round()
+            await asyncio.sleep(PAUSE_S)
+
+    async def round(self) -> None:
+        """Follow the chain to its tip, fetch what is wanted, check and collect a little."""
+        while await asyncio.to_thread(self._follow):
+            pass
+        self._caught_up = True
+        await asyncio.to_thread(self._sweep)
+        for digest, record in list(self._wanted.items()):
+            if await self._fetch(digest, record):
+                self._wanted.pop(digest, None)
+        await asyncio.to_thread(self._collect)
+
+    @property
+    def missing(self) -> int:
+        """How many envelopes are known to be missing or damaged here."""
+        return len(self._wanted)
+
+    # ---- looking (in a thread)
+
+    def _follow(self) -> bool:
+        """One page of events. False at the tip."""
+        page = self._chain.events(self._index.followed(), EVENTS_PAGE)
+        if not page:
+            return False
+        state = self._chain.state
+        anchored: list[tuple[bytes, bytes]] = []
+        for _, event in page:
+            if event.kind != records.ANCHORED.name:
+                continue
+            identifier = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX).record
+            record = records.RECORDS.get(state, identifier)
+            if record is not None:
+                anchored.append((record.envelope, identifier))
+        self._index.follow(anchored, page[-1][0])
+        for digest, identifier in anchored:
+            self._look(digest, identifier, whole=False)
+        return True
+
+    def _sweep(self) -> None:
+        """Look again at some of what is anchored: all of it, over many rounds."""
+        page = self._index.anchored(self._swept, SWEEP_DIGESTS)
+        read = 0
+        for digest, identifier in page:
+            self._swept = digest
+            read += self._look(digest, identifier, whole=True)
+            if read > SWEEP_BYTES:
+                return
+        if len(page) < SWEEP_DIGESTS:
+            self._swept = b""
+
+    def _look(self, digest: bytes, identifier: bytes, *, whole: bool) -> int:
+        """Want the envelope if it belongs here and is missing, or with `whole` damaged. Returns bytes read."""
+        holders = self._holders(identifier)
+        if holders is None or holders.digest != digest or self._institution not in holders.institutions:
+            return 0
+        size = self._vault.size(digest)
+        good = size is not None and (not whole or self._is_whole(digest))
+        if not good and not self._vault.erased(digest) and len(self._wanted) < WANTED_MAX:
+            self._wanted[digest] = identifier
+        return (size or 0) if whole else 0
+
+    def _is_whole(self, digest: bytes) -> bool:
+        try:
+            pieces = self._vault.read(digest)
+            if pieces is None:
+                return False
+            for _ in pieces:
+                pass
+        except Refused:
+            _log.error("vault.damaged", digest=digest.hex())
+            return False
+        return True
+
+    def _holders(self, identifier: bytes) -> _Holders | None:
+        """Where a record's envelope belongs: with its author, and the custodians of its compartment."""
+        state = self._chain.state
+        record = records.RECORDS.get(state, identifier)
+        if record is None:
+            return None
+        epoch = records.EPOCHS.get(state, record.compartment, records.epoch_bytes(record.epoch))
+        custodians = epoch.custodians if epoch is not None else []
+        return _Holders(record.envelope, frozenset([record.author, *custodians]))
+
+    def _collect(self) -> None:
+        """Forget what nothing anchors and has been here for longer than the grace."""
+        page = self._vault.digests(self._collected, SWEEP_DIGESTS)
+        self._collected = page[-1][0] if len(page) == SWEEP_DIGESTS else b""
+        latest_ms = self._clock_ms() - self._grace_ms
+        unneeded = [
+            digest
+            for digest, _ in page
+            if self._index.record_of(digest) is None
+            and (self._vault.came_ms(digest) or latest_ms) < latest_ms
+            and self._is_record(digest)
+        ]
+        if unneeded:
+            _log.info("vault.collected", envelopes=self._vault.forget(unneeded))
+
+    def _is_record(self, digest: bytes) -> bool:
+        """Whether it is a sealed record: the vault keeps other sealed things too, which other events name."""
+        beginning = self._vault.piece(digest, 0) or b""
+        try:
+            end = head_length(beginning)
+            if end is None:
+                return False
+            parse_head(beginning[HEAD_LENGTH_BYTES:end])
+        except Refused:
+            return False
+        return True
+
+    # ---- fetching
+
+    async def _fetch(self, digest: bytes, identifier: bytes) -> bool:
+        """Fetch an envelope from whoever has it. False where nobody gave it: it is tried again."""
+        holders = await asyncio.to_thread(self._holders, identifier)
+        if holders is None or await asyncio.to_thread(self._vault.erased, digest):
+            return True
+        connected = self._connected()
+        for validator in self._validators().validators:
+            if validator.key in connected and validator.institution in holders.institutions:
+                try:
+                    if await self._fetch_from(validator.key, digest, identifier):
+                        _log.info("vault.fetched", digest=digest.hex(), peer=validator.key.hex())
+                        return True
+                except Refused as refusal:
+                    if refusal.code == "vault.deleted":
+                        return True
+                    self._fault(validator.key, PeerFault(str(refusal), DAMAGED_WEIGHT))
+        return False
+
+    async def _fetch_from(self, peer: bytes, digest: bytes, identifier: bytes) -> bool:
+        incoming = await asyncio.to_thread(self._vault.receive, digest)
+        try:
+            number, size = 0, None
+            while size is None or number * PIECE_BYTES < size:
+                answer = await self._ask(peer, EnvelopeRequest(digest, identifier, number))
+                if answer is None or answer.size is None:
+                    return False
+                expected = min(PIECE_BYTES, answer.size - number * PIECE_BYTES)
+                if (size is not None and size != answer.size) or len(answer.data) != expected:
+                    raise Refused("vault.damaged", f"a piece of {digest.hex()[:16]} does not fit the others")
+                size = answer.size
+                await asyncio.to_thread(incoming.write, answer.data)
+                number += 1
+            await asyncio.to_thread(incoming.finish)
+            return True
+        finally:
+            await asyncio.to_thread(incoming.__exit__, None, None, None)
+
+    async def _ask(self, peer: bytes, request: EnvelopeRequest) -> EnvelopePiece | None:
+        self._asked = peer, request.digest, request.piece
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            if not self._send(peer, Kind.ENVELOPE_REQUEST, codec.encode(request)):
+                return None
+            async with asyncio.timeout(PIECE_TIMEOUT_S):
+                return await self._answer
+        except TimeoutError:
+            return None
+        finally:
+            self._asked = self._answer = None
+
+    # ---- answering
+
+    async def handle(self, peer: bytes, kind: int, body: bytes) -> None:
+        """A message of one of KINDS. Raises PeerFault or Refused where the peer is at fault."""
+        if kind == Kind.ENVELOPE_PIECE:
+            answer = codec.decode(body, EnvelopePiece, LIMITS[Kind.ENVELOPE_PIECE])
+            waiting = self._answer if self._asked == (peer, answer.digest, answer.piece) else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(answer)
+            return
+        request = codec.decode(body, EnvelopeRequest, LIMITS[Kind.ENVELOPE_REQUEST])
+        async with self._serving:
+            reply = await asyncio.to_thread(self._reply, peer, request)
+        self._send(peer, Kind.ENVELOPE_PIECE, codec.encode(reply))
+
+    def _reply(self, peer: bytes, request: EnvelopeRequest) -> EnvelopePiece:
+        nothing = EnvelopePiece(request.digest, request.piece, None, b"")
+        if not self._caught_up:
+            return nothing
+        holders = self._holders(request.record)
+        institution = next((v.institution for v in self._validators().validators if v.key == peer), None)
+        if holders is None or holders.digest != request.digest or institution not in holders.institutions:
+            raise PeerFault("it asked for an envelope that is not its own to keep", UNASKED_WEIGHT)
+        if self._vault.erased(request.digest):
+            return nothing
+        size = self._vault.size(request.digest)
+        data = self._vault.piece(request.digest, request.piece)
+        if size is None or (data is None and size):
+            return nothing
+        return EnvelopePiece(request.digest, request.piece, size, data or b"")

@@ -1,0 +1,81 @@
+"""What a node opens from disk before it runs: genesis, keys, stores, and the objects that live directly on them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from consilium.client.envelope import envelope_digest, envelope_hasher
+from consilium.client.wallet import Wallet, load
+from consilium.consensus.promise import Promise
+from consilium.contracts.registry import default_registry
+from consilium.ledger.batch import VerifiedBatch
+from consilium.ledger.crypto import SigningKey
+from consilium.ledger.errors import Refused
+from consilium.ledger.genesis import Genesis
+from consilium.node.config import Config
+from consilium.node.executor import Executor
+from consilium.node.files import load_node_key, load_token, read_secret
+from consilium.node.promises import promise_owner, recall
+from consilium.node.stores import OpenStores, Stores, read_genesis
+from consilium.storage.chain import ChainStore
+from consilium.storage.shares import ShareVault
+from consilium.storage.vault import EnvelopeStore, Vault
+
+PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is opened from disk, in a thread, before the loop's objects are built."""
+
+    genesis: Genesis
+    key: SigningKey
+    token: str
+    wallet: Wallet | None
+    stores: Stores
+    executor: Executor
+    promise: Promise | None
+    promised: list[VerifiedBatch]
+    """The batches of the promise's proposals."""
+    vault: EnvelopeStore
+    shares: ShareVault
+
+
+def open_parts(config: Config, open_them: OpenStores, stack: ExitStack) -> Parts:
+    """Open a node's files; `stack` closes them. Raises Refused `config.*`, `store.*`, `promise.*`, `wallet.*`."""
+    genesis = read_genesis(config)
+    key = load_node_key(config.key_path)
+    wallet = _wallet(config)
+    stores = open_them(config, promise_owner(genesis.chain_id, key.public), stack)
+    promise, promised = recall(stores.promises, genesis.chain_id)
+    return Parts(
+        genesis=genesis,
+        key=key,
+        token=load_token(config.token_path),
+        wallet=wallet,
+        stores=stores,
+        executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
+        promise=promise,
+        promised=promised,
+        vault=Vault(stores.vault, envelope_digest, hasher=envelope_hasher),
+        shares=ShareVault(stores.shares),
+    )
+
+
+def _wallet(config: Config) -> Wallet | None:
+    section = config.custodian
+    if not section.wallet_file:
+        return None
+    if section.passphrase_file:
+        passphrase = read_secret(config.folder / section.passphrase_file)
+    else:
+        passphrase = os.environ.get(PASSPHRASE_VARIABLE, "")
+        if not passphrase:
+            raise Refused(
+                "config.missing", f"[custodian] names a wallet, but neither a file nor {PASSPHRASE_VARIABLE}"
+            )
+    return load(Path(config.folder / section.wallet_file), passphrase)
