@@ -142,7 +142,7 @@ class StorageSection(Section, frozen=True):
         int, Meta(ge=64 * 1024, le=2**30, description="LevelDB's write buffer.")
     ] = 64 * 1024 * 1024
     cache_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**34, description="LevelDB's block cache.")] = (
-        64 * 1024 * 1024
+        32 * 1024 * 1024
     )
 
 
@@ -151,9 +151,6 @@ class MempoolSection(Section, frozen=True):
 
     transactions_max: Annotated[int, Meta(ge=1, le=1_000_000, description="Transactions that wait.")] = 20_000
     bytes_max: Annotated[int, Meta(ge=1024 * 1024, le=2**32, description="Bytes of them.")] = 64 * 1024 * 1024
-    sender_transactions_max: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Transactions that wait, of one sender.")
-    ] = 5_000
     batch_delay_ms: Annotated[
         int, Meta(ge=0, le=10_000, description="How long a first transaction waits for company in its batch.")
     ] = 5

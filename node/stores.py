@@ -81,7 +81,12 @@ def open_stores(config: Config, owner: bytes, stack: ExitStack) -> Stores:
     Raises Refused `store.*`, `promise.*`.
     """
     folder = config.data_dir
-    chain = LevelKV(folder / CHAIN_FOLDER, write_buffer_bytes=config.storage.write_buffer_bytes)
+    section = config.storage
+    chain = LevelKV(
+        folder / CHAIN_FOLDER,
+        write_buffer_bytes=section.write_buffer_bytes,
+        cache_bytes=section.cache_bytes,
+    )
     stack.callback(chain.close)
     vault = LevelKV(folder / VAULT_FOLDER, write_buffer_bytes=VAULT_BUFFER_BYTES)
     stack.callback(vault.close)

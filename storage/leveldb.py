@@ -73,7 +73,7 @@ def _prepare(folder: Path, *, create: bool) -> None:
         raise Refused("store.missing", f"no store in {folder}")
 
 
-def _open(folder: Path, *, create: bool, write_buffer_bytes: int) -> Any:
+def _open(folder: Path, *, create: bool, write_buffer_bytes: int, cache_bytes: int) -> Any:
     try:
         return plyvel.DB(
             str(folder),
@@ -82,7 +82,7 @@ def _open(folder: Path, *, create: bool, write_buffer_bytes: int) -> Any:
             paranoid_checks=True,
             write_buffer_size=write_buffer_bytes,
             max_open_files=OPEN_FILES_MAX,
-            lru_cache_size=BLOCK_CACHE_BYTES,
+            lru_cache_size=cache_bytes,
             max_file_size=TABLE_FILE_BYTES,
             bloom_filter_bits=BLOOM_FILTER_BITS,
             compression=None,  # hashes, signatures and ciphertext do not compress
@@ -205,7 +205,12 @@ class LevelKV(_LevelReader):
     __slots__ = ("_failed", "_folder_lock", "_write_lock")
 
     def __init__(
-        self, folder: Path, *, create: bool = False, write_buffer_bytes: int = WRITE_BUFFER_BYTES
+        self,
+        folder: Path,
+        *,
+        create: bool = False,
+        write_buffer_bytes: int = WRITE_BUFFER_BYTES,
+        cache_bytes: int = BLOCK_CACHE_BYTES,
     ) -> None:
         """Open the store in `folder`, or with `create` make one there.
 
@@ -214,7 +219,9 @@ class LevelKV(_LevelReader):
         _prepare(folder, create=create)
         self._folder_lock = _lock(folder)
         try:
-            source = _open(folder, create=create, write_buffer_bytes=write_buffer_bytes)
+            source = _open(
+                folder, create=create, write_buffer_bytes=write_buffer_bytes, cache_bytes=cache_bytes
+            )
         except Refused:
             os.close(self._folder_lock)
             raise

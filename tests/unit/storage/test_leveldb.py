@@ -54,6 +54,19 @@ def test_create_spares_a_folder_with_anything_in_it(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["note"]
 
 
+def test_the_sizes_reach_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    real = plyvel.DB
+
+    def noting(*args: object, **kwargs: object) -> object:
+        asked.append(kwargs)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(plyvel, "DB", noting)
+    LevelKV(tmp_path, create=True, write_buffer_bytes=123_456, cache_bytes=654_321).close()
+    assert (asked[0]["write_buffer_size"], asked[0]["lru_cache_size"]) == (123_456, 654_321)
+
+
 def test_a_second_opener_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     store = LevelKV(folder, create=True)

@@ -1,0 +1,24 @@
+"""Every key of the configuration has an effect: something reads it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from consilium.node.config_sections import SECTIONS
+from tests.architecture.rules import parse, product_files
+
+
+def _attributes(tree: ast.AST) -> set[str]:
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def _read() -> set[str]:
+    """Attributes that the node reads, and those that the sections' own properties read."""
+    return set().union(*(_attributes(parse(path)) for path in product_files("node")))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_read(section: str) -> None:
+    assert sorted(set(SECTIONS[section].__struct_fields__) - _read()) == []
