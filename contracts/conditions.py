@@ -49,8 +49,9 @@ class Truth(IntEnum):
 class Condition(codec.Wire, frozen=True):
     """What one provision demands of a record; None demands nothing, and all that is demanded must hold.
 
-    `instances`, `authors` and `related` are tags of references, as headers have them; `institutions` are ids of the
-    institutions that authored. The period is half-open. Levels are places in `CONFIDENTIALITY`.
+    `instances`, `authors` and `related` are tags of references, as headers have them: the record is one of them, was
+    made by one, is one or refers to one. `institutions` are ids of the institutions that authored. The period is
+    half-open. Levels are places in `CONFIDENTIALITY`.
     """
 
     provision: Annotated[int, msgspec.Meta(ge=0, lt=PROVISIONS_MAX)]
@@ -104,7 +105,7 @@ def meets(condition: Condition, facts: RecordFacts) -> Truth:
         _listed(condition.instances, facts.instances, False),
         _listed(condition.institutions, [facts.institution], False),
         _listed(condition.authors, facts.authors, facts.is_cut),
-        _listed(condition.related, facts.related, facts.is_cut),
+        _listed(condition.related, (*facts.related, *facts.instances), facts.is_cut),
         _listed(condition.labels, facts.labels, facts.is_cut),
         _level(condition, facts),
         _period(condition, facts),

@@ -41,6 +41,7 @@ class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensitivity_system: str = ""
     indifferent_systems: list[str] = []
     parents: dict[str, str] = {}
+    whole_class: list[str] = []
     sensitivities: dict[str, list[str]] = {}
     codes: Codes = {}
     code_prefixes: Codes = {}
@@ -68,6 +69,8 @@ class Table:
         self.no_links_to = frozenset(one for part in parts for one in part.no_links_to)
         self.administrative = frozenset(one for part in parts for one in part.administrative)
         self.free_text = frozenset(one for part in parts for one in part.free_text)
+        self.whole_class = frozenset(one for part in parts for one in part.whole_class)
+        """Labels that mean all of their classes, so that a consent to the label is one to the compartments."""
         self.structured_by: dict[str, list[str]] = {}
         self._parents: dict[str, str] = {}
         self._sensitivities: dict[str, frozenset[int]] = {}

@@ -67,15 +67,16 @@ def prepare(
     )
     names = _names(bundle.entries)
     payloads = tuple(
-        Payload(entry.raw, _header(entry, resource, found, names), found.classes)
+        Payload(entry.raw, header_of(entry, resource, found, names), found.classes)
         for entry, resource, found in zip(bundle.entries, resources, classified, strict=True)
     )
     return Prepared(payloads, tuple(classified))
 
 
-def _header(
+def header_of(
     entry: Entry, resource: Mapping[str, Any], found: Classified, names: Mapping[str, str]
 ) -> HeaderFields:
+    """What the author says of an entry. `names` has the `Type/id` of what the bundle names by fullUrl."""
     full_url = entry.full_url or ""
     period = data_period(resource)
     labels = [label for label in (found.confidentiality, *found.labels) if len(label) <= LABEL_CHARS_MAX]

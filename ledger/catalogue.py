@@ -625,6 +625,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "A consent with this id exists.",
         "Draw another random id, and sign again.",
     ),
+    "consent.not_representable": _entry(
+        "A FHIR Consent says something that the ledger cannot hold, at the element that the message names.",
+        "Have the patient sign a Consent without that element, or map the name to the ledger where it is only unknown.",
+    ),
     "consent.not_the_patient": _entry(
         "Only the patient grants a consent, and only the same patient revokes it.",
         "Sign as the patient whom the consent is about.",
