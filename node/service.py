@@ -27,7 +27,7 @@ from consilium.node.executor import Commit, Executor
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
 from consilium.node.standing import Standing
-from consilium.node.threads import checked
+from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked
 from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore, Place
@@ -136,7 +136,10 @@ class Service:
         taken = list(transactions[:room])
         self._checking += len(taken)
         try:
-            verified = await checked(_verify_all, taken, self._genesis.chain_id)
+            if len(taken) <= INLINE_TRANSACTIONS_MAX:
+                verified = _verify_all(taken, self._genesis.chain_id)
+            else:
+                verified = await checked(_verify_all, taken, self._genesis.chain_id)
         finally:
             self._checking -= len(taken)
         answers = [self._admit(one) for one in verified]

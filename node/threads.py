@@ -17,6 +17,9 @@ from typing import Final, ParamSpec, TypeVar
 DURABLE_THREADS: Final = 8
 """One for each node would do: there are several nodes to a process in tests only."""
 
+INLINE_TRANSACTIONS_MAX: Final = 2
+"""So few are checked without a thread: going there and back takes some 150 µs of CPU, a signature 40 to 60."""
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
