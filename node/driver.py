@@ -48,7 +48,7 @@ from consilium.consensus.io import (
     VoteFloor,
     WorkPending,
 )
-from consilium.consensus.messages import encode_message
+from consilium.consensus.messages import Message, ViewChange, encode_message
 from consilium.consensus.replica import Replica
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
@@ -125,6 +125,9 @@ class Driver:
         """To each peer, the height whose certificate alone it was sent last."""
         self._work_told = False
         self._ended = False
+        self._demanded = (0, 0)
+        self.view_changes = 0
+        """Views that this node has demanded: each counts once, however often it is said again."""
         self.evidence: list[Equivocation] = []
 
     # What others may call, on the event loop
@@ -259,6 +262,7 @@ class Driver:
                 case Persist(promise):
                     await in_thread(self._keeper.keep, promise, self._mempool.batch)
                 case Broadcast(message):
+                    self._count(message)
                     self._outlet.broadcast(Kind.CONSENSUS, encode_message(message), Lane.VOTES)
                 case SendTo(peer, message):
                     self._outlet.send(peer, Kind.CONSENSUS, encode_message(message), Lane.VOTES)
@@ -354,6 +358,11 @@ class Driver:
         body = await asyncio.to_thread(self._executor.encoded_blocks, height, 1)
         if body is not None:
             self._outlet.send(peer, Kind.BLOCKS, body, Lane.BULK)
+
+    def _count(self, message: Message) -> None:
+        if isinstance(message, ViewChange) and (demanded := (message.height, message.view)) > self._demanded:
+            self._demanded = demanded
+            self.view_changes += 1
 
     def _report(self, fault: object) -> None:
         if isinstance(fault, Equivocation):

@@ -8,16 +8,61 @@ Source: prometheus.io/docs/practices/naming.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from consilium.p2p.frame import Lane
+from consilium.p2p.metrics import MeshMetrics
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 _FAST_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SLOW_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _COUNTS: Final = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+
+
+class _Running(Collector):
+    """What the mesh and the driver count by themselves, read when somebody asks."""
+
+    def __init__(self, mesh: MeshMetrics, view_changes: Callable[[], int]) -> None:
+        self._mesh = mesh
+        self._view_changes = view_changes
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """For the registry."""
+        mesh = self._mesh
+        for name, text, value in (
+            ("consilium_view_changes", "Times that this node demanded another view", self._view_changes()),
+            ("consilium_peer_faults", "What peers sent that no honest peer sends", mesh.faults),
+            ("consilium_peer_bans", "Peers that were banned for a time", mesh.bans),
+            ("consilium_peer_links", "Connections made, of one lane each", mesh.connects),
+            ("consilium_peer_links_lost", "Connections ended, of one lane each", mesh.disconnects),
+            ("consilium_peer_dials_failed", "Attempts to reach a peer that failed", mesh.dial_failures),
+            (
+                "consilium_peer_handshakes_failed",
+                "Callers that were turned away, or gave up",
+                mesh.handshakes_refused + mesh.handshake_failures,
+            ),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
+        sent = CounterMetricFamily(
+            "consilium_peer_bytes", "Bytes of frames, by lane and direction", labels=["lane", "direction"]
+        )
+        lost = CounterMetricFamily(
+            "consilium_peer_messages_dropped", "Messages that an outbox had no room for", labels=["lane"]
+        )
+        for lane in Lane:
+            name, counted = lane.name.lower(), mesh.lane(lane)
+            sent.add_metric([name, "in"], counted.bytes_in)
+            sent.add_metric([name, "out"], counted.bytes_out)
+            lost.add_metric([name], counted.dropped + counted.refused)
+        yield sent
+        yield lost
 
 
 class Metrics:
@@ -33,9 +78,6 @@ class Metrics:
         registry = self.registry
         self._height = Gauge("consilium_height", "Height of the newest committed block", registry=registry)
         self._view = Gauge("consilium_view", "View of the height being agreed on", registry=registry)
-        self._view_changes = Counter(
-            "consilium_view_changes", "View changes that this node took part in", registry=registry
-        )
         self._blocks = Counter("consilium_blocks", "Blocks committed since the start", registry=registry)
         self._transactions = Counter(
             "consilium_transactions",
@@ -66,21 +108,6 @@ class Metrics:
     def _network(self) -> None:
         registry = self.registry
         self._peers = Gauge("consilium_peers_connected", "Peers connected now", registry=registry)
-        self._bytes = Counter(
-            "consilium_peer_bytes",
-            "Bytes on the wire, by lane and direction",
-            ["lane", "direction"],
-            registry=registry,
-        )
-        self._peer_faults = Counter(
-            "consilium_peer_faults", "What peers sent that no honest peer sends", registry=registry
-        )
-        self._frames_dropped = Counter(
-            "consilium_frames_dropped",
-            "Frames dropped because an outbox was full",
-            ["lane"],
-            registry=registry,
-        )
 
     def _service(self) -> None:
         registry = self.registry
@@ -89,7 +116,7 @@ class Metrics:
             "consilium_mempool_bytes", "Bytes of waiting transactions", registry=registry
         )
         self._refused = Counter(
-            "consilium_refused", "Transactions and requests refused, by code", ["code"], registry=registry
+            "consilium_refused", "Transactions refused at admission, by code", ["code"], registry=registry
         )
         self._releases = Counter(
             "consilium_releases", "Requests to release keys, by outcome", ["outcome"], registry=registry
@@ -115,7 +142,7 @@ class Metrics:
         )
 
     def committed(self, height: int, outcomes: dict[str, int]) -> None:
-        """A block is durable; `outcomes` counts its transactions by code ("ok", or a refusal's)."""
+        """A block is durable; `outcomes` counts its transactions: executed, or skipped without a receipt."""
         self._height.set(height)
         self._blocks.inc()
         self._block_transactions.observe(sum(outcomes.values()))
@@ -130,16 +157,16 @@ class Metrics:
         """The view now."""
         self._view.set(view)
 
-    def view_changed(self) -> None:
-        """This node asked for another view."""
-        self._view_changes.inc()
+    def watch(self, mesh: MeshMetrics, view_changes: Callable[[], int]) -> None:
+        """Show from now on what these count, since their beginning. Once."""
+        self.registry.register(_Running(mesh, view_changes))
 
     def executed(self, seconds: float) -> None:
         """A block was executed."""
         self._execute.observe(seconds)
 
     def synced(self, store: str, seconds: float) -> None:
-        """A synced write; `store` is `chain`, `promise` or `vault`."""
+        """A synced write; `store` is `chain` or `promise`."""
         self._fsync.labels(store).observe(seconds)
 
     def commit_latency(self, seconds: float) -> None:
@@ -158,18 +185,6 @@ class Metrics:
     def peers(self, connected: int) -> None:
         """Peers connected now."""
         self._peers.set(connected)
-
-    def peer_bytes(self, lane: str, direction: str, count: int) -> None:
-        """`lane` is `votes` or `bulk`, `direction` is `in` or `out`."""
-        self._bytes.labels(lane, direction).inc(count)
-
-    def peer_fault(self) -> None:
-        """A PeerFault was scored."""
-        self._peer_faults.inc()
-
-    def frame_dropped(self, lane: str) -> None:
-        """An outbox was full."""
-        self._frames_dropped.labels(lane).inc()
 
     def released(self, outcome: str) -> None:
         """A custodian was asked to release: "ok", or the code of the refusal."""

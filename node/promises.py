@@ -6,6 +6,7 @@ whatever else the crash took.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -36,13 +37,18 @@ def promise_owner(chain_id: bytes, key: bytes) -> Digest:
 
 
 class PromiseKeeper:
-    """Implements `driver.Keeper` on a promise store. Blocks for a sync: call it from a thread."""
+    """Implements `driver.Keeper` on a promise store. Blocks for a sync: call it from a thread.
 
-    def __init__(self, promises: Promises) -> None:
+    `synced` is told, in that thread, how many seconds it took.
+    """
+
+    def __init__(self, promises: Promises, synced: Callable[[float], None] | None = None) -> None:
         self._promises = promises
+        self._synced = synced
 
     def keep(self, promise: Promise, batches: Callable[[bytes], VerifiedBatch | None]) -> None:
         """Durable on return. Raises InvariantBroken where a batch of a promised block is not at hand."""
+        started = time.perf_counter()
         names: list[bytes] = []
         for block in promise.proposals:
             name = block.hash
@@ -57,6 +63,8 @@ class PromiseKeeper:
                 raws.append(batch.raw)
             self._promises.keep(name, codec.encode(_KeptProposal(block, raws)))
         self._promises.save(codec.encode(promise.votes), names)
+        if self._synced is not None:
+            self._synced(time.perf_counter() - started)
 
 
 def recall(promises: Promises, chain_id: bytes) -> tuple[Promise | None, list[VerifiedBatch]]:

@@ -24,6 +24,7 @@ from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, Sto
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
+from consilium.node.latency import Latency
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
 from consilium.node.standing import Standing
@@ -62,6 +63,8 @@ class Service:
         refused: Callable[[str], None],
         clock_ms: Callable[[], int],
         storage: Callable[[], Mapping[str, Any]] = dict,
+        released: Callable[[str], None] = lambda outcome: None,
+        latency: Latency | None = None,
     ) -> None:
         self._genesis = genesis
         self._executor = executor
@@ -72,6 +75,8 @@ class Service:
         self._custodian = custodian
         self._retry_after_ms = retry_after_ms
         self._refused = refused
+        self._released = released
+        self._latency = latency
         self.voting: Callable[[], dict[str, Any]] = dict
         """What `status` shows of this validator's memory and silence: `duties.Duties.status`."""
         self._standing = Standing(
@@ -102,6 +107,8 @@ class Service:
     def committed(self, commit: Commit) -> None:
         """A block was committed: wake whoever waits for it."""
         self._waiting.committed(commit)
+        if self._latency is not None:
+            self._latency.committed(transaction.id for transaction in commit.outcome.transactions)
         self._wake()
 
     def close(self) -> None:
@@ -159,6 +166,8 @@ class Service:
             self._mempool.admit(verified, self._store.tip.time_ms)
         except Refused as refusal:
             return self._turned_away(identifier, refusal)
+        if self._latency is not None:
+            self._latency.admitted(verified.id)
         return Submission(identifier, None, "")
 
     def _turned_away(self, identifier: bytes | None, refusal: Refused) -> Submission:
@@ -302,6 +311,15 @@ class Service:
 
     async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
         """See `NodeApi.release`."""
+        try:
+            release = await self._release(transaction, operation, signature)
+        except Refused as refusal:
+            self._released(refusal.code)
+            raise
+        self._released("ok")
+        return release
+
+    async def _release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
         custodian = self._require_custodian()
         try:
             # The reader's node may be a moment ahead of this one.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 import structlog
@@ -29,6 +30,7 @@ from consilium.node.driver import Driver
 from consilium.node.duties import KINDS, Duties
 from consilium.node.executor import Commit
 from consilium.node.housekeeping import Housekeeper
+from consilium.node.latency import Latency
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.membership import members
 from consilium.node.mempool import Mempool, MempoolLimits, is_spent
@@ -94,7 +96,7 @@ class _Node:
             replica=self._replica,
             executor=executor,
             mempool=self._mempool,
-            keeper=PromiseKeeper(parts.stores.promises),
+            keeper=PromiseKeeper(parts.stores.promises, partial(self._metrics.synced, "promise")),
             outlet=self._mesh,
             clock=self._now,
             on_commit=self._committed,
@@ -109,6 +111,8 @@ class _Node:
             held=self._mempool.batch,
         )
         self._driver.synchroniser = self._synchroniser
+        self._metrics.watch(self._mesh.metrics, lambda: self._driver.view_changes)
+        self._metrics.at(executor.store.tip.height)
         self._router = Router(
             chain_id=chain_id,
             driver=self._driver,
@@ -200,6 +204,8 @@ class _Node:
             custodian=self._custodian(),
             retry_after_ms=MempoolLimits().retry_after_ms,
             refused=self._metrics.refused,
+            released=self._metrics.released,
+            latency=Latency(self._metrics.commit_latency),
             clock_ms=wall_ms,
             storage=lambda: self._housekeeper.usage,
         )

@@ -38,6 +38,7 @@ from consilium.consensus.messages import (
     decode_message,
     encode_message,
     sign_prepare,
+    sign_view_change,
     verify_message,
 )
 from consilium.consensus.promise import no_promise
@@ -512,3 +513,13 @@ async def test_the_tick_forgets_offers_again_and_notices_censorship(four: Harnes
             node.driver.tick()
         assert node.outlet.sent(Kind.BATCH) == [own, own]
     assert machine.of(Censored)[0] == Censored(lost.digest)
+
+
+async def test_a_demand_for_a_view_counts_once_however_often_it_is_said(four: Harness) -> None:
+    def demand(view: int) -> Broadcast:
+        return Broadcast(sign_view_change(four.keys[0], four.chain_id, 1, view, None))
+
+    node, _ = scripted(four, Started=[demand(1), demand(1), demand(2), demand(1)])
+    async with running(node):
+        await until(lambda: len(node.outlet.sent(Kind.CONSENSUS)) == 4)
+        assert node.driver.view_changes == 2
