@@ -43,6 +43,13 @@ def test_codes_and_their_entries_are_well_formed(code: str) -> None:
     assert entry.remedy.endswith(".")
 
 
+def test_every_code_has_its_use() -> None:
+    """A code that nothing names is no error of this program: it goes, with its section."""
+    sources = [path for path in product_files() if path.name != "catalogue.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    assert sorted(code for code in CATALOGUE if f'"{code}"' not in text) == []
+
+
 def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
     raised = {
         (str(path.relative_to(PROJECT)), match["code"])
