@@ -16,7 +16,6 @@ from nacl import exceptions as nacl_errors
 
 from consilium.ledger.errors import Refused
 
-BOX_KEY_BYTES: Final = 32
 BOX_OVERHEAD_BYTES: Final = bindings.crypto_box_SEALBYTES
 """32 of ephemeral public key, 16 of tag."""
 CIPHER_KEY_BYTES: Final = 32

@@ -14,7 +14,6 @@ from consilium.contracts.ballot import AdmitInstitution, Change, Propose, Vote, 
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.execution import RESULT_BYTES_MAX
-from consilium.ledger.validators import ValidatorSet
 
 
 async def propose(session: Session, change: Change) -> tuple[bytes, VoteCounted]:
@@ -28,12 +27,6 @@ async def vote(session: Session, proposal: bytes, *, approve: bool = True) -> Vo
     """Approve or reject a proposal. Returns where it stands. Raises Refused."""
     done = await session.submit([operation("governance.vote", Vote(proposal, approve))])
     return codec.decode(done.leaf.results[0], VoteCounted, RESULT_BYTES_MAX)
-
-
-async def newest_validators(session: Session) -> ValidatorSet:
-    """The newest decided set, of certified state: it votes at the latest two heights later."""
-    decided = await session.state(ballot.VALIDATORS)
-    return session.genesis.validator_set if decided is None else ValidatorSet(decided.validators)
 
 
 def admission(chain_id: bytes, newcomer: Wallet, roles: Sequence[identity.Role]) -> AdmitInstitution:

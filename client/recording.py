@@ -29,7 +29,6 @@ from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation, id
 
 ENVELOPES_PER_CALL_MAX: Final = 64
 ENVELOPE_CALL_BYTES: Final = 4 * 1024 * 1024
-CUSTODY_RETRIES_MAX: Final = 3
 _NOBODY: Final[Mapping[bytes, RpcClient]] = {}
 
 

@@ -16,8 +16,6 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
 
-FHIR_VERSION: Final = "4.0.1"
-
 _MIME_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?:[ \t]*;.*)?")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 FORMS: Final[Mapping[tuple[str, str], re.Pattern[str]]] = MappingProxyType(

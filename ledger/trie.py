@@ -37,9 +37,6 @@ from consilium.ledger.trie_proof import (
     value_hash,
 )
 
-NODE_KEY_BYTES_MAX: Final = 8 + 1 + 32
-NODE_BYTES_MAX: Final = 1 + BUCKET_KEYS_MAX * PAIR_BYTES
-
 _BUCKET: Final = 0
 _BRANCH: Final = 1
 _GONE: Final = (b"", -1)

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from consilium.consensus.context import HeightContext
 from consilium.consensus.messages import Decided
@@ -30,9 +29,6 @@ from consilium.node.peer_messages import (
     decided_bytes,
 )
 from consilium.storage.chain import ChainStore, Tip
-
-CERTIFIED_LAG: Final = 1
-"""The roots of a height's execution are certified by the header so many heights later."""
 
 
 @dataclass(frozen=True, slots=True)

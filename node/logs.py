@@ -15,8 +15,6 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-LEVELS: Final = ("debug", "info", "warning", "error")
-FORMATS: Final = ("json", "console")
 TEXT_CHARS_MAX: Final = 4_000
 TRACE_CHARS_MAX: Final = 20_000
 BYTES_SHOWN_MAX: Final = 32
