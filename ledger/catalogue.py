@@ -547,6 +547,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The store belongs to another chain.",
         "Check the genesis file and the folder in the configuration.",
     ),
+    "vault.no_client": _entry(
+        "The node is to keep envelopes in an object store, and the client for it is not installed.",
+        "Install the extra: pip install 'consilium[s3]'.",
+    ),
+    "vault.unavailable": _entry(
+        "The object store that keeps the envelopes does not answer, or not as it should.",
+        "Check its address, credentials and health; the same request works once it answers again.",
+    ),
     "vault.unknown": _entry(
         "The vault holds no envelope under this digest.",
         "Check the digest, or ask another custodian of the record.",
@@ -944,7 +952,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     # classification
     "classification.bad_table": _entry(
-        "A table of classification is not JSON of the right shape and version, or names a class that the network has not.",
+        "A table of classification is not JSON of the right shape and version, or names an unknown class.",
         "Correct the document that the message names; docs/classification.md tells its shape.",
     ),
     # attestation

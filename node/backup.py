@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from consilium.client.envelope import envelope_digest, envelope_hasher
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, Refused
@@ -31,12 +30,12 @@ from consilium.node.promises import promise_owner
 from consilium.node.stores import Stores
 from consilium.storage import schema, verify
 from consilium.storage.chain import ChainStore
+from consilium.storage.envelopes import check_all
 from consilium.storage.height import TIP_BYTES_MAX, Tip
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.promise import PromiseStore
 from consilium.storage.shares import SHARES_FORMAT, ShareVault
-from consilium.storage.vault import Vault
 
 RESTORING_SUFFIX: Final = ".restoring"
 _FORMATS: Final = (schema.STORE_FORMAT, schema.VAULT_FORMAT, SHARES_FORMAT)
@@ -83,7 +82,7 @@ def restore(config: Config, source: BinaryIO, progress: Progress = lambda what, 
     shutil.rmtree(work, ignore_errors=True)  # of a restore that was killed
     try:
         summary = _write_stores(work, reader, progress)
-        _check_restored(work, genesis, summary, progress)
+        _check_restored(config, work, genesis, summary, progress)
         PromiseStore(
             work / stores.PROMISE_FOLDER, promise_owner(genesis.chain_id, key.public), create=True
         ).close()
@@ -106,7 +105,7 @@ def check_stores(config: Config, progress: Progress = lambda what, done: None) -
         for level in levels:
             stack.callback(level.close)
         rows = [level.check() for level in levels]
-        height = _check_contents(levels, genesis, progress)
+        height = _check_contents(config, levels, genesis, progress)
     return {"height": height, "rows": rows[0], "envelopes": rows[1], "shares": rows[2]}
 
 
@@ -155,7 +154,9 @@ def _write_stores(work: Path, reader: BackupReader, progress: Progress) -> Summa
     return reader.summary
 
 
-def _check_restored(work: Path, genesis: Genesis, summary: Summary, progress: Progress) -> None:
+def _check_restored(
+    config: Config, work: Path, genesis: Genesis, summary: Summary, progress: Progress
+) -> None:
     """Open what was written, and recompute what it is committed to."""
     with ExitStack() as stack:
         levels = [LevelKV(work / folder) for folder in _FOLDERS]
@@ -164,19 +165,19 @@ def _check_restored(work: Path, genesis: Genesis, summary: Summary, progress: Pr
         tip = ChainStore(levels[0], genesis.chain_id).tip
         if (tip.height, tip.block_hash) != (summary.head.height, summary.head.tip_hash):
             raise Refused("backup.damaged", "its chain does not end where its head says")
-        _check_contents(levels, genesis, progress)
+        _check_contents(config, levels, genesis, progress)
 
 
-def _check_contents(levels: Sequence[LevelKV], genesis: Genesis, progress: Progress) -> int:
+def _check_contents(config: Config, levels: Sequence[LevelKV], genesis: Genesis, progress: Progress) -> int:
     """Chain, vault and shares, open. Returns the height."""
     chain = ChainStore(levels[0], genesis.chain_id)
     try:
         verify.check_chain(chain, genesis_block(genesis).header, lambda done, _: progress("headers", done))
     except InvariantBroken as broken:
         raise Refused("store.corrupt", str(broken)) from None
-    damaged = Vault(levels[1], envelope_digest, hasher=envelope_hasher).check(
-        lambda done: progress("envelopes", done)
-    )
+    with ExitStack() as stack:
+        envelopes = stores.open_envelopes(config, levels[1], stack)
+        damaged = check_all(envelopes, lambda done: progress("envelopes", done))
     if damaged:
         raise Refused("store.corrupt", f"{len(damaged)} envelopes are damaged, {damaged[0].hex()} first")
     ShareVault(levels[2])

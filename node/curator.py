@@ -27,7 +27,7 @@ from consilium.node.peer_messages import LIMITS, EnvelopePiece, EnvelopeRequest,
 from consilium.node.sync import Send
 from consilium.storage.anchors import AnchorIndex
 from consilium.storage.chain import ChainStore
-from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore
+from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore, is_whole
 
 KINDS: Final = (Kind.ENVELOPE_REQUEST, Kind.ENVELOPE_PIECE)
 EVENTS_PAGE: Final = 1_000
@@ -91,7 +91,12 @@ class Curator:
     async def run(self) -> None:
         """For ever. Dies only of faults of this node."""
         while True:
-            await self.round()
+            try:
+                await self.round()
+            except Refused as refusal:
+                if refusal.code != "vault.unavailable":
+                    raise
+                _log.warning("vault.unavailable", reason=refusal.detail)
             await asyncio.sleep(PAUSE_S)
 
     async def round(self) -> None:
@@ -155,16 +160,10 @@ class Curator:
         return (size or 0) if whole else 0
 
     def _is_whole(self, digest: bytes) -> bool:
-        try:
-            pieces = self._vault.read(digest)
-            if pieces is None:
-                return False
-            for _ in pieces:
-                pass
-        except Refused:
+        whole = is_whole(self._vault, digest)
+        if not whole:
             _log.error("vault.damaged", digest=digest.hex())
-            return False
-        return True
+        return whole
 
     def _holders(self, identifier: bytes) -> _Holders | None:
         """Where a record's envelope belongs: with its author, and the custodians of its compartment."""
@@ -218,6 +217,8 @@ class Curator:
                         _log.info("vault.fetched", digest=digest.hex(), peer=validator.key.hex())
                         return True
                 except Refused as refusal:
+                    if refusal.code == "vault.unavailable":
+                        raise
                     if refusal.code == "vault.deleted":
                         return True
                     self._fault(validator.key, PeerFault(str(refusal), DAMAGED_WEIGHT))
@@ -267,7 +268,11 @@ class Curator:
             return
         request = codec.decode(body, EnvelopeRequest, LIMITS[Kind.ENVELOPE_REQUEST])
         async with self._serving:
-            reply = await asyncio.to_thread(self._reply, peer, request)
+            try:
+                reply = await asyncio.to_thread(self._reply, peer, request)
+            except Refused as refusal:
+                _log.warning("vault.not_served", reason=str(refusal))
+                reply = EnvelopePiece(request.digest, request.piece, None, b"")
         self._send(peer, Kind.ENVELOPE_PIECE, codec.encode(reply))
 
     def _reply(self, peer: bytes, request: EnvelopeRequest) -> EnvelopePiece:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from consilium.client.envelope import envelope_digest, envelope_hasher
 from consilium.client.wallet import Wallet, load
 from consilium.consensus.promise import Promise
 from consilium.contracts.registry import default_registry
@@ -20,10 +19,10 @@ from consilium.node.config import Config
 from consilium.node.executor import Executor
 from consilium.node.files import load_node_key, load_token, read_secret
 from consilium.node.promises import promise_owner, recall
-from consilium.node.stores import OpenStores, Stores, read_genesis
+from consilium.node.stores import OpenStores, Stores, open_envelopes, read_genesis
 from consilium.storage.chain import ChainStore
+from consilium.storage.envelopes import EnvelopeStore
 from consilium.storage.shares import ShareVault
-from consilium.storage.vault import EnvelopeStore, Vault
 
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
 
@@ -61,7 +60,7 @@ def open_parts(config: Config, open_them: OpenStores, stack: ExitStack) -> Parts
         executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
         promise=promise,
         promised=promised,
-        vault=Vault(stores.vault, envelope_digest, hasher=envelope_hasher),
+        vault=open_envelopes(config, stores.vault, stack),
         shares=ShareVault(stores.shares),
     )
 

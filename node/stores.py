@@ -12,19 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from consilium.client.envelope import envelope_digest
+from consilium.client.envelope import envelope_digest, envelope_hasher
 from consilium.contracts.registry import default_registry
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import execute_genesis
 from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis, genesis_block, genesis_from_json
 from consilium.ledger.state import MemoryState
 from consilium.node.config import Config
-from consilium.node.files import load_node_key, read_bounded
+from consilium.node.files import load_node_key, read_bounded, read_secret
 from consilium.node.promises import promise_owner
 from consilium.storage.chain import create_chain
+from consilium.storage.envelopes import EnvelopeStore
 from consilium.storage.kv import KeyValue
 from consilium.storage.leveldb import LevelKV, folder_lock
+from consilium.storage.object_store import Bucket, BucketAddress
 from consilium.storage.promise import Promises, PromiseStore
+from consilium.storage.s3 import S3Vault
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 
@@ -95,6 +98,27 @@ def open_stores(config: Config, owner: bytes, stack: ExitStack) -> Stores:
     promises = PromiseStore(folder / PROMISE_FOLDER, owner)
     stack.callback(promises.close)
     return Stores(chain, promises, vault, shares)
+
+
+def open_envelopes(config: Config, store: KeyValue, stack: ExitStack) -> EnvelopeStore:
+    """The institution's envelopes: in the vault's own store, or in an object store with that as its index.
+
+    Raises Refused `store.*`, `vault.no_client`, `vault.unavailable`, `config.*`.
+    """
+    section = config.s3
+    if not section.bucket:
+        return Vault(store, envelope_digest, hasher=envelope_hasher)
+    address = BucketAddress(
+        endpoint=section.endpoint,
+        region=section.region,
+        bucket=section.bucket,
+        prefix=section.prefix,
+        access_key_id=section.access_key_id,
+        secret_access_key=read_secret(config.folder / section.secret_file),
+    )
+    bucket = Bucket(address)
+    stack.callback(bucket.close)
+    return S3Vault(store, bucket, envelope_hasher)
 
 
 OpenStores = Callable[[Config, bytes, ExitStack], Stores]

@@ -33,6 +33,7 @@ _STATUSES: Final = {
     "vault.unknown": 404,
     "vault.deleted": 410,
     "vault.oversized": 413,
+    "vault.unavailable": 503,
     "rpc.timeout": 408,
     "rpc.internal": 500,
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
+
+from consilium.ledger.errors import Refused
 
 ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of an envelope that is handled as one value; a larger one is a stream."""
@@ -101,3 +103,30 @@ class EnvelopeStore(Protocol):
     def totals(self) -> Totals:
         """Number and bytes of all envelopes here."""
         ...
+
+
+def is_whole(store: EnvelopeStore, digest: bytes) -> bool:
+    """Whether an envelope is here and undamaged: reads all of it. Raises Refused `vault.unavailable`."""
+    try:
+        pieces = store.read(digest)
+        if pieces is None:
+            return False
+        for _ in pieces:
+            pass
+    except Refused as refusal:
+        if refusal.code not in ("vault.damaged", "vault.deleted"):
+            raise
+        return False
+    return True
+
+
+def check_all(store: EnvelopeStore, progress: Callable[[int], None] = lambda done: None) -> list[bytes]:
+    """Read every envelope. Returns the digests of those that are damaged. Takes long."""
+    bad: list[bytes] = []
+    after, done = b"", 0
+    while page := store.digests(after):
+        after = page[-1][0]
+        bad += [digest for digest, _ in page if not is_whole(store, digest)]
+        done += len(page)
+        progress(done)
+    return bad

@@ -32,7 +32,7 @@ from consilium.storage.envelopes import (
     Incoming,
     Totals,
 )
-from consilium.storage.kv import KeyValue, Write
+from consilium.storage.kv import KeyValue, KeyValueReader, Write
 
 __all__ = ["EnvelopeStore", "Incoming", "Totals", "Vault"]
 
@@ -41,7 +41,7 @@ _SIZE: Final = struct.Struct(">QQ")
 _STREAM_ID_BYTES: Final = 8
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """What ENVELOPE_SIZE says. `stream` is empty for an envelope in one row."""
 
     size: int
@@ -50,6 +50,24 @@ class _Row(NamedTuple):
 
     def encode(self) -> bytes:
         return _SIZE.pack(self.size, self.came_ms) + self.stream
+
+
+def row_in(raw: bytes) -> Row:
+    """Read back what `Row.encode` made."""
+    size, came_ms = _SIZE.unpack_from(raw)
+    return Row(size, came_ms, raw[_SIZE.size :])
+
+
+def totals_row(store: KeyValueReader) -> Totals:
+    """Number and bytes of the envelopes that a store's rows tell of."""
+    raw = store.get(schema.VAULT_TOTALS)
+    return Totals(*_TOTALS.unpack(raw)) if raw is not None else Totals(0, 0)
+
+
+def totals_write(store: KeyValueReader, envelopes: int, size: int) -> Write:
+    """What adds to them."""
+    now = totals_row(store)
+    return schema.VAULT_TOTALS, _TOTALS.pack(now.envelopes + envelopes, now.bytes + size)
 
 
 class _Whole:
@@ -114,7 +132,7 @@ class Vault:
                 if before is None:
                     count, size = count + 1, size + len(envelope)
                 if before is None or before.stream:
-                    row = _Row(len(envelope), self._clock_ms(), b"")
+                    row = Row(len(envelope), self._clock_ms(), b"")
                     writes.append((schema.ENVELOPE_SIZE + digest, row.encode()))
                     writes += self._without_pieces(before)
             writes.append(self._totals_with(count, size))
@@ -178,29 +196,6 @@ class Vault:
         self._store.compact(schema.ENVELOPE)
         self._store.compact(schema.PIECE)
 
-    def check(self, progress: Callable[[int], None] = lambda done: None) -> list[bytes]:
-        """Read every envelope. Returns the digests of those that are damaged or missing. Takes long."""
-        bad: list[bytes] = []
-        after, done = b"", 0
-        while page := self.digests(after):
-            after = page[-1][0]
-            bad += [digest for digest, _ in page if not self.whole(digest)]
-            done += len(page)
-            progress(done)
-        return bad
-
-    def whole(self, digest: bytes) -> bool:
-        """Whether the envelope is here and undamaged: reads all of it."""
-        try:
-            pieces = self.read(digest)
-            if pieces is None:
-                return False
-            for _ in pieces:
-                pass
-        except Refused:
-            return False
-        return True
-
     def erased(self, digest: bytes) -> bool:
         return self._store.get(schema.TOMBSTONE + digest) is not None
 
@@ -210,8 +205,7 @@ class Vault:
         return [(key[1:], int.from_bytes(row[:8], "big")) for key, row in rows]
 
     def totals(self) -> Totals:
-        raw = self._store.get(schema.VAULT_TOTALS)
-        return Totals(*_TOTALS.unpack(raw)) if raw is not None else Totals(0, 0)
+        return totals_row(self._store)
 
     def close(self) -> None:
         """Close the store."""
@@ -228,7 +222,7 @@ class Vault:
             writes: list[Write] = [
                 (schema.RECEIVING + stream, None),
                 (schema.ENVELOPE + digest, None),
-                (schema.ENVELOPE_SIZE + digest, _Row(size, self._clock_ms(), stream).encode()),
+                (schema.ENVELOPE_SIZE + digest, Row(size, self._clock_ms(), stream).encode()),
                 *self._without_pieces(before),
                 self._totals_with(before is None, size - (before.size if before is not None else 0)),
             ]
@@ -239,7 +233,7 @@ class Vault:
         keys = [key for key, _ in self._store.iterate(schema.PIECE + stream)]
         self._store.write([*((key, None) for key in keys), (schema.RECEIVING + stream, None)], sync=False)
 
-    def _pieces(self, digest: bytes, row: _Row) -> Iterator[bytes]:
+    def _pieces(self, digest: bytes, row: Row) -> Iterator[bytes]:
         hasher = self.hasher()
         for number in range(-(-row.size // PIECE_BYTES)):
             piece = self._store.get(schema.piece_key(row.stream, number))
@@ -272,21 +266,17 @@ class Vault:
             self._store.write(writes, sync=True)
         return len(present)
 
-    def _without_pieces(self, row: _Row | None) -> list[Write]:
+    def _without_pieces(self, row: Row | None) -> list[Write]:
         if row is None or not row.stream:
             return []
         return [(schema.piece_key(row.stream, number), None) for number in range(-(-row.size // PIECE_BYTES))]
 
-    def _row(self, digest: bytes) -> _Row | None:
+    def _row(self, digest: bytes) -> Row | None:
         raw = self._store.get(schema.ENVELOPE_SIZE + digest)
-        if raw is None:
-            return None
-        size, came_ms = _SIZE.unpack_from(raw)
-        return _Row(size, came_ms, raw[_SIZE.size :])
+        return None if raw is None else row_in(raw)
 
     def _totals_with(self, envelopes: int, size: int) -> Write:
-        now = self.totals()
-        return schema.VAULT_TOTALS, _TOTALS.pack(now.envelopes + envelopes, now.bytes + size)
+        return totals_write(self._store, envelopes, size)
 
 
 class _Receiving:

@@ -18,6 +18,7 @@ from consilium.ledger.errors import Refused
 from consilium.node.stores import VAULT_FOLDER
 from consilium.node.testing import LocalCluster
 from consilium.storage import schema
+from consilium.storage.envelopes import check_all
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.vault import Vault
 
@@ -66,7 +67,7 @@ async def test_envelopes_are_replicated_and_repaired() -> None:
         vault.forget([digests[0]])
         key, piece = next(iter(level.iterate(schema.PIECE)))
         level.write([(key, b"?" + piece[1:])], sync=True)
-        assert vault.check() != []
+        assert check_all(vault) != []
         level.close()
         await cluster.restart(0)
         for digest in digests:

@@ -9,7 +9,7 @@ import pytest
 
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.storage import schema, vault
-from consilium.storage.envelopes import PIECE_BYTES
+from consilium.storage.envelopes import PIECE_BYTES, check_all, is_whole
 from consilium.storage.kv import MemoryKV
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.vault import EnvelopeStore, Totals, Vault
@@ -191,7 +191,7 @@ def test_a_stream_comes_back_as_it_came(streaming: Vault, size: int) -> None:
     found = list(read)
     assert b"".join(found) == envelope
     assert all(len(piece) <= PIECE_BYTES for piece in found)
-    assert streaming.check() == []
+    assert check_all(streaming) == []
     assert streaming.read(bytes(32)) is None
     assert streaming.size(bytes(32)) is None
 
@@ -221,8 +221,8 @@ def test_a_bad_copy_does_not_damage_a_good_one_and_a_good_one_repairs(streaming:
     with pytest.raises(Refused) as refused:
         list(read)
     assert code_of(refused) == "vault.damaged"
-    assert streaming.check() == [digest]
-    assert not streaming.whole(digest)
+    assert check_all(streaming) == [digest]
+    assert not is_whole(streaming, digest)
     pour(streaming, LARGE)
     assert streaming.get(digest) == LARGE
     assert pieces_kept(streaming) == 3
