@@ -12,10 +12,10 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from consilium.client import group
+from consilium.ledger.crypto import KEY_BYTES
 from consilium.ledger.errors import Refused
 
 DID_CHARS_MAX: Final = 64
-KEY_BYTES: Final = 32
 
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}

@@ -17,7 +17,7 @@ from nacl.utils import random
 from consilium.client.rpc import Committed, RpcClient
 from consilium.client.wallet import Wallet
 from consilium.contracts import identity as identities
-from consilium.contracts.operation import Slot
+from consilium.contracts.operation import ID_BYTES, Slot
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OK
@@ -34,7 +34,6 @@ VALIDITY_MS: Final = VALIDITY_MAX_MS // 2
 """Half of what is allowed: leaves room for a clock that is fast, or a chain that was idle."""
 COMMIT_TIMEOUT_S: Final = 60.0
 SUBMIT_RETRIES_MAX: Final = 60
-ID_BYTES: Final = 16
 OPERATION_OVERHEAD_BYTES: Final = 64
 TRANSACTION_OVERHEAD_BYTES: Final = 512
 

@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from consilium.client.session import VALIDITY_MS
 from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import VALIDITY_MAX_MS, Operation, sign_transaction
 from consilium.node.service import Service
 
 SAY_TIMEOUT_S: Final = 30.0
-VALIDITY_MS: Final = VALIDITY_MAX_MS // 2
 NONCE_BYTES: Final = 16
 
 

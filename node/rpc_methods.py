@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from consilium.client import rpc_values as values
+from consilium.client.envelope import ENVELOPE_BYTES_MAX
 from consilium.client.rpc_values import CursorText, Hex16, Hex32, Hex64, HexKey
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -28,7 +29,6 @@ EVENTS_MAX: Final = 1_000
 EVENTS: Final = 100
 EVENT_KINDS_MAX: Final = 32
 ENVELOPES_MAX: Final = 512
-ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
 PARCEL_BYTES_MAX: Final = 64 * 1024
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=codec.UINT_MAX)]

@@ -35,14 +35,13 @@ from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
 from consilium.node import cluster, files, founding, processes
-from consilium.node.cluster import NodeFolder
+from consilium.node.cluster import START_TIMEOUT_S, NodeFolder
 from consilium.node.config import write_peers
 from consilium.node.config_sections import Peer
 from consilium.node.links import Network
 from consilium.node.ports import LOOPBACK, Reservation
 from consilium.node.processes import Child
 
-START_TIMEOUT_S: Final = 60.0
 WAIT_TIMEOUT_S: Final = 30.0
 END_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.05

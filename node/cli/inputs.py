@@ -18,18 +18,18 @@ from consilium.client import wallet as wallets
 from consilium.client.did import KeyKind, parse_did
 from consilium.client.rpc import RpcClient
 from consilium.client.wallet import Wallet
+from consilium.contracts.operation import ID_BYTES
 from consilium.contracts.purposes import require_purpose
+from consilium.ledger.crypto import DIGEST_BYTES
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
 from consilium.ledger.transaction import identity_of
-from consilium.node import files, founding
+from consilium.node import files, founding, opening
 from consilium.node.cluster import rpc_url
 from consilium.node.config import Config, load_config
 
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_PASSPHRASE"
-INSTITUTION_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
-ID_BYTES: Final = 16
-DIGEST_BYTES: Final = 32
+INSTITUTION_VARIABLE: Final = opening.PASSPHRASE_VARIABLE
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 NodeOption = Annotated[
