@@ -12,6 +12,7 @@ a small
   `run` raises.
 - `send` never waits: it queues, or says no. Nothing is queued for a peer that is not connected.
 - A message may be lost with its connection. Nothing is repeated, and nothing arrives twice.
+- However many messages a peer sends, the rest of the node keeps its turns: they are handed on at a pace.
 
 Either end may dial, so that one reachable address of two is enough. The end with the lower key dials at once,
 the other one only if the lane is still vacant after `grace_s`; should both succeed, the lower key's link
@@ -44,6 +45,8 @@ __all__ = ["Address", "Lane", "Mesh", "MeshPolicy", "PeerStatus"]
 
 CHAIN_ID_BYTES: Final = 32
 REFUSED_WEIGHT: Final = 5
+MESSAGES_PER_TURN_MAX: Final = 16
+"""After so many messages of one lane in one go, everybody else on the event loop has a turn."""
 
 Handler = Callable[[bytes, int, bytes], Awaitable[None]]
 
@@ -263,11 +266,17 @@ class Mesh:
     # peers' tasks
 
     async def _work(self, peer: Peer, port: Port) -> None:
-        """Hand one lane's messages to the host."""
+        """Hand one lane's messages to the host, at the lane's pace."""
+        loop = asyncio.get_running_loop()
+        handled = 0
         while True:
             kind, body = await port.inbox.get()
             if not self._authorized(peer.key):
                 continue
+            wait_s = port.pace.wait_s(loop.time())
+            handled += 1
+            if wait_s or handled % MESSAGES_PER_TURN_MAX == 0:
+                await asyncio.sleep(wait_s)
             try:
                 await self._handler(peer.key, kind, body)
             except PeerFault as fault:

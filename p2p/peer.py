@@ -23,6 +23,7 @@ from consilium.p2p.box import Inbox, Outbox
 from consilium.p2p.connection import Connection
 from consilium.p2p.frame import Chunker, Lane, Message, Reassembler
 from consilium.p2p.metrics import LaneMetrics, MeshMetrics, PeerStatus
+from consilium.p2p.pace import Pace
 from consilium.p2p.policy import Address, MeshPolicy
 from consilium.p2p.score import Score
 
@@ -44,6 +45,7 @@ class Port:
             metrics=metrics,
         )
         self.inbox = Inbox(limits.inbox_messages_max, limits.inbox_bytes_max)
+        self.pace = Pace(limits.messages_per_s_max)
         self.link: Link | None = None
         self.vacant = asyncio.Event()
         self.vacant.set()

@@ -33,6 +33,8 @@ class LanePolicy:
     outbox_bytes_max: int
     inbox_messages_max: int
     inbox_bytes_max: int
+    messages_per_s_max: int = 1_000
+    """Handed on to the host, beyond a burst: see `pace`. An honest validator says a few things a height."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pytest
 
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.p2p.frame import CHUNK_BYTES_MAX, HEADER_BYTES, Chunker, Lane, Message
-from consilium.p2p.mesh import Address, Mesh, MeshPolicy
+from consilium.p2p.mesh import MESSAGES_PER_TURN_MAX, Address, Mesh, MeshPolicy
+from consilium.p2p.pace import BURST_MESSAGES
 
 PATIENCE_S = 20.0
 
@@ -373,3 +374,39 @@ async def test_an_unstarted_mesh_says_so() -> None:
 
 def net_policy(net: Any) -> MeshPolicy:
     return MeshPolicy(backoff_first_s=0.02, backoff_max_s=0.2, close_timeout_s=0.5)
+
+
+async def test_a_flood_of_small_messages_leaves_everybody_else_their_turns(net: Any) -> None:
+    """A handler that never waits must not keep the event loop for as long as the inbox is full."""
+    one, two = await net.full(2)
+    two.gate.clear()
+    for number in range(64):
+        assert one.mesh.send(two.key, 1, bytes([number]), Lane.VOTES)
+    (peer,) = two.mesh._peers.values()
+    await net.eventually(lambda: len(peer.ports[Lane.VOTES].inbox) == 63)  # one is at the gate
+    two.gate.set()
+    turns: list[int] = []
+    while len(two.received) < 64:
+        turns.append(len(two.received))
+        await asyncio.sleep(0)
+    together = max(later - earlier for earlier, later in zip(turns, [*turns[1:], 64], strict=True))
+    assert together <= MESSAGES_PER_TURN_MAX < 64 // 2
+
+
+async def test_a_lane_beyond_its_pace_is_held_back_alone(net: Any, fast: MeshPolicy) -> None:
+    slow = replace(fast, votes=replace(fast.votes, messages_per_s_max=1))
+    one, two = await net.node(1, [2, 3], policy=slow), await net.node(2, [1, 3])
+    three = await net.node(3, [1, 2])
+    for node in (two, three):
+        node.mesh.set_members({one.key: one.address})
+    await net.connected([one, two])
+    await net.connected([one, three])
+    for number in range(BURST_MESSAGES + 32):
+        assert two.mesh.send(one.key, 1, number.to_bytes(2, "big"), Lane.VOTES)
+        if number % 32 == 31:
+            await one.until(lambda number=number: len(one.received) >= min(number + 1, BURST_MESSAGES))
+    assert three.mesh.send(one.key, 1, b"vote", Lane.VOTES)
+    assert two.mesh.send(one.key, 1, b"bulk", Lane.BULK)
+    await one.until(lambda: len(one.received) >= BURST_MESSAGES + 2)
+    assert {body for _, _, body in one.received[BURST_MESSAGES:]} >= {b"vote", b"bulk"}
+    assert len(one.received) < BURST_MESSAGES + 32
