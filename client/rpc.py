@@ -280,7 +280,7 @@ class RpcClient:
         return found.envelope
 
     async def deposit_share(self, parcel: bytes) -> None:
-        """Hand a sealed share to the own institution's node. Privileged."""
+        """Hand a sealed share to a custodian's node: the first URL's. It needs no token."""
         await self._call("custodian.deposit", {"parcel": parcel}, dict[str, Any], privileged=True)
 
     async def release(self, transaction: bytes, operation: int, signature: bytes) -> Released:

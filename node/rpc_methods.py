@@ -333,9 +333,7 @@ _ROWS: Final = (
     Method("events.unsubscribe", "End a subscription.", UnsubscribeParams, unsubscribe, websocket=True),
     Method("vault.put", "Store sealed envelopes durably.", PutParams, vault_put, privileged=True),
     Method("vault.get", "An envelope by its digest.", GetParams, vault_get, privileged=True),
-    Method(
-        "custodian.deposit", "Hand over a custodian's sealed share.", DepositParams, deposit, privileged=True
-    ),
+    Method("custodian.deposit", "Hand over a custodian's sealed share.", DepositParams, deposit),
     Method("custodian.release", "Ask a custodian to obey a committed allow.", ReleaseParams, release),
 )
 

@@ -126,7 +126,9 @@ async def test_a_refusal_has_the_nodes_code() -> None:
         with pytest.raises(Refused, match=r"rpc\.unknown_method"):
             await rpc.call("no.such")
         with pytest.raises(Refused, match=r"rpc\.unauthorised"):
-            await rpc.deposit_share(b"share")
+            await rpc.put_envelopes([b"sealed"])
+        await rpc.deposit_share(b"share")
+        assert running.node.parcels == [b"share"]
 
 
 async def test_envelopes_are_put_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -506,6 +506,27 @@ async def test_the_committed_share_is_taken_again_without_harm(care: Ward) -> No
     assert care.custodian.compartments == before
 
 
+async def test_a_share_that_is_kept_costs_no_second_write(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = await care.import_notes(1)
+    care.custodian.deposit(parcel_of(care, imported))
+    shares: Any = care.custodian._shares
+    writes: list[bytes] = []
+    put = shares.put_share
+
+    def counted(compartment: bytes, epoch: int, parcel: bytes) -> None:
+        writes.append(compartment)
+        put(compartment, epoch, parcel)
+
+    monkeypatch.setattr(shares, "put_share", counted)
+    care.custodian.deposit(parcel_of(care, imported))
+    assert writes == []
+    care.custodian._opened.clear()
+    care.custodian.deposit(parcel_of(care, imported))
+    assert writes == [imported.compartment]
+
+
 async def test_what_is_not_the_committed_share_is_refused_and_not_kept(care: Ward) -> None:
     imported = await care.import_notes(1)
     secret = care.petra.compartment_secret(imported.compartment, 0)

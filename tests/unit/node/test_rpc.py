@@ -91,10 +91,10 @@ async def test_health_and_metrics(http: aiohttp.ClientSession, running: Running)
 async def test_privileged_methods_need_the_token_even_from_loopback(
     http: aiohttp.ClientSession, running: Running, headers: dict[str, str], allowed: bool
 ) -> None:
-    body = {"jsonrpc": "2.0", "method": "custodian.deposit", "params": {"parcel": "AAAA"}, "id": 1}
+    body = {"jsonrpc": "2.0", "method": "vault.put", "params": {"envelopes": ["AAAA"]}, "id": 1}
     _, answer = await post(http, running, body, **headers)
     assert ("result" in answer) is allowed
-    assert bool(running.node.parcels) is allowed
+    assert bool(running.node.envelopes) is allowed
     if not allowed:
         assert answer["error"]["data"]["code"] == "rpc.unauthorised"
     async with http.ws_connect(running.url, headers=headers) as socket:
