@@ -52,6 +52,7 @@ class S3Vault:
         self._clock_ms = clock_ms
         self._lock = threading.Lock()
         schema.check_format(index, schema.VAULT_FORMAT)
+        self._totals = totals_row(index)
         bucket.abort_all()
         self._sweep([key[1:] for key, _ in index.iterate(schema.RECEIVING)])
 
@@ -121,7 +122,7 @@ class S3Vault:
         return [(key[1:], row_in(row).size) for key, row in rows]
 
     def totals(self) -> Totals:
-        return totals_row(self._index)
+        return self._totals
 
     def close(self) -> None:
         """Close the index and the connection."""
@@ -142,8 +143,7 @@ class S3Vault:
                 (schema.ENVELOPE_SIZE + digest, Row(size, now_ms, b"").encode())
                 for digest, size in fresh.items()
             ]
-            writes.append(totals_write(self._index, len(fresh), sum(fresh.values())))
-            self._index.write(writes, sync=True)
+            self._write(writes, len(fresh), sum(fresh.values()))
 
     def _announce(self, digests: Sequence[bytes]) -> None:
         """So that objects which a crash leaves without an index entry are found again."""
@@ -163,8 +163,7 @@ class S3Vault:
             writes += [(schema.RECEIVING + digest, b"") for digest in rows]
             if tombstones:
                 writes += [(schema.TOMBSTONE + digest, b"") for digest in rows]
-            writes.append(totals_write(self._index, -len(present), -sum(row.size for row in present)))
-            self._index.write(writes, sync=True)
+            self._write(writes, -len(present), -sum(row.size for row in present))
             self._sweep(list(rows))
         return len(present)
 
@@ -180,6 +179,11 @@ class S3Vault:
         if seen < size:
             code = "vault.deleted" if self.erased(digest) else "vault.damaged"
             raise Refused(code, f"the object {digest.hex()[:16]} is not there (any more), or not whole")
+
+    def _write(self, writes: list[Write], envelopes: int, size: int) -> None:
+        totals = Totals(self._totals.envelopes + envelopes, self._totals.bytes + size)
+        self._index.write([*writes, totals_write(totals)], sync=True)
+        self._totals = totals
 
     def _digest(self, envelope: bytes) -> bytes:
         hasher = self.hasher()

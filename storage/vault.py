@@ -64,10 +64,9 @@ def totals_row(store: KeyValueReader) -> Totals:
     return Totals(*_TOTALS.unpack(raw)) if raw is not None else Totals(0, 0)
 
 
-def totals_write(store: KeyValueReader, envelopes: int, size: int) -> Write:
-    """What adds to them."""
-    now = totals_row(store)
-    return schema.VAULT_TOTALS, _TOTALS.pack(now.envelopes + envelopes, now.bytes + size)
+def totals_write(totals: Totals) -> Write:
+    """The row of them."""
+    return schema.VAULT_TOTALS, _TOTALS.pack(*totals)
 
 
 class _Whole:
@@ -108,6 +107,7 @@ class Vault:
         if create:
             store.write([(schema.FORMAT, schema.format_bytes(schema.VAULT_FORMAT))], sync=True)
         schema.check_format(store, schema.VAULT_FORMAT)
+        self._totals = totals_row(store)
         for key, _ in list(store.iterate(schema.RECEIVING)):  # what a crash interrupted
             self.abandon(key[1:])
 
@@ -135,8 +135,7 @@ class Vault:
                     row = Row(len(envelope), self._clock_ms(), b"")
                     writes.append((schema.ENVELOPE_SIZE + digest, row.encode()))
                     writes += self._without_pieces(before)
-            writes.append(self._totals_with(count, size))
-            self._store.write(writes, sync=True)
+            self._write(writes, count, size)
 
     def receive(self, digest: bytes) -> Incoming:
         if self.erased(digest):
@@ -205,7 +204,7 @@ class Vault:
         return [(key[1:], int.from_bytes(row[:8], "big")) for key, row in rows]
 
     def totals(self) -> Totals:
-        return totals_row(self._store)
+        return self._totals
 
     def close(self) -> None:
         """Close the store."""
@@ -224,9 +223,8 @@ class Vault:
                 (schema.ENVELOPE + digest, None),
                 (schema.ENVELOPE_SIZE + digest, Row(size, self._clock_ms(), stream).encode()),
                 *self._without_pieces(before),
-                self._totals_with(before is None, size - (before.size if before is not None else 0)),
             ]
-            self._store.write(writes, sync=True)
+            self._write(writes, before is None, size - (before.size if before is not None else 0))
 
     def abandon(self, stream: bytes) -> None:
         """Delete the pieces of a stream that became no envelope."""
@@ -262,8 +260,7 @@ class Vault:
                 writes += self._without_pieces(row)
                 if tombstones:
                     writes.append((schema.TOMBSTONE + digest, b""))
-            writes.append(self._totals_with(-len(present), -sum(row.size for row in present)))
-            self._store.write(writes, sync=True)
+            self._write(writes, -len(present), -sum(row.size for row in present))
         return len(present)
 
     def _without_pieces(self, row: Row | None) -> list[Write]:
@@ -275,8 +272,11 @@ class Vault:
         raw = self._store.get(schema.ENVELOPE_SIZE + digest)
         return None if raw is None else row_in(raw)
 
-    def _totals_with(self, envelopes: int, size: int) -> Write:
-        return totals_write(self._store, envelopes, size)
+    def _write(self, writes: list[Write], envelopes: int, size: int) -> None:
+        """Write, synced, and count."""
+        totals = Totals(self._totals.envelopes + envelopes, self._totals.bytes + size)
+        self._store.write([*writes, totals_write(totals)], sync=True)
+        self._totals = totals
 
 
 class _Receiving:
