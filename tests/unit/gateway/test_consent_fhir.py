@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consilium.contracts.classes import GENERAL, PSYCHIATRY, VIOLENCE
-from consilium.gateway.consent_fhir import ConsentRefused, Draft, read_consent
+from consilium.gateway.consent_fhir import ConsentRefused, Draft, Known, read_consent
 from consilium.gateway.consent_fhir_out import write_consent
 from consilium.ledger.codec import UINT_MAX
 from tests.unit.gateway import ihe_pcf
@@ -121,9 +121,7 @@ def test_it_means_the_same_for_invented_records() -> None:
 
 def test_a_date_that_ends_a_period_means_the_end_of_that_day_in_the_zone() -> None:
     east = timezone(timedelta(hours=2))
-    known = ihe_pcf.Known(
-        **{**{name: getattr(KNOWN, name) for name in KNOWN.__slots__}, "zone": east}  # type: ignore[arg-type]
-    )
+    known = Known(**{**{name: getattr(KNOWN, name) for name in KNOWN.__slots__}, "zone": east})
     draft = read_consent(consent(period={"start": "2023-01-01", "end": "2030-12-31"}), known, NOW_MS)
     (root,) = draft.provisions
     assert (root.not_before, root.not_after) == (1_672_524_000_000, 1_924_984_800_000)

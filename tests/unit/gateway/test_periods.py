@@ -13,8 +13,11 @@ from consilium.gateway.periods import Interval, data_period, interval, moment
 EAST = timezone(timedelta(hours=2))
 
 
-def ms(*parts: int, zone=UTC) -> int:
-    return (datetime(*parts, tzinfo=zone) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+def ms(year: int, month: int, day: int, *clock: int, zone=UTC) -> int:
+    time_of_day = datetime(year, month, day, tzinfo=zone) + timedelta(
+        **dict(zip(("hours", "minutes", "seconds"), clock, strict=False))
+    )
+    return (time_of_day - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize(
