@@ -203,7 +203,7 @@ def _check_whole(path: Path, config: Config) -> None:
 
 
 def _without_repetition(path: Path, peers: list[Peer]) -> list[Peer]:
-    """One entry per key; two that contradict each other are refused."""
+    """One entry per key, PEERS_MAX in all; two that contradict each other are refused."""
     by_key: dict[bytes, Peer] = {}
     for peer in peers:
         known = by_key.setdefault(peer.key, peer)
@@ -212,6 +212,11 @@ def _without_repetition(path: Path, peers: list[Peer]) -> list[Peer]:
                 "config.invalid_value",
                 f"{path}: [p2p] peers: {peer.key.hex()[:16]}… has two addresses, {known.address} and {peer.address}",
             )
+    if len(by_key) > PEERS_MAX:
+        raise Refused(
+            "config.invalid_value",
+            f"{path}: [p2p] peers and the peers file: {len(by_key)} nodes; expected at most {PEERS_MAX}",
+        )
     return list(by_key.values())
 
 

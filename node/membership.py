@@ -6,13 +6,17 @@ It follows from the configuration and the ledger alone, so that every node comes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from consilium.contracts import ballot
-from consilium.node.config_sections import Peer
+from consilium.ledger.validators import VALIDATORS_MAX
+from consilium.node.config_sections import PEERS_MAX, Peer
 from consilium.node.executor import Commit, Executor
 from consilium.p2p.mesh import Address
 
-GOVERNANCE = "governance."
+GOVERNANCE: Final = "governance."
+MEMBERS_MAX: Final = PEERS_MAX + 2 * VALIDATORS_MAX + ballot.CANDIDATES_MAX
+"""Configured peers, two sets of validators, candidates: no decision makes more of them than the mesh has room for."""
 
 
 def members(executor: Executor, configured: Sequence[Peer]) -> dict[bytes, Address | None]:

@@ -32,7 +32,7 @@ from consilium.node.executor import Commit
 from consilium.node.housekeeping import Housekeeper
 from consilium.node.latency import Latency
 from consilium.node.ledger_reader import LedgerReader
-from consilium.node.membership import members
+from consilium.node.membership import MEMBERS_MAX, members
 from consilium.node.mempool import Mempool, MempoolLimits, is_spent
 from consilium.node.metrics import Metrics
 from consilium.node.opening import Parts, open_parts
@@ -90,7 +90,7 @@ class _Node:
             listen=Address(config.p2p.host, config.p2p.port),
             limits=LIMITS,
             handler=self._handle,
-            policy=MeshPolicy(backoff_max_s=RECONNECT_MAX_S),
+            policy=MeshPolicy(backoff_max_s=RECONNECT_MAX_S, peers_max=MEMBERS_MAX),
         )
         self._driver = Driver(
             replica=self._replica,

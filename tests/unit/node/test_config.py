@@ -19,7 +19,7 @@ from consilium.node.config import (
     write_peers,
     write_ports,
 )
-from consilium.node.config_sections import SECTIONS, host_and_port
+from consilium.node.config_sections import PEERS_MAX, SECTIONS, host_and_port
 
 KEY = "ab" * 32
 PEER = Peer(key=Hex32(bytes(32)), address="node-b:9000", name="B")
@@ -140,6 +140,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "offset 0" in refused("config.malformed", tmp_path / "node.toml")
     (tmp_path / "node.toml").write_bytes(b"#" * (256 * 1024 + 1))
     refused("config.malformed", tmp_path / "node.toml")
+
+
+def test_both_places_together_have_room_for_so_many_peers(tmp_path: Path) -> None:
+    path = write(tmp_path, f'[[p2p.peers]]\nkey = "{KEY}"\naddress = "[::1]:7"\n')
+    many = [Peer(key=Hex32(number.to_bytes(32, "big")), address="a:1") for number in range(PEERS_MAX)]
+    write_peers(tmp_path / "peers.toml", many[1:])
+    assert len(load_config(path, {}).p2p.peers) == PEERS_MAX
+    write_peers(tmp_path / "peers.toml", many)
+    assert str(PEERS_MAX) in refused("config.invalid_value", path)
 
 
 def test_peers_come_from_the_table_and_from_their_own_file(tmp_path: Path) -> None:
