@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from consilium.client.rpc_values import Hex32
 
-PEERS_MAX: Final = 256
+PEERS_MAX: Final = 512
 PORTS_FILE: Final = "ports.json"
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):([0-9]{1,5})")
@@ -146,23 +146,10 @@ class StorageSection(Section, frozen=True):
     )
 
 
-class S3Section(Section, frozen=True):
-    """An S3-compatible bucket for the envelopes, in place of this node's disk. It must not keep versions."""
-
-    bucket: Annotated[str, Meta(max_length=255, description="Its name. Empty: envelopes are on disk.")] = ""
-    endpoint: Annotated[str, Meta(max_length=1_024, description="The store's URL. Empty: Amazon's.")] = ""
-    region: Annotated[str, Meta(max_length=64, description="Its region, where it has one.")] = "us-east-1"
-    prefix: Annotated[
-        str, Meta(max_length=255, description='Before every object\'s name, as "clinic/"; one for each node.')
-    ] = ""
-    access_key_id: Annotated[str, Meta(max_length=255, description="Who this node is there.")] = ""
-    secret_file: Annotated[Text, Meta(description="The secret access key; mode 0600.")] = "s3.secret"
-
-
 class MempoolSection(Section, frozen=True):
     """What may wait for a block here."""
 
-    transactions_max: Annotated[int, Meta(ge=1, le=1_000_000, description="Transactions that wait.")] = 20_000
+    transactions_max: Annotated[int, Meta(ge=1, le=1_000_000, description="Transactions that wait.")] = 4_096
     bytes_max: Annotated[int, Meta(ge=1024 * 1024, le=2**32, description="Bytes of them.")] = 64 * 1024 * 1024
     batch_delay_ms: Annotated[
         int, Meta(ge=0, le=10_000, description="How long a first transaction waits for company in its batch.")
@@ -202,7 +189,6 @@ class Config(Section, frozen=True):
     rpc: RpcSection
     consensus: ConsensusSection
     storage: StorageSection
-    s3: S3Section
     mempool: MempoolSection
     custodian: CustodianSection
     log: LogSection
@@ -244,7 +230,6 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "rpc": RpcSection,
     "consensus": ConsensusSection,
     "storage": StorageSection,
-    "s3": S3Section,
     "mempool": MempoolSection,
     "custodian": CustodianSection,
     "log": LogSection,

@@ -31,6 +31,10 @@ WANTED_BEFORE_MAX: Final = 4_096
 """So many digests are remembered as asked for at an earlier height: an answer that comes late is nobody's fault."""
 OVERDUE_MAX: Final = 16
 OVERDUE_TICKS: Final = 4
+SEALED_AHEAD_MAX: Final = 2_048
+"""So many transactions of our own, sealed and undecided, are enough for the next blocks. What is sealed every validator
+checks at once: without this bound a flood is checked everywhere before any of it is decided. The rest stays pending,
+where it is bounded, and refused beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,11 @@ class Mempool:
         self._hold(transaction)
 
     def seal(self, height: int, key_share_bytes: int = BATCH_BYTES_MAX) -> VerifiedBatch | None:
-        """Seal the oldest pending transactions into a batch of our own, or None where there are none or our share of
-        the pool is full."""
+        """Seal the oldest pending transactions into a batch of our own, or None where there are none, our share of the
+        pool is full, or enough of our own wait for blocks already."""
         if not self._pending or not self._has_room(self._key.public, 0):
+            return None
+        if self._sealed_ahead() >= SEALED_AHEAD_MAX:
             return None
         chosen: list[Verified[Transaction]] = []
         room = key_share_bytes - BATCH_ENVELOPE_BYTES
@@ -304,6 +310,10 @@ class Mempool:
         self._wanted_before[digest] = None
         if len(self._wanted_before) > WANTED_BEFORE_MAX:
             self._wanted_before.popitem(last=False)
+
+    def _sealed_ahead(self) -> int:
+        own = self._key.public
+        return sum(len(batch.transactions) for batch in self._batches.values() if batch.author == own)
 
     def _has_room(self, author: bytes, more_bytes: int, parts: int = 1) -> bool:
         count_max = max(1, self._limits.batches_per_author_max // parts)

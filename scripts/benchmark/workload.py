@@ -1,8 +1,9 @@
 """What the load consists of: real operations, signed beforehand, each transaction once.
 
 It is what a network does most: an institution anchors records of its patients. A transaction with k operations
-is one bundle of k records. Its state reads and writes, its events and its receipts are those of an import; the
-envelopes themselves are not part of the load, since they never travel between nodes.
+is one bundle of k records. Its state reads and writes, its events and its receipts are those of an import. Envelopes
+are no part of the load: all records of an institution name one and the same, which its vault holds, so that nodes find
+complete what they look for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consilium.client import recording
+from consilium.client.envelope import HeaderFields
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts import records
@@ -28,9 +30,10 @@ ID_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Institution:
-    """One node's institution, and the general compartments of its patients."""
+    """One node's institution, the general compartments of its patients, and the digest of an envelope that it keeps."""
 
     wallet: Wallet
+    envelope: bytes
     compartments: tuple[bytes, ...]
 
 
@@ -56,7 +59,15 @@ async def settle_in(cluster: LocalCluster, patients: int = PATIENTS_PER_INSTITUT
             await recording.open_compartments(patients_own, patient, session.identity, lambda wallet: None)
             compartment, _, _ = await recording.general_compartment(session, patient.identity)
             own.append(compartment)
-        found.append(Institution(session.wallet, tuple(own)))
+        header = HeaderFields("Observation", "bench", "application/fhir+json")
+        imported = await recording.import_records(
+            session, patient.identity, [recording.Payload(b"{}", header)]
+        )
+        await session.rpc.wait(imported.transactions[-1], certified=True)
+        record = await session.state(records.RECORDS, imported.records[0])
+        if record is None:
+            raise RuntimeError("a record that was just anchored is not there")
+        found.append(Institution(session.wallet, record.envelope, tuple(own)))
     return found
 
 
@@ -94,12 +105,12 @@ class Signer:
             sender=own.wallet.identity,
             nonce=os.urandom(ID_BYTES),
             valid_until=self.valid_until,
-            operations=self._anchors(own.compartments[place % len(own.compartments)]),
+            operations=self._anchors(own, own.compartments[place % len(own.compartments)]),
         )
         self.transaction_bytes = len(signed.raw)
         return signed.raw
 
-    def _anchors(self, compartment: bytes) -> list[Operation]:
+    def _anchors(self, own: Institution, compartment: bytes) -> list[Operation]:
         bundle = os.urandom(ID_BYTES)
         return [
             operation(
@@ -113,7 +124,7 @@ class Signer:
                     position=position,
                     count=self._operations,
                     anchor=os.urandom(32),
-                    envelope=os.urandom(32),
+                    envelope=own.envelope,
                 ),
             )
             for position in range(self._operations)

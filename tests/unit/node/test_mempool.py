@@ -447,3 +447,20 @@ def test_the_books_always_balance(steps: list[tuple[str, int]]) -> None:
         assert pool.pending_count == len(pending)
         assert pool.batch_count == len(batches)
         assert pool.bytes_held == sum(sizes[i] for i in pending) + sum(raws[d] for d in batches)
+
+
+def test_only_so_many_of_our_own_are_sealed_ahead_of_the_blocks(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilium.node.mempool.SEALED_AHEAD_MAX", 2)
+    monkeypatch.setattr("consilium.node.mempool.BATCH_TRANSACTIONS_MAX", 1)
+    pool = pool_of(four)
+    for _ in range(3):
+        pool.admit(four.transaction(four.wallets[0]), START_MS)
+    first, second = pool.seal(1), pool.seal(1)
+    assert first is not None
+    assert second is not None
+    assert pool.seal(1) is None
+    assert pool.pending_count == 1
+    pool.committed([first.digest], [t.id for t in first.transactions], 1, START_MS, frozenset())
+    assert pool.seal(2) is not None
