@@ -19,7 +19,7 @@ import msgspec
 
 from consilium.ledger import codec
 from consilium.ledger.codec import Bytes32, Bytes64, Uint
-from consilium.ledger.crypto import SigningKey, Tag, verify
+from consilium.ledger.crypto import Digest, SigningKey, Tag, verify
 from consilium.ledger.errors import Refused
 
 MAGIC: Final = b"cnslbak"
@@ -188,6 +188,6 @@ def _parts(rows: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, by
         yield part
 
 
-def _signed(head: Head, counts: list[int], digest: bytes) -> bytes:
+def _signed(head: Head, counts: list[int], digest: bytes) -> Digest:
     numbers = b"".join(count.to_bytes(8, "big") for count in counts)
     return _TAG.digest(head.chain_id, head.node, numbers, digest)

@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,10 +135,10 @@ def test_every_cut_and_every_flip_is_refused_and_leaves_nothing(config: Config) 
     siblings = sorted(config.data_dir.parent.iterdir())
     step = max(1, len(raw) // 60)
     for at in [*range(0, len(raw), step), len(raw) - 1]:
-        code = refusal(lambda at=at: restore(config, io.BytesIO(raw[:at])))
+        code = refusal(partial(restore, config, io.BytesIO(raw[:at])))
         assert code == "backup.malformed"
         flipped = raw[:at] + bytes((raw[at] ^ 4,)) + raw[at + 1 :]
-        code = refusal(lambda flipped=flipped: restore(config, io.BytesIO(flipped)))
+        code = refusal(partial(restore, config, io.BytesIO(flipped)))
         assert code.startswith(("backup.", "store.newer_format", "store.older_format")), code
         assert sorted(config.data_dir.parent.iterdir()) == siblings
     assert refusal(lambda: restore(config, io.BytesIO(raw + b"\x00"))) == "backup.malformed"
@@ -194,7 +195,7 @@ def test_a_hole_in_the_chain_is_a_refusal_and_no_crash(config: Config) -> None:
     for kind in (schema.TIP, schema.BLOCK, schema.ROOT, schema.VALIDATORS, schema.FORMAT):
         copy = [[row for row in part if row[0][:1] != kind] for part in rows]
         raw = b"".join(write_backup(head, enumerate(copy), key))
-        assert refusal(lambda raw=raw: restore(config, io.BytesIO(raw))) in (
+        assert refusal(partial(restore, config, io.BytesIO(raw))) in (
             "store.corrupt",
             "backup.damaged",
         )
