@@ -155,10 +155,6 @@ class Synchroniser:
         if height >= self._context().height:
             self._wake.set()
 
-    def forget(self, peer: bytes) -> None:
-        """The peer is no member any more."""
-        self._peers.pop(peer, None)
-
     def _forget_one(self) -> bool:
         """Make room: whoever is not connected may go."""
         connected = self._connected()
