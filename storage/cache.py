@@ -6,7 +6,7 @@ was not used since is forgotten. A hit costs one look-up in a dict and no bookke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 ENTRY_OVERHEAD_BYTES: Final = 160
@@ -44,26 +44,23 @@ class GenerationCache:
         if self._young_bytes > self._half_bytes:
             self._old, self.young, self._young_bytes = self.young, {}, 0
 
-    def put_all(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """As `put`, of many."""
-        young, size = self.young, self._young_bytes
-        for key, value in items:
-            young[key] = value
-            size += len(key) + (len(value) if value is not None else 0) + ENTRY_OVERHEAD_BYTES
-            if size > self._half_bytes:
-                self._old, self.young, size = young, {}, 0
-                young = self.young
-        self._young_bytes = size
+    def put_all(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """As `put`, of a block's worth at once: the bound is kept to within that."""
+        self.young.update(zip(keys, values, strict=True))
+        sizes = sum(map(len, keys)) + sum(map(len, filter(None, values)))
+        self._young_bytes += sizes + len(keys) * ENTRY_OVERHEAD_BYTES
+        if self._young_bytes > self._half_bytes:
+            self._old, self.young, self._young_bytes = self.young, {}, 0
 
-    def drop_all(self, keys: Iterable[bytes]) -> None:
+    def drop_all(self, keys: Sequence[bytes]) -> None:
         """Forget what nobody will ask for again."""
-        young, old = self.young, self._old
-        for key in keys:
-            value = young.pop(key, None)
-            if value is not None:
-                self._young_bytes -= len(key) + len(value) + ENTRY_OVERHEAD_BYTES
-            elif old:
-                old.pop(key, None)
+        pop = self.young.pop
+        gone = [value for key in keys if (value := pop(key, None)) is not None]
+        self._young_bytes -= sum(map(len, gone)) + sum(map(len, keys[: len(gone)]))
+        self._young_bytes -= len(gone) * ENTRY_OVERHEAD_BYTES
+        if len(gone) < len(keys) and self._old:
+            for key in keys:
+                self._old.pop(key, None)
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

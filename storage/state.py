@@ -86,15 +86,17 @@ class StateStore:
 
     def writes(self, height: int, changes: Sequence[Change], update: TrieUpdate) -> list[Write]:
         """All that a height writes and deletes of the state, to be part of its batch."""
-        undo: dict[bytes, bytes | None] = {}
-        writes: list[Write] = []
-        cached = self._values.young.get
-        for path, (key, value) in zip(self._paths(changes), changes, strict=True):
-            before = cached(path, _MISSING)
-            undo[path] = self.get(key) if before is _MISSING else before
-            row = None if value is None else _LENGTHS[len(key)] + key + value
-            writes.append((schema.STATE + path, row))
-        writes += [(schema.NODE + key, node) for key, node in update.nodes]
+        paths = self._paths(changes)
+        cached, state, node = self._values.young.get, schema.STATE, schema.NODE
+        undo = {path: cached(path, _MISSING) for path in paths}
+        for path, (key, _) in zip(paths, changes, strict=True):
+            if undo[path] is _MISSING:
+                undo[path] = self.get(key)
+        writes: list[Write] = [
+            (state + path, None if value is None else _LENGTHS[len(key)] + key + value)
+            for path, (key, value) in zip(paths, changes, strict=True)
+        ]
+        writes += [(node + key, value) for key, value in update.nodes]
         root = update.root
         root_row = b"" if root is None else root.version.to_bytes(8, "big") + root.hash
         writes.append((schema.at_height(schema.ROOT, height), root_row))
@@ -108,13 +110,13 @@ class StateStore:
 
     def committed(self, changes: Sequence[Change], update: TrieUpdate) -> None:
         """The height's batch is durable: reads see it from now on."""
-        self._nodes.put_all(update.nodes)
+        if update.nodes:
+            keys, nodes = zip(*update.nodes, strict=True)
+            self._nodes.put_all(keys, nodes)
         self._nodes.drop_all(update.stale)
         with self._lock:
             self._epoch += 1
-            self._values.put_all(
-                (path, value) for path, (_, value) in zip(self._paths(changes), changes, strict=True)
-            )
+            self._values.put_all(self._paths(changes), [value for _, value in changes])
             self._block = (), []
             if len(self._hashes) > HASHES_MEMORISED_MAX:
                 self._hashes = {}

@@ -41,18 +41,22 @@ def test_what_is_dropped_is_gone_and_makes_room() -> None:
     cache = GenerationCache(20 * (ENTRY_OVERHEAD_BYTES + 4))
     cache.put(b"kept", b"")
     for number in range(200):
-        cache.put_all([(b"%4d" % number, b"")])
+        cache.put_all([b"%4d" % number], [b""])
         cache.drop_all([b"%4d" % number, b"none"])
     assert len(cache) == 1
     assert cache.get(b"kept", MISSING) == b""  # never used, and never pushed out
 
 
 def test_many_are_put_as_one_by_one() -> None:
-    one, many = (GenerationCache(20 * (ENTRY_OVERHEAD_BYTES + 4)) for _ in range(2))
-    items = [(b"%4d" % (number % 33), b"" if number % 5 else None) for number in range(500)]
-    for key, value in items:
-        one.put(key, value)
-    many.put_all(items)
-    for number in range(33):
-        key = b"%4d" % number
-        assert one.get(key, MISSING) == many.get(key, MISSING)
+    cache = GenerationCache(20 * (ENTRY_OVERHEAD_BYTES + 5))
+    twin: dict[bytes, bytes | None] = {}
+    for number in range(0, 600, 3):
+        keys = [b"%4d" % (number % 33 + at) for at in range(3)]
+        values = [b"%d" % at if at else None for at in range(3)]
+        cache.put_all(keys, values)
+        twin.update(zip(keys, values, strict=True))
+        assert len(cache) <= 26
+        for key in keys:
+            assert cache.get(key, MISSING) == twin[key]
+    for key, value in twin.items():
+        assert cache.get(key, MISSING) in (MISSING, value)
