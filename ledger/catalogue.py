@@ -521,7 +521,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "store.corrupt": _entry(
         "The store's files are damaged.",
-        "Keep a copy, check the disk, then give this node an empty store and let it synchronise again.",
+        "Stop the node, check the disk, run `consilium node resync DIR`, then start: it synchronises from its peers.",
     ),
     "store.exists": _entry(
         "A store was to be created in a folder that is not empty.",
@@ -533,7 +533,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "store.missing": _entry(
         "There is no store in the folder that the configuration names.",
-        "Check the folder; a new node's store is created by `consilium node init`, never by starting.",
+        "Check the folder; a new node's stores are made by `consilium node join`, never by starting.",
     ),
     "store.newer_format": _entry(
         "The store was written by a newer program.",
@@ -561,7 +561,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "vault.damaged": _entry(
         "The bytes of an envelope do not have the digest that they are kept by.",
-        "Fetch the envelope from another custodian, and check the disk.",
+        "Check the disk; a running node fetches a whole copy from other custodians. Or put the envelope again.",
     ),
     "vault.deleted": _entry(
         "An envelope with this digest was erased here, and does not come back.",

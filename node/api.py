@@ -100,9 +100,10 @@ class NodeApi(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """A snapshot for people and monitors, of JSON values only: `node_id`, `institution`, `network`, `chain_id`,
-        `version`, `role`, `height`, `tip_hash`, `tip_time_ms`, `certified_height`, `view`, `primary`, `validators`,
-        `peers`, `mempool`, `vault`, `custodian`, `uptime_s`, `healthy`."""
+        """A snapshot for people and monitors, of JSON values only: `node_id`, `name`, `role`, `institution`, `network`,
+        `chain_id`, `version`, `height`, `tip_hash`, `tip_time_ms`, `certified_height`, `view`, `phase`, `primary`,
+        `validators`, `peers`, `mempool`, `vault`, `storage`, `custodian`, `evidence`, `voting`, `uptime_s`, `healthy`,
+        `reason`."""
         ...
 
     def healthy(self) -> tuple[bool, str]:

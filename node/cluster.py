@@ -72,7 +72,7 @@ class NodeFolder:
         return founding.read_card(self.path / founding.CARD_FILE)
 
     def url(self) -> str:
-        """Its RPC's address. Raises Refused `config.missing` where it does not run."""
+        """Its RPC's address. Raises Refused `rpc.unreachable` where it does not run."""
         return rpc_url(self.config())
 
     def token(self) -> str:
@@ -93,8 +93,17 @@ class NodeReport:
 
 
 def rpc_url(config: Config) -> str:
-    """Where a started node's RPC is, as its `ports.json` says. Raises Refused `config.missing`."""
-    port = read_ports(config.ports_path)["rpc"]
+    """Where a started node's RPC is, as its `ports.json` says. Raises Refused `rpc.unreachable` where it does not run,
+    `config.*`."""
+    try:
+        port = read_ports(config.ports_path)["rpc"]
+    except Refused as refusal:
+        if refusal.code != "config.missing":
+            raise
+        raise Refused(
+            "rpc.unreachable",
+            f"the node is not running: start it with `consilium node start {config.folder}`",
+        ) from None
     host = LOOPBACK if config.rpc.host in (ALL_INTERFACES, "::") else config.rpc.host
     scheme = "https" if config.rpc.tls_certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -170,7 +179,7 @@ async def start_cluster(
         for node in starting:
             forget_ports(node.config())
             marks[node.index] = processes.start_node(node.path, owned=False).mark
-        progress(f"{len(starting)} processes started")
+        progress(f"{len(starting)} {'process' if len(starting) == 1 else 'processes'} started")
         async with asyncio.timeout(timeout_s):
             for node in starting:
                 await wait_healthy(node, marks[node.index])

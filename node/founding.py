@@ -38,7 +38,7 @@ from consilium.ledger.genesis import (
 from consilium.ledger.transaction import Operation, identity_of
 from consilium.ledger.validators import VALIDATORS_MAX, Validator
 from consilium.node import files
-from consilium.node.config import Config, Peer, load_config, write_config, write_peers
+from consilium.node.config import Config, Peer, load_config, read_peers, write_config, write_peers
 from consilium.node.config_sections import host_and_port
 
 CARD_FORMAT: Final = "consilium-card/1"
@@ -204,6 +204,8 @@ def join(
 ) -> Config:
     """Complete a folder with the genesis and the other nodes' addresses. Its stores are made by `stores.init_stores`.
 
+    Joining the same network again adds the cards that are new, and replaces the addresses that changed.
+
     A `newcomer` is to become a validator of a network that others founded: it follows until governance has accepted
     its key. Raises Refused `founding.not_a_founder` where the genesis does not name any other validator,
     `founding.already_joined`, `config.*`.
@@ -217,8 +219,21 @@ def join(
     if config.node.role == "validator" and not newcomer and own not in genesis.validator_set:
         raise Refused("founding.not_a_founder", f"node key {own.hex()}")
     files.write_atomically(config.genesis_path, genesis_to_json(genesis))
-    write_peers(config.peers_path, [card.peer for card in cards if card.node_key != own])
+    earlier = read_peers(config.peers_path) if config.peers_path.exists() else []
+    peers = {peer.key: peer for peer in earlier} | {card.node_key: card.peer for card in cards}
+    write_peers(config.peers_path, [peer for key, peer in peers.items() if key != own])
     return load_config(folder / CONFIG_FILE, environment)
+
+
+def has_joined(folder: Path, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a folder belongs to a network already. Raises Refused `config.*`."""
+    return load_config(folder / CONFIG_FILE, environment).genesis_path.exists()
+
+
+def without_address(config: Config, genesis: Genesis) -> list[Validator]:
+    """The founders that a joined node does not know how to reach: no card of theirs was given."""
+    known = {files.load_node_key(config.key_path).public, *(bytes(peer.key) for peer in config.p2p.peers)}
+    return [one for one in genesis.validator_set.validators if one.key not in known]
 
 
 def read_genesis(path: Path) -> Genesis:

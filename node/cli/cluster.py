@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -168,16 +169,25 @@ def _value(report: NodeReport) -> dict[str, Any]:
 
 
 def _table(folder: Path, reports: Sequence[NodeReport]) -> Table:
-    return table(str(folder), COLUMNS, [_row(report, reports) for report in reports])
+    names = _names(folder)
+    return table(str(folder), COLUMNS, [_row(report, names) for report in reports])
 
 
-def _row(report: NodeReport, reports: Sequence[NodeReport]) -> tuple[object, ...]:
+def _names(folder: Path) -> dict[str, str]:
+    """Which node has which key, from the nodes' cards: one that is down cannot say it itself."""
+    names: dict[str, str] = {}
+    for node in clusters.open_cluster(folder):
+        with contextlib.suppress(Refused):
+            names[node.card().node_key.hex()] = node.name
+    return names
+
+
+def _row(report: NodeReport, names: Mapping[str, str]) -> tuple[object, ...]:
     said = report.status
     port = (report.rpc or "").rpartition(":")[2]
     if said is None:
         return (report.name, report.pid or "", *("",) * 6, port, report.error or "")
-    keys = {one.status["node_id"]: one.name for one in reports if one.status is not None}
-    primary = keys.get(said["primary"], str(said["primary"])[:8])
+    primary = names.get(said["primary"], str(said["primary"])[:8])
     state = "healthy" if said["healthy"] else str(said.get("reason", "unhealthy"))
     return (
         report.name,

@@ -186,7 +186,8 @@ class Target:
 
 
 def target(text: str) -> Target:
-    """A node from its folder or address. Raises Refused `config.*` where the folder is none, or the node never ran."""
+    """A node from its folder or address. Raises Refused `config.*` where the folder is none, `rpc.unreachable` where
+    the node does not run."""
     if text.startswith(("http://", "https://")):
         return Target(text)
     config = node_config(Path(text))

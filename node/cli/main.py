@@ -16,9 +16,11 @@ from consilium.ledger.errors import Refused
 from consilium.node.cli import access, cluster, consent, keys, network, node, receipt, records
 from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.usage import Commands
 
 app = typer.Typer(
     name="consilium",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -82,5 +82,6 @@ def show(
             "quorum": genesis.validator_set.quorum,
         }
         title = f"{genesis.network}, chain {genesis.chain_id.hex()}, from {when(genesis.time_ms)}"
+        title += f"; quorum {genesis.validator_set.quorum} of {len(validators)}"
         rows = [(one["institution"], one["key"]) for one in validators]
         report.result(value, lambda console: console.print(table(title, ("institution", "node key"), rows)))

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -37,6 +38,7 @@ from consilium.node.founding import Place
 GENERATED_BYTES: Final = 32
 GENERATED_FILE: Final = "passphrase"
 EOF_READ_BYTES: Final = 64
+SHORT_CHARS: Final = 32
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 
 app = typer.Typer(no_args_is_help=True, help="Make, run and look at one node.")
@@ -132,21 +134,44 @@ def join(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Complete a node's folder with the network's genesis and the other nodes' addresses, and make its stores."""
+    """Complete a node's folder with the network's genesis and the other nodes' addresses, and make its stores.
+
+    Called again, it adds the addresses of further cards, and replaces those that changed; the stores stay.
+    """
     with reporting(as_json) as report:
         from consilium.node.stores import init_stores
 
         genesis = founding.read_genesis(genesis_file)
         others = [founding.read_card(path) for path in cards or []]
+        joined = founding.has_joined(folder)
         config = founding.join(folder, genesis, others, newcomer=newcomer)
-        init_stores(config)
+        try:
+            init_stores(config)
+        except Refused as refusal:
+            if not joined or refusal.code != "store.exists":
+                raise
         chain_id = genesis.chain_id.hex()
+        missing = [
+            {"key": one.key.hex(), "institution": one.institution.hex()}
+            for one in founding.without_address(config, genesis)
+        ]
         report.result(
-            {"folder": str(folder), "network": genesis.network, "chain_id": chain_id},
+            {
+                "folder": str(folder),
+                "network": genesis.network,
+                "chain_id": chain_id,
+                "peers": len(config.p2p.peers),
+                "without_address": missing,
+            },
             lambda console: console.print(
                 f"{folder} belongs to {genesis.network}, chain {chain_id}", markup=False
             ),
         )
+        for one in missing:
+            report.note(
+                f"warning: no address of validator {one['key']} (institution {one['institution']}): "
+                "this node waits to be dialled by it; join again with its card to add it"
+            )
 
 
 @app.command("start", epilog=example("consilium node start demo/node-0"))
@@ -206,7 +231,9 @@ def status(
     """Show what a node says of itself. Status 1: it is not healthy; 3: it does not answer."""
     with reporting(as_json) as report:
         value = asyncio.run(_status(node))
-        report.result(value, lambda console: console.print(table("Node", ("what", "value"), _rows(value))))
+        report.result(
+            value, lambda console: console.print(table("Node", ("what", "value"), status_rows(value)))
+        )
         if not value.get("healthy", False):
             raise typer.Exit(1)
 
@@ -217,19 +244,49 @@ async def _status(node: str) -> dict[str, Any]:
         return await rpc.status()
 
 
-def _rows(value: dict[str, Any]) -> list[tuple[str, str]]:
+def status_rows(value: Mapping[str, Any], of: str = "") -> list[tuple[str, str]]:
+    """What a node says of itself, a row for each single value: `vault.envelopes`, `peers.2`."""
     rows: list[tuple[str, str]] = []
     for name, item in value.items():
+        path = f"{of}{name}"
         if name == "tip_time_ms":
             rows.append(("tip_time", when(int(item))))
+        elif isinstance(item, Mapping):
+            rows += status_rows(item, f"{path}.")
         elif isinstance(item, list):
-            reached = sum(1 for one in item if isinstance(one, dict) and one.get("connected"))
-            rows.append((name, f"{len(item)}, {reached} connected"))
-        elif isinstance(item, dict):
-            rows.append((name, ", ".join(f"{inner}: {item[inner]}" for inner in item)))
+            rows.append((path, _counted(item)))
+            rows += [(f"{path}.{index}", _line(one)) for index, one in enumerate(item, 1)]
         else:
-            rows.append((name, str(item)))
+            rows.append((path, _word(item)))
     return rows
+
+
+def _counted(items: Sequence[Any]) -> str:
+    linked = [one for one in items if isinstance(one, Mapping) and "connected" in one]
+    reached = sum(1 for one in linked if one["connected"])
+    return f"{len(items)}, {reached} connected" if linked else str(len(items))
+
+
+def _line(item: Any) -> str:
+    """An item of a list on one line, its keys shortened: --json has them whole."""
+    if not isinstance(item, Mapping):
+        return _word(item)
+    words = []
+    for name, value in item.items():
+        if name == "connected":
+            words.append("connected" if value else "not connected")
+        else:
+            text = _word(value)
+            words.append(f"{name} {text}" if len(text) <= SHORT_CHARS else f"{name} {text[:SHORT_CHARS]}…")
+    return ", ".join(words)
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _until_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -47,7 +47,7 @@ UNREACHABLE_CODES: Final = frozenset(
 )
 INTERNAL_CODES: Final = frozenset({"cli.internal", "contract.fault", "rpc.internal"})
 FILE_COLUMNS: Final = 400
-INPUT_CODES: Final = frozenset({"consent.unknown_purpose", "store.exists"})
+INPUT_CODES: Final = frozenset({"consent.unknown_purpose", "records.imported_before", "store.exists"})
 REFUSED_CODES: Final = frozenset({"cluster.node_died"})
 INPUT_GROUPS: Final = frozenset(
     {"bundle", "cli", "cluster", "config", "did", "founding", "genesis", "wallet"}
@@ -90,8 +90,7 @@ class Report:
         """Why the command did not do it, and what to do."""
         entry = CATALOGUE[code]
         if self.as_json:
-            said = {"code": code, "detail": detail, "cause": entry.cause, "remedy": entry.remedy}
-            self._say({"error": said})
+            self._say({"error": error_value(code, detail)})
         self.errors.print(f"[bold red]error:[/] {escape(code)}: {escape(detail or entry.cause)}")
         self.errors.print(f"[bold]what to do:[/] {escape(entry.remedy)}")
 
@@ -140,7 +139,7 @@ def reporting(as_json: bool) -> Iterator[Report]:
         if isinstance(inner, Refused):
             report.error(inner.code, inner.detail)
             raise typer.Exit(exit_status(inner.code)) from None
-        if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter)) or _is_usage(error):
+        if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter)) or is_usage(error):
             raise
         traceback.print_exception(error, file=sys.stderr)
         report.error("cli.internal", f"{type(error).__name__}: {error}")
@@ -175,6 +174,12 @@ def _only(error: BaseException) -> BaseException:
     return error
 
 
-def _is_usage(error: BaseException) -> bool:
+def error_value(code: str, detail: str) -> dict[str, str]:
+    """The JSON form of an error of the catalogue."""
+    entry = CATALOGUE[code]
+    return {"code": code, "detail": detail, "cause": entry.cause, "remedy": entry.remedy}
+
+
+def is_usage(error: BaseException) -> bool:
     """Whether it is the parser's own way to say that the command was called wrongly."""
     return hasattr(error, "exit_code") and hasattr(error, "format_message")

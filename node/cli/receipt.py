@@ -31,6 +31,8 @@ from consilium.node.cli.output import example, reporting
 
 app = typer.Typer(no_args_is_help=True, help="Proofs of single facts that verify offline.")
 
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]
+
 
 class Kind(StrEnum):
     """What a receipt is to prove."""
@@ -61,10 +63,12 @@ def get(
         int | None,
         typer.Option("--height", min=0, help="For state: as of this height.", show_default="newest"),
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Get a receipt from a node and check it. It stays good without the node, or any node."""
     with reporting(as_json) as report:
+        _require_free(out, force)
         if height is not None and kind is not Kind.state:
             raise typer.BadParameter("--height is for --kind state")
         chosen = target(node)
@@ -145,6 +149,11 @@ def verify(
                 console.print(line, markup=False)
 
         report.result(value, show)
+
+
+def _require_free(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise Refused("cli.unwritable", f"{out} exists: --force overwrites it")
 
 
 def _bytes_of(file: Path) -> bytes:

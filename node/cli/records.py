@@ -36,7 +36,7 @@ from consilium.node.cli.inputs import (
     target,
     when,
 )
-from consilium.node.cli.output import Report, example, reporting, table
+from consilium.node.cli.output import Report, error_value, example, reporting, table
 
 if TYPE_CHECKING:
     from consilium.node.intake import Accounts, BundleFile, Taken
@@ -263,9 +263,12 @@ def read(
             raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
         found = asyncio.run(_read(report, chosen, keeper, reader, purpose, named, whose, out))
         value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
+        said = "; ".join(dict.fromkeys(found.denied))
+        if found.denied:
+            value["error"] = error_value("access.not_allowed", said)
         report.result(value, lambda console: _show_reading(console, found, out))
         if found.denied:
-            report.error("access.not_allowed", found.denied[0])
+            report.error("access.not_allowed", said)
             raise typer.Exit(1)
 
 
@@ -340,9 +343,11 @@ def _write(opened: Opened, out: Path) -> dict[str, Any]:
 
 
 def _show_reading(console: Console, found: _Reading, out: Path) -> None:
+    """What was allowed: the error says what was not."""
     for request in found.requests:
         for verdict in request["verdicts"]:
-            console.print(verdict["words"], markup=False)
+            if verdict["allow"]:
+                console.print(verdict["words"], markup=False)
     if found.files:
         total = sum(one["bytes"] for one in found.files)
         console.print(f"{len(found.files)} records, {total} bytes, in {out}", markup=False)

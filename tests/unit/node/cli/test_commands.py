@@ -13,6 +13,7 @@ from consilium.ledger.catalogue import CATALOGUE
 from consilium.node import founding
 from consilium.node.cli.inputs import PASSPHRASE_VARIABLE
 from consilium.node.cli.main import app
+from consilium.node.cli.node import status_rows
 from consilium.node.ports import Reservation
 
 INIT = ("--address", "127.0.0.1:7100", "--listen", "127.0.0.1:0", "--rpc", "127.0.0.1:0")
@@ -112,9 +113,66 @@ def test_a_network_is_founded_and_joined() -> None:
     assert refused("network", "found", cards[0], cards[0], "--out", "other.json") == "founding.bad_cards"
     joined = run("node", "join", "anna", "--genesis", "genesis.json", *cards)
     assert joined["chain_id"] == founded["chain_id"]
-    assert refused("node", "join", "anna", "--genesis", "genesis.json", *cards) == "store.exists"
     run("node", "init", "carl", "--name", "carl", *INIT, "--generate-passphrase")
     assert refused("node", "join", "carl", "--genesis", "genesis.json") == "founding.not_a_founder"
+
+
+def test_joining_without_a_card_is_said_and_joining_again_adds_it() -> None:
+    for index, name in enumerate(("anna", "bert")):
+        place = ("--address", f"127.0.0.1:{7100 + index}", "--rpc", "127.0.0.1:0", "--generate-passphrase")
+        run("node", "init", name, "--name", name, *place)
+    run("network", "found", "anna/card.json", "bert/card.json", "--out", "genesis.json")
+    join = ("node", "join", "anna", "--genesis", "genesis.json")
+    bert = founding.read_card(Path("bert/card.json"))
+    named = {"key": bert.node_key.hex(), "institution": bert.institution.hex()}
+    assert run(*join)["without_address"] == [named]
+    people = CliRunner().invoke(app, [*join])
+    assert people.exit_code == 0
+    assert f"no address of validator {named['key']}" in people.stderr
+    again = run(*join, "bert/card.json")
+    assert (again["peers"], again["without_address"]) == (1, [])
+    assert run(*join, "anna/card.json")["peers"] == 1
+    run("network", "found", "anna/card.json", "--name", "other", "--out", "other.json")
+    assert refused("node", "join", "anna", "--genesis", "other.json") == "founding.already_joined"
+    assert "quorum 2 of 2" in CliRunner().invoke(app, ["network", "show", "genesis.json"]).stdout
+
+
+def test_stores_of_nobody_are_not_joined() -> None:
+    """Data in a folder that never joined is somebody else's: only joining again keeps what is there."""
+    run("node", "init", "anna", "--name", "anna", *INIT, "--generate-passphrase")
+    run("network", "found", "anna/card.json", "--out", "genesis.json")
+    run("node", "join", "anna", "--genesis", "genesis.json")
+    Path("anna/genesis.json").unlink()
+    assert refused("node", "join", "anna", "--genesis", "genesis.json") == "store.exists"
+
+
+def test_what_a_node_says_is_shown_value_by_value() -> None:
+    said = {
+        "tip_time_ms": 0,
+        "institution": None,
+        "validators": [{"key": "ab" * 32, "connected": True}, {"key": "cd" * 32, "connected": False}],
+        "voting": {"memory": "intact", "inner": {"silent": ""}},
+        "healthy": True,
+    }
+    assert status_rows(said) == [
+        ("tip_time", "1970-01-01 00:00:00 UTC"),
+        ("institution", "-"),
+        ("validators", "2, 1 connected"),
+        ("validators.1", f"key {'ab' * 16}…, connected"),
+        ("validators.2", f"key {'cd' * 16}…, not connected"),
+        ("voting.memory", "intact"),
+        ("voting.inner.silent", ""),
+        ("healthy", "yes"),
+    ]
+
+
+def test_a_receipt_is_not_overwritten() -> None:
+    Path("r").write_bytes(b"earlier")
+    with Reservation(1) as reserved:
+        get = ("receipt", "get", "00" * 32, "--node", f"http://127.0.0.1:{reserved.ports[0]}", "--out", "r")
+        assert refused(*get) == "cli.unwritable"
+        assert refused(*get, "--force", status=3) == "rpc.unreachable"
+    assert Path("r").read_bytes() == b"earlier"
 
 
 def test_a_card_that_was_changed_is_refused() -> None:
@@ -140,7 +198,13 @@ def test_a_cluster_that_is_stopped_says_so() -> None:
     assert run("cluster", "stop", "demo") == []
     assert refused("cluster", "create", "demo") == "founding.folder_taken"
     assert refused("cluster", "start", "demo", "--only", "2") == "cli.bad_value"
-    assert refused("node", "status", "demo/node-0") == "config.missing"
+    for arguments in (
+        ("node", "status", "demo/node-0"),
+        ("records", "list", "--node", "demo/node-0", "--patient", "00" * 16),
+    ):
+        answer = run(*arguments, status=3)
+        assert answer["error"]["code"] == "rpc.unreachable"
+        assert "demo/node-0`" in answer["error"]["detail"]
     assert refused("node", "status", "demo") == "cli.bad_value"
     people = CliRunner().invoke(app, ["cluster", "status", "demo"])
     assert people.exit_code == 1
@@ -205,6 +269,26 @@ def test_options_that_exclude_each_other(arguments: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, list(arguments))
     assert done.exit_code == 2
     assert "Usage" in done.output
+    error = run(*arguments, status=2)["error"]
+    assert error["code"] == "cli.bad_value"
+    assert error["detail"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("node", "nonsense"),
+        ("--nonsense",),
+        ("node",),
+        ("node", "status"),
+        ("node", "status", "x", "--y"),
+    ],
+)
+def test_wrong_usage_is_json_too(arguments: tuple[str, ...]) -> None:
+    error = run(*arguments, status=2)["error"]
+    assert error["code"] == "cli.bad_value"
+    assert error["remedy"] == CATALOGUE["cli.bad_value"].remedy
 
 
 def test_what_is_no_receipt_proves_nothing() -> None:

@@ -154,7 +154,7 @@ def test_a_folder_gives_address_token_and_institution(folder: Path) -> None:
 def test_a_node_that_never_ran_has_no_address(folder: Path) -> None:
     with pytest.raises(Refused) as refused:
         inputs.target(str(folder))
-    assert refused.value.code == "config.missing"
+    assert refused.value.code == "rpc.unreachable"
 
 
 def test_an_address_gives_no_institution() -> None:
