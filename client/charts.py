@@ -14,25 +14,47 @@ from consilium.client.session import Session
 from consilium.contracts import access, records
 from consilium.ledger.errors import Refused
 
+Custodians = RpcClient | Sequence[RpcClient]
+"""The node of one custodian, or those of several: sensitive records take several to open."""
 SLICE_RECORDS: Final = access.RECORDS_PER_REQUEST_MAX
+WITHHELD_IN_A_ROW_MAX: Final = 32
+"""After so many single records that cannot be opened, with none between them that can, it is the custodian's fault."""
+HALVED: Final = frozenset(
+    {
+        "custodian.incomplete",
+        "custodian.no_share",
+        "custodian.release_too_large",
+        "vault.damaged",
+        "vault.unknown",
+    }
+)
+"""Refusals of a whole slice that may be one record's fault, as every `sealing.*` may: halves show whose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One decided request, and what was opened on it; nothing is fetched where every verdict is a denial."""
+    """One decided request, and what was opened on it; nothing is fetched where every verdict is a denial.
+
+    `withheld` says why the one record that was allowed could not be opened, or is None.
+    """
 
     asked: Asked
     opened: tuple[Opened, ...]
+    withheld: Refused | None = None
 
 
 async def read_records(
-    session: Session, custodian: RpcClient, purpose: str, record_ids: Sequence[bytes]
+    session: Session, custodian: Custodians, purpose: str, record_ids: Sequence[bytes]
 ) -> AsyncIterator[Slice]:
     """Ask for the records in slices, and fetch what is allowed. Stops after a slice that is denied as a whole; asks
-    again for halves of one that is more than a custodian releases at a time.
+    again for halves of one that is more than a custodian releases at a time, or in which something does not open.
 
+    Any author may anchor a record that nobody can open: it must not close the rest of the chart, nor go unnoticed. It
+    comes as a slice of its own, with `withheld`, and at the end, when all others were read, its reason is raised.
     Raises Refused as `reading.request` and `reading.fetch`.
     """
+    withheld, in_a_row = 0, 0
+    last: Refused | None = None
     waiting = [
         record_ids[start : start + SLICE_RECORDS] for start in range(0, len(record_ids), SLICE_RECORDS)
     ]
@@ -42,18 +64,30 @@ async def read_records(
         try:
             slice_ = await _fetched(session, custodian, asked)
         except Refused as refusal:
-            if refusal.code != "custodian.release_too_large" or len(part) == 1:
+            if refusal.code not in HALVED and not refusal.code.startswith("sealing."):
                 raise
-            half = len(part) // 2
-            waiting[:0] = [part[:half], part[half:]]
+            if len(part) > 1:
+                half = len(part) // 2
+                waiting[:0] = [part[:half], part[half:]]
+                continue
+            withheld, in_a_row = withheld + 1, in_a_row + 1
+            last = Refused(
+                refusal.code, f"record {part[0].hex()}, one of {withheld} withheld: {refusal.detail}"
+            )
+            if in_a_row == WITHHELD_IN_A_ROW_MAX:
+                break
+            yield Slice(asked, (), refusal)
             continue
         yield slice_
         if not slice_.opened:
-            return
+            break
+        in_a_row = 0
+    if last is not None:
+        raise last
 
 
 async def read_patient(
-    session: Session, custodian: RpcClient, purpose: str, patient: bytes
+    session: Session, custodian: Custodians, purpose: str, patient: bytes
 ) -> AsyncIterator[Slice]:
     """Ask for every visible record of a patient. Where there is none, the compartments are asked for: the request
     stands in the patient's access log either way.
@@ -72,7 +106,8 @@ async def read_patient(
     yield await _fetched(session, custodian, asked)
 
 
-async def _fetched(session: Session, custodian: RpcClient, asked: Asked) -> Slice:
+async def _fetched(session: Session, custodian: Custodians, asked: Asked) -> Slice:
     if not any(verdict.allow for verdict in asked.decision.verdicts):
         return Slice(asked, ())
-    return Slice(asked, tuple(await reading.fetch(session, asked, custodian)))
+    several = custodian if isinstance(custodian, Sequence) else (custodian,)
+    return Slice(asked, tuple(await reading.fetch(session, asked, *several)))

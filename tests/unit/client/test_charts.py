@@ -24,6 +24,8 @@ class Custody:
         self.compartments_asked = 0
         self.releases_max = 1_000
         self.denied: frozenset[bytes] = frozenset()
+        self.broken: dict[bytes, str] = {}
+        """Records that cannot be opened, with the code that a custodian or the reader's own check gives for them."""
         monkeypatch.setattr(reading, "request", self._request)
         monkeypatch.setattr(reading, "fetch", self._fetch)
 
@@ -58,6 +60,9 @@ class Custody:
         named = asked.decision.verdicts[0].records or []
         if len(named) > self.releases_max:
             raise Refused("custodian.release_too_large")
+        for record in named:
+            if record in self.broken:
+                raise Refused(self.broken[record], record.hex())
         return [Opened(record, record, None) for record in named]  # type: ignore[arg-type]
 
 
@@ -89,6 +94,51 @@ async def test_a_record_that_is_too_large_alone_is_refused(custody: Custody) -> 
     custody.releases_max = 0
     with pytest.raises(Refused, match=r"custodian\.release_too_large"):
         await _read(IDS[:3])
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["vault.unknown", "vault.damaged", "custodian.incomplete", "custodian.no_share", "sealing.bad_proof"],
+)
+async def test_a_record_that_cannot_be_opened_does_not_close_the_chart(custody: Custody, code: str) -> None:
+    """Any author may anchor a digest of nothing in a patient's compartment."""
+    custody.broken = {IDS[7]: code, IDS[300]: code}
+    slices: list[charts.Slice] = []
+
+    async def keep() -> None:
+        async for slice_ in charts.read_records(None, None, "TREAT", IDS):  # type: ignore[arg-type]
+            slices.append(slice_)
+
+    with pytest.raises(Refused, match=f"{IDS[300].hex()}, one of 2") as refused:
+        await keep()
+    assert refused.value.code == code
+    assert [opened.record for one in slices for opened in one.opened] == [
+        record for record in IDS if record not in custody.broken
+    ]
+    withheld = [one for one in slices if one.withheld is not None]
+    assert [one.asked.decision.verdicts[0].records for one in withheld] == [[IDS[7]], [IDS[300]]]
+    assert {one.withheld.code for one in withheld if one.withheld} == {code}
+
+
+async def test_a_denial_does_not_hide_what_was_withheld_before(custody: Custody) -> None:
+    custody.broken, custody.denied = {IDS[7]: "vault.unknown"}, frozenset({IDS[300]})
+    with pytest.raises(Refused, match=IDS[7].hex()):
+        await _read(IDS)
+
+
+async def test_a_custodian_that_opens_nothing_is_given_up(custody: Custody) -> None:
+    custody.broken = dict.fromkeys(IDS, "sealing.damaged")
+    with pytest.raises(Refused, match=r"sealing\.damaged"):
+        await _read(IDS)
+    assert custody.asked.count(1) == charts.WITHHELD_IN_A_ROW_MAX
+
+
+@pytest.mark.parametrize("code", ["custodian.stale", "access.not_allowed", "rpc.timeout"])
+async def test_what_is_no_records_fault_is_not_asked_again(custody: Custody, code: str) -> None:
+    custody.broken = {IDS[7]: code}
+    with pytest.raises(Refused, match=code):
+        await _read(IDS)
+    assert custody.asked == [256]
 
 
 async def test_a_denial_ends_the_reading(custody: Custody) -> None:
