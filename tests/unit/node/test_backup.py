@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,6 +38,7 @@ from consilium.storage.promise import PromiseStore
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "node" / "backup.json"
 KEY = SigningKey(b"n" * 32)
 HEAD = Head(b"c" * 32, KEY.public, 7, b"t" * 32, 1, [1, 1, 1])
 ENVELOPES = [b"sealed %d" % number * 100 for number in range(40)]
@@ -215,6 +218,15 @@ def test_the_format_gives_back_what_went_in(contents: tuple[dict[bytes, bytes], 
     assert found == rows
     assert reader.summary is not None
     assert reader.summary.rows == dict(zip(STORES, map(len, rows), strict=True))
+
+
+def test_the_bytes_of_a_backup_are_what_they_were() -> None:
+    """`CONSILIUM_REWRITE_GOLDEN=1` writes the golden file anew; whoever does that owes a version."""
+    rows: list[list[tuple[bytes, bytes]]] = [[(b"a", b"1"), (b"b", b"")], [], [(b"k", b"parcel")]]
+    raw = b"".join(write_backup(HEAD, enumerate(rows), KEY))
+    if os.environ.get("CONSILIUM_REWRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps({"backup": raw.hex()}, indent=2) + "\n")
+    assert json.loads(GOLDEN.read_text()) == {"backup": raw.hex()}
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -38,10 +38,13 @@ from consilium.node.peer_messages import (
     Blocks,
     BlocksRequest,
     DecidedBlock,
+    EnvelopePiece,
+    EnvelopeRequest,
     Kind,
     Tip,
     decided_bytes,
 )
+from consilium.storage.envelopes import PIECE_BYTES
 from tests.unit.node.harness import some
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "node" / "peer_messages.json"
@@ -78,6 +81,9 @@ EXAMPLES: dict[str, tuple[Kind, codec.Wire]] = {
     "blocks_request": (Kind.BLOCKS_REQUEST, BlocksRequest(300, 64)),
     "blocks": (Kind.BLOCKS, Blocks([DecidedBlock(block(3, 2), certificate(3, 3), [b"first", b"second"])])),
     "no_blocks": (Kind.BLOCKS, Blocks([])),
+    "envelope_request": (Kind.ENVELOPE_REQUEST, EnvelopeRequest(some("e", 32), some("r", 16), 3)),
+    "envelope_piece": (Kind.ENVELOPE_PIECE, EnvelopePiece(some("e", 32), 3, 4_000_000, b"ciphertext")),
+    "no_envelope": (Kind.ENVELOPE_PIECE, EnvelopePiece(some("e", 32), 0, None, b"")),
 }
 
 
@@ -112,6 +118,8 @@ def test_everything_honest_keeps_its_limit(number: int, digest: bytes, count: in
         (Kind.TIP, Tip(number, digest)),
         (Kind.BLOCKS_REQUEST, BlocksRequest(number, count)),
         (Kind.BATCH_REQUEST, BatchRequest([digest] * batches)),
+        (Kind.ENVELOPE_REQUEST, EnvelopeRequest(digest, digest[:16], min(number, 2**16))),
+        (Kind.ENVELOPE_PIECE, EnvelopePiece(digest, number, min(number, 2**36), bytes(PIECE_BYTES))),
     ):
         assert len(codec.encode(value)) <= LIMITS[kind]
 
