@@ -146,6 +146,19 @@ class StorageSection(Section, frozen=True):
     )
 
 
+class S3Section(Section, frozen=True):
+    """An S3-compatible bucket for the envelopes, in place of this node's disk. It must not keep versions."""
+
+    bucket: Annotated[str, Meta(max_length=255, description="Its name. Empty: envelopes are on disk.")] = ""
+    endpoint: Annotated[str, Meta(max_length=1_024, description="The store's URL. Empty: Amazon's.")] = ""
+    region: Annotated[str, Meta(max_length=64, description="Its region, where it has one.")] = "us-east-1"
+    prefix: Annotated[
+        str, Meta(max_length=255, description='Before every object\'s name, as "clinic/"; one for each node.')
+    ] = ""
+    access_key_id: Annotated[str, Meta(max_length=255, description="Who this node is there.")] = ""
+    secret_file: Annotated[Text, Meta(description="The secret access key; mode 0600.")] = "s3.secret"
+
+
 class MempoolSection(Section, frozen=True):
     """What may wait for a block here."""
 
@@ -189,6 +202,7 @@ class Config(Section, frozen=True):
     rpc: RpcSection
     consensus: ConsensusSection
     storage: StorageSection
+    s3: S3Section
     mempool: MempoolSection
     custodian: CustodianSection
     log: LogSection
@@ -230,6 +244,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "rpc": RpcSection,
     "consensus": ConsensusSection,
     "storage": StorageSection,
+    "s3": S3Section,
     "mempool": MempoolSection,
     "custodian": CustodianSection,
     "log": LogSection,
