@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from consilium.client.rpc_values import Hex32
 
-PEERS_MAX: Final = 512
+PEERS_MAX: Final = 256
 PORTS_FILE: Final = "ports.json"
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):([0-9]{1,5})")
