@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from consilium.node.config_sections import SECTIONS
+from consilium.node.config_sections import SECTIONS, Config
 from tests.architecture.rules import parse, product_files
 
 
@@ -20,5 +20,18 @@ def _read() -> set[str]:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_that_is_read_exists() -> None:
+    """`config.s3` without a section would end every node at its start, and nothing else."""
+    names = set(Config.__struct_fields__)
+    read = {
+        node.attr
+        for path in product_files("node")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("config", "self._config")
+    }
+    assert sorted(read - names - set(dir(Config))) == []
+    assert names == {"folder", *SECTIONS}
+
+
 def test_every_key_is_read(section: str) -> None:
     assert sorted(set(SECTIONS[section].__struct_fields__) - _read()) == []
