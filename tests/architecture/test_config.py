@@ -19,7 +19,6 @@ def _read() -> set[str]:
     return set().union(*(_attributes(parse(path)) for path in product_files("node")))
 
 
-@pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_that_is_read_exists() -> None:
     """`config.s3` without a section would end every node at its start, and nothing else."""
     names = set(Config.__struct_fields__)
@@ -33,5 +32,6 @@ def test_every_section_that_is_read_exists() -> None:
     assert names == {"folder", *SECTIONS}
 
 
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_read(section: str) -> None:
     assert sorted(set(SECTIONS[section].__struct_fields__) - _read()) == []
