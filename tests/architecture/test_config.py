@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
 from consilium.node.config_sections import SECTIONS, Config
 from tests.architecture.rules import parse, product_files
+
+TAKES_CONFIG = re.compile(r"\bconfig: Config\b")
 
 
 def _attributes(tree: ast.AST) -> set[str]:
@@ -25,6 +28,7 @@ def test_every_section_that_is_read_exists() -> None:
     read = {
         node.attr
         for path in product_files("node")
+        if TAKES_CONFIG.search(path.read_text(encoding="utf-8"))
         for node in ast.walk(parse(path))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("config", "self._config")
     }
