@@ -16,7 +16,7 @@ from consilium.client.classes import ClassMap, class_map_of, committed, verify_c
 from consilium.client.envelope import Context, HeaderFields
 from consilium.client.rpc import RpcClient
 from consilium.client.sealing import SealedRecord, seal
-from consilium.client.session import Session, new_id, slices
+from consilium.client.session import COMMIT_TIMEOUT_S, Session, new_id, slices
 from consilium.client.sharing import CompartmentKey, make_compartment, seal_parcels
 from consilium.client.wallet import KeptCompartment, Wallet
 from consilium.contracts import identity as identities
@@ -130,7 +130,9 @@ async def open_compartments(
             )
         await asyncio.to_thread(save, patient)
         body = records.OpenCompartments(patient.identity, made)
-        await session.submit([operation("records.open_compartments", body)], certified=True)
+        done = await session.submit([operation("records.open_compartments", body)], certified=True)
+        for other in others.values():  # a custodian takes shares of what its own node knows as certified
+            await other.wait(done.id, COMMIT_TIMEOUT_S, certified=True)
     await deliver_shares(session, patient, {custodian: session.rpc, **others})
     return patient
 
