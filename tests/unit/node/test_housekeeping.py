@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken
+from consilium.node import housekeeping
 from consilium.node.executor import Executor
 from consilium.node.housekeeping import Housekeeper, folder_bytes, measure
 from consilium.node.peer_messages import BLOCKS_BYTES_MAX, Blocks
@@ -78,3 +81,42 @@ def test_the_disk_is_told_by_kind(run: Run, tmp_path: Path) -> None:
     assert sum(usage["chain"].values()) > 0
     assert (usage["keep_blocks"], usage["lowest_height"]) == (7, 1)
     assert usage["free"] > 0
+
+
+async def test_rows_that_nobody_reads_are_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "SCRUB_ROWS", 7)
+    keeper = Housekeeper(run.chain, run.store, tmp_path, 0)
+    rows = [key for key, _ in run.store.iterate(b"")]
+    seen: list[bytes] = []
+    iterate = run.store.iterate
+
+    def noting(*given: Any, **more: Any) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in iterate(*given, **more):
+            seen.append(key)
+            yield key, value
+
+    monkeypatch.setattr(type(run.store), "iterate", lambda _, *given, **more: noting(*given, **more))
+    for _ in range(len(rows) // 7 + 2):
+        keeper._scrub()
+    assert seen == rows
+    keeper._scrub()
+    assert seen[len(rows) :] == rows[:7]  # over and over
+
+
+async def test_damage_that_nobody_read_is_found_and_ends_the_node(tmp_path: Path) -> None:
+    made = Run(LevelKV(tmp_path / CHAIN_FOLDER, create=True))
+    made.add_many(30)
+    assert isinstance(made.store, LevelKV)
+    made.store.compact(b"")
+    made.store.close()
+    table = max((tmp_path / CHAIN_FOLDER).glob("*.ldb"), key=lambda path: path.stat().st_size)
+    raw = bytearray(table.read_bytes())
+    raw[100] ^= 1
+    table.write_bytes(raw)
+    store = LevelKV(tmp_path / CHAIN_FOLDER)
+    keeper = Housekeeper(made.chain, store, tmp_path, 0)
+    with pytest.raises(InvariantBroken, match="Corruption"):
+        keeper._scrub()
+    store.close()
