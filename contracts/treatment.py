@@ -30,7 +30,7 @@ Practitioners = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_le
 class AttestTreatment(codec.Wire, frozen=True):
     """`treatment.attest`: by the institution. `practitioners` None means all of its staff.
 
-    `witness` signs this body without it: the patient, or anybody who does not work for the institution.
+    `witness` signs this body without it: the patient, or somebody who works for another institution.
     """
 
     relationship: codec.Bytes16
@@ -132,7 +132,9 @@ def _require_witness(body: AttestTreatment, context: OperationContext) -> None:
         return
     bare = msgspec.structs.replace(body, witness=None)
     require_attested(body.witness, "treatment.attest", bare, context)
-    if institution_of(context.state, body.witness.identity) == context.sender:
+    # Another patient is nobody's witness: an institution makes as many as it likes, and holds their keys.
+    works_for = institution_of(context.state, body.witness.identity)
+    if body.witness.identity != body.patient and works_for in (None, context.sender):
         raise Refused("attestation.not_independent", body.witness.identity.hex())
 
 
