@@ -9,7 +9,7 @@ The patient grants, or who speaks for the patient within bounds. A revoked conse
 end: the history is part of what can be proved.
 
 A decision must not search: `GRANTS` holds, for a patient and an actor, the ids of the consents that may still matter.
-Revoked ones leave it at once, expired ones when the next is granted.
+Revoked ones leave it at once; expired ones, and those behind whom nobody stands any more, when the next is granted.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def keep(identifier: bytes, consent: Consent, context: OperationContext) -> None
         current = [
             one
             for one, value in consents_between(state, consent.patient, actor)
-            if value.not_after > context.time_ms and one != identifier
+            if value.not_after > context.time_ms and one != identifier and stands(state, value)
         ]
         if len(current) >= CONSENTS_PER_GRANTEE_MAX:
             raise Refused("consent.too_many", f"the limit is {CONSENTS_PER_GRANTEE_MAX}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from consilium.contracts import access, identity
+from consilium.contracts import access, consent, identity
 from consilium.contracts.classes import HIV
 from tests.unit.contracts import care
 from tests.unit.contracts import world as w
@@ -123,3 +123,14 @@ def test_hidden_conditions_hold_for_what_is_passed_on(world: World) -> None:
     assert (verdict.allow, verdict.obligations) == (True, [b"o" * 32])
     owed = access.owed_conditions(world.state, decision, verdict, world.time_ms)
     assert owed == {b"o" * 32: [w.some("consent/h")]}
+
+
+def test_what_died_with_its_parent_takes_nobodys_place(world: World) -> None:
+    """Whoever may pass on must not be able to keep the patient from saying anything about the same actor."""
+    for number in range(consent.CONSENTS_PER_GRANTEE_MAX):
+        world.ok(SOUTH, part(label=f"passed {number}"))  # type: ignore[arg-type]
+    denial = w.granting("no", DAN, effect="deny")
+    assert world.refused(PETRA, denial) == "consent.too_many"
+    world.ok(PETRA, w.revoking("c"))
+    world.ok(PETRA, denial)
+    assert len(consent.consents_between(world.state, PETRA.id, DAN.id)) == 1
