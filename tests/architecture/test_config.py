@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import get_type_hints
 
+import msgspec
 import pytest
 
 from consilium.node.config_sections import SECTIONS, Config
-from tests.architecture.rules import parse, product_files
+from tests.architecture.rules import PROJECT, parse, product_files
 
+PAGE = PROJECT / "docs" / "configuration.md"
 TAKES_CONFIG = re.compile(r"\bconfig: Config\b")
 
 
@@ -34,6 +37,23 @@ def test_every_section_that_is_read_exists() -> None:
     }
     assert sorted(read - names - set(dir(Config))) == []
     assert names == {"folder", *SECTIONS}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_says_of_every_key_what_the_program_says(section: str) -> None:
+    text = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    (page,) = [part for part in text if part.startswith(f"`[{section}]`")]
+    rows = dict(re.findall(r"^\| `([a-z0-9_]+)` \|.*\| ([^|]+) \|$", page, re.MULTILINE))
+    hints = get_type_hints(SECTIONS[section], include_extras=True)
+    said = {
+        key: next(
+            meta.description
+            for meta in hint.__metadata__
+            if isinstance(meta, msgspec.Meta) and meta.description
+        )
+        for key, hint in hints.items()
+    }
+    assert rows == said
 
 
 @pytest.mark.parametrize("section", SECTIONS)
