@@ -179,10 +179,15 @@ class Target:
             raise Refused(
                 "cli.bad_value", f"{self.url}: give the node's folder: it has the institution's wallet"
             )
-        section = self.config.custodian
-        path = self.config.folder / (section.wallet_file or founding.WALLET_FILE)
-        file = self.config.folder / section.passphrase_file if section.passphrase_file else None
-        return wallets.load(path, passphrase(file, str(path), variable=INSTITUTION_VARIABLE))
+        return wallet_of(self.config)
+
+
+def wallet_of(config: Config) -> Wallet:
+    """The wallet of a node's institution. Raises Refused `wallet.*`, `cli.no_passphrase`, `config.*`."""
+    section = config.custodian
+    path = config.folder / (section.wallet_file or founding.WALLET_FILE)
+    file = config.folder / section.passphrase_file if section.passphrase_file else None
+    return wallets.load(path, passphrase(file, str(path), variable=INSTITUTION_VARIABLE))
 
 
 def target(text: str) -> Target:

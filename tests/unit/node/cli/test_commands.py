@@ -166,6 +166,30 @@ def test_what_a_node_says_is_shown_value_by_value() -> None:
     ]
 
 
+def test_an_application_is_signed_and_read_strictly() -> None:
+    run("node", "init", "anna", "--name", "anna", *INIT, "--generate-passphrase")
+    assert refused("governance", "apply", "anna", "--out", "a") == "config.missing"  # of which network?
+    run("network", "found", "anna/card.json", "--out", "genesis.json")
+    run("node", "join", "anna", "--genesis", "genesis.json")
+    assert run("governance", "apply", "anna", "--out", "a", "--role", "author")["roles"] == ["author"]
+    assert refused("governance", "apply", "anna", "--out", "a") == "cli.unwritable"
+    good = json.loads(Path("a").read_text())
+    propose = ("governance", "propose", "--node", "http://x", "--admit", "a")
+    bad = [
+        {},
+        [],
+        good | {"roles": ["king"]},
+        good | {"proof": "00"},
+        good | {"key": "zz"},
+        good | {"more": 1},
+    ]
+    for document in bad:
+        Path("a").write_text(json.dumps(document))
+        answer = run(*propose, status=2)["error"]
+        assert answer["code"] == "cli.bad_value"
+        assert "institution's wallet" not in answer["detail"]
+
+
 def test_a_receipt_is_not_overwritten() -> None:
     Path("r").write_bytes(b"earlier")
     with Reservation(1) as reserved:
@@ -228,6 +252,7 @@ def test_a_node_that_does_not_answer_is_unreachable() -> None:
             ("records", "list", "--node", url, "--patient", who),
             ("access", "log", "--node", url, "--patient", who),
             ("consent", "list", "--node", url, "--patient", who),
+            ("governance", "list", "--node", url),
             ("receipt", "get", "00" * 32, "--node", url, "--out", "r"),
             ("consent", "revoke", who, "--node", url, "--wallet", "ada.wallet"),
         ):
@@ -241,6 +266,13 @@ def test_a_node_that_does_not_answer_is_unreachable() -> None:
         (("records", "list", "--node", "http://x", "--patient", "zz"), "cli.bad_value"),
         (("consent", "revoke", "12", "--node", "http://x", "--wallet", "w"), "cli.bad_value"),
         (("receipt", "get", "12", "--node", "http://x", "--out", "r"), "cli.bad_value"),
+        (("governance", "vote", "12", "--node", "http://x"), "cli.bad_value"),
+        (("governance", "propose", "--node", "http://x", "--suspend", "12"), "cli.bad_value"),
+        (("governance", "propose", "--node", "http://x", "--suspend", "00" * 16), "cli.bad_value"),
+        (("governance", "propose", "--node", "http://x", "--remove-validator", "12"), "cli.bad_value"),
+        (("governance", "propose", "--node", "http://x", "--admit", "none"), "config.missing"),
+        (("governance", "propose", "--node", "http://x", "--add-validator", "none"), "config.missing"),
+        (("governance", "apply", "nowhere", "--out", "a"), "config.missing"),
         (("receipt", "get", "123", "--kind", "state", "--node", "http://x", "--out", "r"), "cli.bad_value"),
         (("records", "list", "--node", "nowhere", "--patient", "00" * 16), "config.missing"),
     ],
@@ -263,6 +295,8 @@ def test_a_consent_is_checked_before_anybody_is_asked() -> None:
         ("records", "read", "--node", "http://x", "--custodian", "http://x", "--out", "o"),
         ("consent", "list", "--node", "http://x"),
         ("receipt", "get", "00" * 32, "--node", "http://x", "--out", "r", "--height", "3"),
+        ("governance", "propose", "--node", "http://x"),
+        ("governance", "propose", "--node", "http://x", "--suspend", "00" * 16, "--reinstate", "00" * 16),
     ],
 )
 def test_options_that_exclude_each_other(arguments: tuple[str, ...]) -> None:
