@@ -22,6 +22,11 @@ def enter_namespace() -> None:
     """Start this program again in a network namespace, unless it is in one. SystemExit where none is allowed."""
     if os.environ.get(INSIDE):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        try:
+            _delay_band(1.0)
+            _tc("qdisc", "del", "dev", "lo", "root")
+        except RuntimeError as error:
+            raise SystemExit(f"error: this kernel delays no packets: {error}") from None
         return
     if not all(shutil.which(tool) for tool in ("unshare", "ip", "tc")):
         raise SystemExit("error: --delay-ms needs Linux with unshare, ip and tc (iproute2)")
@@ -38,22 +43,7 @@ def set_delay(cluster: LocalCluster, one_way_ms: float) -> None:
     subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], capture_output=True, check=False)
     if not one_way_ms:
         return
-    _tc("qdisc", "add", "dev", "lo", "root", "handle", "1:", "prio", "bands", "3", "priomap", *["0"] * 16)
-    _tc(
-        "qdisc",
-        "add",
-        "dev",
-        "lo",
-        "parent",
-        _BAND,
-        "handle",
-        "30:",
-        "netem",
-        "limit",
-        "100000",
-        "delay",
-        f"{one_way_ms}ms",
-    )
+    _delay_band(one_way_ms)
     for node in cluster.nodes:
         for side in ("dport", "sport"):
             match = ["match", "ip", side, str(node.config().p2p.port), "0xffff"]
@@ -73,6 +63,13 @@ def set_delay(cluster: LocalCluster, one_way_ms: float) -> None:
                 "flowid",
                 _BAND,
             )
+
+
+def _delay_band(one_way_ms: float) -> None:
+    """A band of the loopback whose packets are delayed; filters choose which."""
+    _tc("qdisc", "add", "dev", "lo", "root", "handle", "1:", "prio", "bands", "3", "priomap", *["0"] * 16)
+    netem = ["netem", "limit", "100000", "delay", f"{one_way_ms}ms"]
+    _tc("qdisc", "add", "dev", "lo", "parent", _BAND, "handle", "30:", *netem)
 
 
 def _tc(*arguments: str) -> None:
