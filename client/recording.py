@@ -177,13 +177,15 @@ async def import_records(
     *,
     class_map: ClassMap | None = None,
     vaults: Sequence[RpcClient] = (),
+    bundle: bytes | None = None,
 ) -> Imported:
     """Seal payloads to the compartments of their classes, store the envelopes, anchor them as one bundle.
 
     `class_map` is the patient's; without one, payloads of the general class alone can be sealed. The envelopes go to
-    the session's node; those of compartments with several custodians to `vaults`, their nodes, too. Raises Refused
-    where the patient has no compartment, a map is missing or wrong, or the ledger refuses. `progress(done, total)`
-    counts payloads twice: once sealed and stored, once anchored.
+    the session's node; those that others keep too, or alone, to `vaults`, their nodes. Without these the nodes fetch
+    from the author's what is theirs. `bundle` is the new bundle's id, by which it can be asked for on the chain where
+    the answer was lost; None makes one. Raises Refused where the patient has no compartment, a map is missing or
+    wrong, or the ledger refuses. `progress(done, total)` counts payloads twice: once sealed and stored, once anchored.
     """
     if not 1 <= len(payloads) <= records.BUNDLE_RECORDS_MAX:
         raise Refused(
@@ -191,7 +193,8 @@ async def import_records(
             f"{len(payloads)} records; a bundle has 1 to {records.BUNDLE_RECORDS_MAX}",
         )
     places = await _places(session, patient, payloads, class_map)
-    bundle = new_id()
+    bundle = bundle or new_id()
+    own = session.wallet.encryption_public
     sealed: list[tuple[bytes, SealedRecord]] = []
     total = 2 * len(payloads)
     for group in _grouped(payloads):
@@ -200,7 +203,7 @@ async def import_records(
         shared = [
             record.envelope
             for (_, record), payload in zip(part, group, strict=True)
-            if len(places[payload.classes].custodians) > 1
+            if places[payload.classes].custodians != (own,)
         ]
         for vault in vaults if shared else ():
             await vault.put_envelopes(shared)

@@ -236,13 +236,24 @@ def save(
     """
     if not replace and os.path.lexists(path):
         raise Refused("wallet.exists", f"{path} exists")
-    raw = wallet.sealed(passphrase, cost)
+    try:
+        raw = wallet.sealed(passphrase, cost)
+    except Refused as refusal:
+        raise Refused(refusal.code, f"{path}: {refusal.detail}") from None
     try:
         _write(path, raw, replace)
     except FileExistsError:
         raise Refused("wallet.exists", f"{path} exists") from None
     except OSError as error:
         raise Refused("wallet.unwritable", f"{path}: {error.strerror}") from None
+
+
+def require_passphrase(passphrase: str, what: str) -> None:
+    """Raises Refused `wallet.weak_passphrase`, for `what`, where no wallet is sealed under this passphrase."""
+    try:
+        _passphrase(passphrase)
+    except Refused as refusal:
+        raise Refused(refusal.code, f"{what}: {refusal.detail}") from None
 
 
 def load(path: Path, passphrase: str) -> Wallet:

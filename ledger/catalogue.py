@@ -798,6 +798,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "A record or compartment with this id exists.",
         "Draw another random id, and sign again.",
     ),
+    "records.imported_before": _entry(
+        "This institution imported the same file before: its records are on the ledger.",
+        "Nothing is left to do. To have every record a second time nevertheless, say --again.",
+    ),
+    "records.journal_unusable": _entry(
+        "The institution's journal of imports, beside its node's keys, cannot be read or written.",
+        "Check the file, its permissions and the free space. Without it, nobody knows what was imported.",
+    ),
     "records.key_unchanged": _entry(
         "The new epoch has the public key of the epoch that it ends.",
         "Make a new compartment key for the new epoch.",
@@ -819,9 +827,9 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Sort the compartments by id: any other order would say which is of which class.",
     ),
     "records.other_custodian": _entry(
-        "The patient's compartments are kept by another institution. A record's envelope must lie with a "
-        "custodian, or nobody could open it.",
-        "Import at a node of the custodian that the message names.",
+        "The patient's compartments are kept by another institution, and this one runs no validator's node from which "
+        "the custodian could fetch the envelopes.",
+        "Import at a node of the custodian that the message names, or of an institution with a validator.",
     ),
     "records.position_taken": _entry(
         "The bundle has a record at this position already, or no such position.",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,15 +19,16 @@ from consilium.client import recording
 from consilium.client import wallet as wallets
 from consilium.client.recording import Imported
 from consilium.client.rpc import RpcClient
-from consilium.client.session import Session
+from consilium.client.session import Session, new_id
 from consilium.client.wallet import Wallet
-from consilium.contracts import identity, records
+from consilium.contracts import identity, records, settings
 from consilium.contracts.classes import GENERAL
 from consilium.gateway.bundle import Bundle, PatientKey, parse_bundle, read_bundle_file
-from consilium.gateway.importing import payloads_of
+from consilium.gateway.importing import prepare
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
 from consilium.node import files
+from consilium.node.intake_journal import IntakeJournal
 
 INTAKE_BYTES_MAX: Final = 512 * 1024 * 1024
 """Of all bundles that one run imports: they are in memory together."""
@@ -40,14 +42,18 @@ class BundleFile:
 
     path: Path
     bundle: Bundle
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A file that was imported."""
+    """A file that was imported. `sensitive` counts its records that are of other classes than the general one,
+    `unserved` are the custodians of these that no client was given for: they have no share from this import."""
 
     path: Path
     imported: Imported
+    sensitive: int
+    unserved: tuple[bytes, ...]
 
 
 class Accounts(Protocol):
@@ -55,6 +61,10 @@ class Accounts(Protocol):
 
     def patient(self, key: PatientKey) -> Wallet:
         """The wallet of the patient that bundles with this key are about; made where there is none."""
+        ...
+
+    def known(self, key: PatientKey) -> bytes | None:
+        """The identity (16 bytes) of that wallet, or None where there is none yet. Makes nothing."""
         ...
 
     def save(self, key: PatientKey, wallet: Wallet) -> None:
@@ -77,6 +87,8 @@ class FolderAccounts:
     @classmethod
     def open(cls, folder: Path, passphrase: str | None) -> FolderAccounts:
         """Open or make the folder. Without a passphrase, a random one is made and kept in its file `passphrase`."""
+        if passphrase is not None:
+            wallets.require_passphrase(passphrase, f"wallets in {folder}")
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -96,6 +108,10 @@ class FolderAccounts:
         wallet = Wallet.create("patient", identity.PATIENT)
         wallets.save(wallet, path, self._passphrase, self._cost)
         return wallet
+
+    def known(self, key: PatientKey) -> bytes | None:
+        """The identity of the patient's wallet, if there is one."""
+        return self.patient(key).identity if self.path(key).exists() else None
 
     def save(self, key: PatientKey, wallet: Wallet) -> None:
         """Replace the patient's wallet by a later state of it."""
@@ -120,6 +136,10 @@ class SingleAccount:
             raise Refused("bundle.another_patient", f"{self._path} is the wallet of one patient")
         self._key = key
         return wallets.load(self._path, self._passphrase)
+
+    def known(self, key: PatientKey) -> bytes | None:
+        """The identity of the wallet. Raises as `patient`."""
+        return self.patient(key).identity
 
     def save(self, key: PatientKey, wallet: Wallet) -> None:
         """Replace the wallet by a later state of it."""
@@ -153,54 +173,122 @@ def check_files(
         except Refused as refusal:
             named = refusal.detail if str(path) in refusal.detail else f"{path}: {refusal.detail}"
             raise Refused(refusal.code, named) from refusal
-        checked.append(BundleFile(path, bundle))
+        checked.append(BundleFile(path, bundle, hashlib.sha256(raw).digest()))
         progress(path)
     return checked
 
 
 class Intake:
-    """Imports checked bundles as one institution, by way of its own node."""
+    """Imports checked bundles as one institution, by way of its own node.
 
-    def __init__(self, rpc: RpcClient, genesis: Genesis, institution: Wallet, accounts: Accounts) -> None:
+    `others` are clients of further custodians' nodes, by institution: a new patient's sensitive compartments are given
+    to them, in this order, and they get their shares. `vaults` are those of them that take envelopes from here at
+    once; the rest fetch theirs from the institution's node.
+    """
+
+    def __init__(
+        self,
+        rpc: RpcClient,
+        genesis: Genesis,
+        institution: Wallet,
+        accounts: Accounts,
+        journal: IntakeJournal,
+        *,
+        others: Mapping[bytes, RpcClient] | None = None,
+        vaults: Sequence[RpcClient] = (),
+    ) -> None:
         self._rpc = rpc
         self._genesis = genesis
         self._session = Session(rpc, genesis, institution)
         self._accounts = accounts
+        self._journal = journal
+        self._others = dict(others or {})
+        self._vaults = tuple(vaults)
+
+    async def require_importable(self, file: BundleFile, *, again: bool = False) -> None:
+        """Raises Refused where the file's account is another person's, or, unless `again`, the file was imported."""
+        known = await asyncio.to_thread(self._accounts.known, file.bundle.patient_key)
+        if known is not None:
+            await asyncio.to_thread(self._journal.require_same_person, known, file.bundle.patient_key)
+        if not again:
+            await self.require_new(file)
+
+    async def require_new(self, file: BundleFile) -> None:
+        """Raises Refused `records.imported_before` where the file's records are on the chain already."""
+        for noted in await asyncio.to_thread(self._journal.imports, file.sha256):
+            if not noted.done:
+                # That run ended before it knew. The chain knows.
+                bundle = await self._session.state(records.BUNDLES, self._session.identity, noted.bundle)
+                if bundle is None or not bundle.complete:
+                    continue
+                await asyncio.to_thread(self._journal.finish, noted.bundle)
+            raise Refused(
+                "records.imported_before", f"as bundle {noted.bundle.hex()} of patient {noted.patient.hex()}"
+            )
 
     async def take(
         self, file: BundleFile, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> Taken:
-        """Enrol the bundle's patient if need be, open the compartments, seal and anchor every entry.
+        """Enrol the bundle's patient if need be, open the compartments, classify, seal and anchor every entry.
 
-        Raises Refused: the ledger's codes, or `records.other_custodian`. Taking a file again after a failure anchors it
-        as a new bundle; what the failure left behind is named by nothing.
+        Raises Refused: the ledger's codes, `bundle.another_patient`, `records.other_custodian`. Taking a file again
+        after a failure anchors it as a new bundle; what the failure left behind is named by nothing. Whether the
+        failed one became whole, `require_new` tells.
         """
         key = file.bundle.patient_key
         patient = await asyncio.to_thread(self._accounts.patient, key)
+        await asyncio.to_thread(self._journal.require_same_person, patient.identity, key)
+        prepared = await asyncio.to_thread(prepare, file.bundle)
+        patient = await self._admit(patient, key)
+        bundle = new_id()
+        await asyncio.to_thread(self._journal.begin, file.sha256, patient.identity, bundle)
+        imported = await recording.import_records(
+            self._session,
+            patient.identity,
+            prepared.payloads,
+            progress,
+            class_map=await recording.class_map_from(self._session, patient),
+            vaults=self._vaults,
+            bundle=bundle,
+        )
+        await asyncio.to_thread(self._journal.finish, bundle)
+        sensitive = sum(any(code != GENERAL for code in payload.classes) for payload in prepared.payloads)
+        return Taken(file.path, imported, sensitive, await self._unserved(imported))
+
+    async def _admit(self, patient: Wallet, key: PatientKey) -> Wallet:
+        """The patient's wallet, with the secrets of its compartments, whose custodians here have their shares."""
         opened = await self._session.state(records.PATIENTS, patient.identity)
+        others = dict(self._others)
         if opened is None:
             await recording.enrol(self._session, "patient", patient)
+            settled = await self._session.state(settings.SETTINGS) or settings.DEFAULTS
+            # One more than it takes, so that one may be missing: each further one is one more that could be asked.
+            others = dict(list(others.items())[: settled.sensitive_threshold_min])
         else:
             await self._require_custody(patient.identity)
-        patient = await recording.open_compartments(
+        await asyncio.to_thread(self._journal.note_person, patient.identity, key)
+        return await recording.open_compartments(
             Session(self._rpc, self._genesis, patient),
             patient,
             self._session.identity,
             lambda wallet: self._accounts.save(key, wallet),
+            others=others,
         )
-        payloads = payloads_of(file.bundle)
-        sensitive = any(code != GENERAL for payload in payloads for code in payload.classes)
-        imported = await recording.import_records(
-            self._session,
-            patient.identity,
-            payloads,
-            progress,
-            class_map=await recording.class_map_from(self._session, patient) if sensitive else None,
-        )
-        return Taken(file.path, imported)
+
+    async def _unserved(self, imported: Imported) -> tuple[bytes, ...]:
+        served = {self._session.identity, *self._others}
+        lacking: dict[bytes, None] = {}
+        for compartment in dict.fromkeys(imported.compartments):
+            _, epoch = await recording.current_epoch(self._session, compartment)
+            if sum(custodian in served for custodian in epoch.custodians) < len(epoch.commitments):
+                lacking.update((custodian, None) for custodian in epoch.custodians if custodian not in served)
+        return tuple(lacking)
 
     async def _require_custody(self, patient: bytes) -> None:
+        """The envelopes must come to the custodians: from here where this is one, or where a validator's node fetches
+        them from this institution's."""
         _, _, epoch = await recording.general_compartment(self._session, patient)
-        if self._session.identity not in epoch.custodians:
+        validators = {str(one["institution"]) for one in (await self._rpc.status())["validators"]}
+        if self._session.identity not in epoch.custodians and self._session.identity.hex() not in validators:
             named = ", ".join(custodian.hex() for custodian in epoch.custodians)
             raise Refused("records.other_custodian", f"the custodian of patient {patient.hex()} is {named}")

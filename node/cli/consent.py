@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from consilium.client import consenting
+from consilium.client import consenting, recording
 from consilium.client.history import ConsentLine, consents_of
 from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
+from consilium.contracts.classes import GENERAL, NAMES
 from consilium.ledger.errors import Refused
 from consilium.node.cli.inputs import (
     JsonOption,
@@ -31,6 +32,8 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import example, reporting, table
+
+ALL: Final = "all"
 
 app = typer.Typer(no_args_is_help=True, help="Grant, revoke and list consents.")
 
@@ -72,6 +75,15 @@ def grant(
         str | None, typer.Option("--from", metavar="TIME", help="When it begins.", show_default="now")
     ] = None,
     deny: Annotated[bool, typer.Option("--deny", help="Deny instead: it wins over every permit.")] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            show_default="general; with --deny all",
+            help=f"Which records: {', '.join(NAMES.values())}, or all; may be given again.",
+        ),
+    ] = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,16 +92,17 @@ def grant(
         chosen = target(node)
         now_ms = time.time_ns() // 1_000_000
         codes = [purpose_code(one) for one in purposes or ["TREAT"]]
+        kinds = _classes(classes or ([ALL] if deny else [NAMES[GENERAL]]))
         who = identity_id(grantee)
         end_ms = moment(until, now_ms)
         begin_ms = moment(begin, now_ms) if begin is not None else None
         wallet = open_wallet(wallet_file, passphrase_file)
-        value = asyncio.run(_grant(chosen, wallet, who, codes, begin_ms, end_ms, deny))
+        value = asyncio.run(_grant(chosen, wallet, who, codes, begin_ms, end_ms, deny, kinds))
         report.result(
             value,
             lambda console: console.print(
                 f"consent {value['consent']}: {value['effect']} {who.hex()} "
-                f"for {', '.join(codes)} until {when(end_ms)}",
+                f"for {', '.join(codes)} until {when(end_ms)}, records: {', '.join(value['classes'])}",
                 markup=False,
             ),
         )
@@ -103,17 +116,24 @@ async def _grant(
     begin_ms: int | None,
     end_ms: int,
     deny: bool,
+    classes: list[int] | None,
 ) -> dict[str, Any]:
     async with connected(node) as (rpc, genesis):
+        session = Session(rpc, genesis, wallet)
+        compartments = None
+        if classes is not None:
+            known = await recording.class_map_from(session, wallet)
+            compartments = sorted(known.compartment(code) for code in classes)
         if begin_ms is None:
             # Block time, not this computer's: a clock that is fast must not make a consent that is not valid yet.
             begin_ms = min(int((await rpc.status())["tip_time_ms"]), end_ms - 1)
         identifier, committed = await consenting.grant(
-            Session(rpc, genesis, wallet),
+            session,
             grantee,
             purposes,
             not_before_ms=begin_ms,
             not_after_ms=end_ms,
+            compartments=compartments,
             effect="deny" if deny else "permit",
         )
     return {
@@ -122,11 +142,23 @@ async def _grant(
         "grantee": grantee.hex(),
         "purposes": purposes,
         "effect": "deny" if deny else "permit",
+        "classes": [ALL] if classes is None else [NAMES[code] for code in classes],
         "not_before_ms": begin_ms,
         "not_after_ms": end_ms,
         "transaction": committed.id.hex(),
         "height": committed.height,
     }
+
+
+def _classes(names: list[str]) -> list[int] | None:
+    """The codes of classes, ascending; None is all. Raises Refused `cli.bad_value`."""
+    if ALL in names:
+        return None
+    codes = {name: code for code, name in NAMES.items()}
+    for name in names:
+        if name not in codes:
+            raise Refused("cli.bad_value", f"{name[:100]!r}: a class is one of {', '.join(codes)}, or {ALL}")
+    return sorted({codes[name] for name in names})
 
 
 @app.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +16,12 @@ from consilium.client.did import did_of_encryption_key
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
+from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
 from consilium.node.cli.inputs import (
     JsonOption,
     NodeOption,
     PassphraseFileOption,
+    Target,
     WalletOption,
     connected,
     open_wallet,
@@ -115,6 +118,35 @@ async def _enrol(chosen: Any, role: Role, newcomer: Wallet) -> bytes:
     async with connected(chosen) as (rpc, genesis):
         session = Session(rpc, genesis, chosen.institution())
         return await recording.enrol(session, role.value, newcomer)  # type: ignore[arg-type]
+
+
+@app.command(
+    "deliver",
+    epilog=example("consilium keys deliver --node demo/node-0 --wallet ada.wallet --custodian demo"),
+)
+def deliver(
+    node: NodeOption,
+    wallet_file: WalletOption,
+    custodian: CustodianOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand custodians their shares of a patient's compartments, from the patient's wallet. Again is no error."""
+    with reporting(as_json) as report:
+        chosen = target(node)
+        keepers = custodian_targets(custodian, chosen) or [chosen]
+        patient = open_wallet(wallet_file, passphrase_file)
+        served = asyncio.run(_deliver(chosen, keepers, custodian is not None, patient))
+        value = {"patient": patient.identity.hex(), "custodians": [one.hex() for one in served]}
+        said = f"{len(served)} custodians have the shares that are theirs"
+        report.result(value, lambda console: console.print(said, markup=False))
+
+
+async def _deliver(chosen: Target, keepers: Sequence[Target], named: bool, patient: Wallet) -> list[bytes]:
+    async with connected(chosen) as (rpc, genesis), custodians(keepers, named=named) as known:
+        to = {one.institution: one.rpc for one in known}
+        await recording.deliver_shares(Session(rpc, genesis, patient), patient, to)
+        return list(to)
 
 
 def _public(wallet: Wallet) -> dict[str, Any]:

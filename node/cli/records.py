@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -21,6 +24,7 @@ from consilium.client.wallet import Wallet
 from consilium.contracts.words import describe_verdict
 from consilium.ledger.errors import Refused
 from consilium.node import files
+from consilium.node.cli.custody import CustodianOption, custodian_targets
 from consilium.node.cli.inputs import (
     JsonOption,
     NodeOption,
@@ -38,10 +42,8 @@ from consilium.node.cli.inputs import (
 )
 from consilium.node.cli.output import Report, error_value, example, reporting, table
 
-if TYPE_CHECKING:
-    from consilium.node.intake import Accounts, BundleFile, Taken
-
 SECRET_MODE: Final = 0o600
+INDEX_FILE: Final = "index.json"
 
 app = typer.Typer(no_args_is_help=True, help="Import, list and read records.")
 
@@ -77,10 +79,14 @@ def import_(
             help="A folder of wallets, one for each patient; missing ones are made.",
         ),
     ] = None,
+    custodian: CustodianOption = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Import a file that was imported before once more.")
+    ] = False,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check, seal, store and anchor FHIR bundles, as the node's institution.
+    """Check, classify, seal, store and anchor FHIR bundles, as the node's institution.
 
     Every file is checked before the first is imported: a bundle that is invalid, or about two patients, is refused
     whole, and nothing is sealed. A patient's account is opened when the first bundle comes: either the patient's own
@@ -91,8 +97,10 @@ def import_(
             raise typer.BadParameter("give either --patient-wallet or --patients")
         # FHIR's models take a second to import: only this command pays for it.
         from consilium.node import intake
+        from consilium.node.cli import taking
 
         chosen = target(node)
+        keepers = custodian_targets(custodian, chosen)
         with report.progress("checking") as bar:
             done = iter(range(1, len(bundles) + 1))
             checked = intake.check_files(bundles, lambda path: bar(next(done), len(bundles)))
@@ -104,47 +112,27 @@ def import_(
                 accounts.patient(file.bundle.patient_key)
         else:
             accounts = intake.FolderAccounts.open(patients or Path(), optional_passphrase(passphrase_file))
-        taken = asyncio.run(_import(report, chosen, accounts, checked))
+        taken = asyncio.run(
+            taking.import_files(report, chosen, accounts, checked, keepers, custodian is not None, again)
+        )
         rows = [
-            (one.path.name, one.imported.patient.hex(), len(one.imported.records), one.imported.bundle.hex())
+            (
+                one.path.name,
+                one.imported.patient.hex(),
+                len(one.imported.records),
+                one.sensitive,
+                one.imported.bundle.hex(),
+            )
             for one in taken
         ]
+        columns = ("file", "patient", "records", "sensitive", "bundle")
         report.result(
-            [_taken_value(one) for one in taken],
-            lambda console: console.print(table("Imported", ("file", "patient", "records", "bundle"), rows)),
+            [taking.taken_value(one) for one in taken],
+            lambda console: console.print(table("Imported", columns, rows)),
         )
-
-
-async def _import(
-    report: Report, node: Target, accounts: Accounts, checked: Sequence[BundleFile]
-) -> list[Taken]:
-    from consilium.node.intake import Intake
-
-    institution = node.institution()
-    taken: list[Taken] = []
-    async with connected(node) as (rpc, genesis):
-        take = Intake(rpc, genesis, institution, accounts).take
-        for file in checked:
-            with report.progress(file.path.name) as progress:
-                try:
-                    taken.append(await take(file, progress))
-                except Refused as refusal:
-                    told = f"{file.path}: {refusal.detail or refusal.entry.cause} Files imported before: {len(taken)}"
-                    raise Refused(refusal.code, told) from None
-    return taken
-
-
-def _taken_value(taken: Taken) -> dict[str, Any]:
-    done = taken.imported
-    return {
-        "file": str(taken.path),
-        "patient": done.patient.hex(),
-        "bundle": done.bundle.hex(),
-        "compartment": done.compartment.hex(),
-        "records": [record.hex() for record in done.records],
-        "transactions": [transaction.hex() for transaction in done.transactions],
-        "height": done.height,
-    }
+        for one in taken:
+            if one.unserved:
+                report.note(taking.unserved_note(one))
 
 
 # --- list -----------------------------------------------------------------------------------------------------------
@@ -217,12 +205,6 @@ class _Reading:
 )
 def read(
     node: NodeOption,
-    custodian: Annotated[
-        str,
-        typer.Option(
-            "--custodian", metavar="DIR|URL", help="The node that keeps the records.", show_default=False
-        ),
-    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the records go.", show_default=False)
     ],
@@ -235,6 +217,7 @@ def read(
         str | None,
         typer.Option("--patient", metavar="ID", help="All records of this patient.", show_default=False),
     ] = None,
+    custodian: CustodianOption = None,
     wallet_file: Annotated[
         Path | None,
         typer.Option(
@@ -254,14 +237,17 @@ def read(
             raise typer.BadParameter("give either --record or --patient")
         named = [hexadecimal(one, 16, "a record's id") for one in record or []]
         whose = identity_id(patient) if patient is not None else None
-        chosen, keeper = target(node), target(custodian)
+        chosen = target(node)
+        keepers = custodian_targets(custodian, chosen)
+        if not keepers:
+            raise typer.BadParameter("give --custodian: the node of each custodian of the records")
         purpose_code(purpose)
         reader = chosen.institution() if wallet_file is None else open_wallet(wallet_file, passphrase_file)
         try:
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
-        found = asyncio.run(_read(report, chosen, keeper, reader, purpose, named, whose, out))
+        found = asyncio.run(_read(report, chosen, keepers, reader, purpose, named, whose, out))
         value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
         said = "; ".join(dict.fromkeys(found.denied))
         if found.denied:
@@ -275,7 +261,7 @@ def read(
 async def _read(
     report: Report,
     node: Target,
-    custodian: Target,
+    keepers: Sequence[Target],
     reader: Wallet,
     purpose: str,
     named: Sequence[bytes],
@@ -283,7 +269,8 @@ async def _read(
     out: Path,
 ) -> _Reading:
     found = _Reading()
-    async with connected(node) as (rpc, genesis), RpcClient(custodian.url) as keeper:
+    async with connected(node) as (rpc, genesis), AsyncExitStack() as stack:
+        keeper = [await stack.enter_async_context(RpcClient(one.url)) for one in keepers]
         session = Session(rpc, genesis, reader)
         slices = (
             charts.read_records(session, keeper, purpose, named)
@@ -294,7 +281,22 @@ async def _read(
             async for slice_ in slices:
                 await _keep(slice_, found, out)
                 bar(len(found.files), max(len(named), len(found.files)))
+    if found.files:
+        await asyncio.to_thread(_write_index, found, out)
     return found
+
+
+def _write_index(found: _Reading, out: Path) -> None:
+    """Which file is what, for programs."""
+    listed = [{**one, "file": Path(one["file"]).name} for one in found.files]
+    _write_file(out / INDEX_FILE, json.dumps(listed, ensure_ascii=False, indent=2).encode() + b"\n")
+
+
+def _write_file(path: Path, raw: bytes) -> None:
+    try:
+        files.write_atomically(path, raw, SECRET_MODE)
+    except OSError as error:
+        raise Refused("cli.unwritable", f"{path}: {error.strerror}") from None
 
 
 async def _keep(slice_: Slice, found: _Reading, out: Path) -> None:
@@ -328,14 +330,12 @@ def _write(opened: Opened, out: Path) -> dict[str, Any]:
     fields = opened.header.fields
     suffix = "json" if fields.media_type.endswith("json") else "bin"
     path = out / f"{opened.record.hex()}.{suffix}"
-    try:
-        files.write_atomically(path, opened.payload, SECRET_MODE)
-    except OSError as error:
-        raise Refused("cli.unwritable", f"{path}: {error.strerror}") from None
+    _write_file(path, opened.payload)
     return {
         "record": opened.record.hex(),
         "file": str(path),
         "bytes": len(opened.payload),
+        "sha256": hashlib.sha256(opened.payload).hexdigest(),
         "resource_type": fields.resource_type,
         "resource_id": fields.resource_id,
         "full_url": fields.full_url,

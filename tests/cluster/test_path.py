@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from consilium.gateway.bundle import parse_bundle
 from consilium.gateway.synthetic import generate_bundle
+from consilium.gateway.synthetic_labelled import generate_labelled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -83,7 +85,8 @@ def test_import_consent_read_revoke_prove(terminal: Terminal) -> None:
     assert denied["requests"][0]["verdicts"][0]["basis"] == "no-basis"
 
     wallet = ("--node", "demo/node-0", "--wallet", "ada.wallet")
-    granted = terminal.run("consent", "grant", *wallet, "--grantee", institutions[1], "--until", "30d")
+    grant = ("consent", "grant", *wallet, "--grantee", institutions[1], "--until", "30d")
+    granted = terminal.run(*grant, "--class", "all")
     allowed = terminal.run(*read, "--out", "chart")
     assert allowed["denied"] == 0
     opened = {one["record"]: Path(one["file"]).name for one in allowed["records"]}
@@ -105,6 +108,59 @@ def test_import_consent_read_revoke_prove(terminal: Terminal) -> None:
     assert [line["allow"] for line in log] == [False, True, False, False, False]
     _prove(terminal, log[1]["transaction"], "ALLOW")
     _prove(terminal, log[4]["transaction"], "DENY")
+
+
+def test_sensitive_records_take_a_consent_of_their_own_and_two_custodians(terminal: Terminal) -> None:
+    made = terminal.run("cluster", "create", "demo", "--nodes", "4")
+    institutions = [node["institution"] for node in made["nodes"]]
+    terminal.run("cluster", "start", "demo")
+    labelled = generate_labelled(3)
+    (terminal.folder / "ada.json").write_bytes(labelled.raw)
+    (terminal.folder / "bob.json").write_bytes(generate_bundle(8))
+    (terminal.folder / "more.json").write_bytes(labelled.raw.rstrip() + b"\n\n\n")
+    originals = [entry.raw for entry in parse_bundle(labelled.raw).entries]
+
+    ada = terminal.run("keys", "create", "--out", "ada.wallet", "--role", "patient")["identity"]
+    bring = ("records", "import", "ada.json", "--node", "demo/node-0", "--patient-wallet", "ada.wallet")
+    (imported,) = terminal.run(*bring)
+    general = {"general"}
+    sensitive = [names != general for names in labelled.expected]
+    assert imported["sensitive"] == sum(sensitive) > 0
+    assert imported["unserved"] == []
+    assert len(set(imported["compartments"])) > 5
+    assert [one != imported["compartment"] for one in imported["compartments"]] == sensitive
+    assert terminal.run(*bring, status=2)["error"]["code"] == "records.imported_before"
+    other = ("records", "import", "bob.json", "--node", "demo/node-0", "--patient-wallet", "ada.wallet")
+    assert terminal.run(*other, status=2)["error"]["code"] == "bundle.another_patient"
+
+    wallet = ("--node", "demo/node-0", "--wallet", "ada.wallet")
+    grant = ("consent", "grant", *wallet, "--grantee", institutions[1], "--until", "30d")
+    assert terminal.run(*grant)["classes"] == ["general"]
+    read = ("records", "read", "--node", "demo/node-1", "--patient", ada)
+    partly = terminal.run(*read, "--out", "partly", status=1)
+    plain = [record for record, hidden in zip(imported["records"], sensitive, strict=True) if not hidden]
+    assert sorted(one["record"] for one in partly["records"]) == sorted(plain)
+    assert partly["denied"] > 0
+
+    terminal.run(*grant, "--class", "all")
+    one_of_two = terminal.type(*read, "--custodian", "demo/node-0", "--out", "too-few")
+    assert one_of_two.returncode == 1
+    terminal.run(*read, "--custodian", "demo", "--out", "chart")
+    index = json.loads((terminal.folder / "chart" / "index.json").read_text())
+    files = {one["record"]: one for one in index}
+    assert len(files) == len(originals)
+    for record, original in zip(imported["records"], originals, strict=True):
+        assert (terminal.folder / "chart" / files[record]["file"]).read_bytes() == original
+        assert files[record]["sha256"] == hashlib.sha256(original).hexdigest()
+        assert files[record]["resource_type"] == json.loads(original)["resourceType"]
+
+    # Another hospital has a file of its own for her: its node keeps the envelopes, the custodians' fetch them.
+    second = ("records", "import", "more.json", "--node", "demo/node-2", "--patient-wallet", "ada.wallet")
+    assert terminal.run(*second)[0]["patient"] == ada
+    terminal.run(*read, "--out", "both")
+    assert len(json.loads((terminal.folder / "both" / "index.json").read_text())) == 2 * len(originals)
+    served = terminal.run("keys", "deliver", *wallet, "--custodian", "demo")["custodians"]
+    assert sorted(served) == sorted(institutions)
 
 
 def _prove(terminal: Terminal, transaction: str, verdict: str) -> None:
