@@ -17,8 +17,9 @@ from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken, Refused
-from consilium.ledger.execution import ANCESTORS_MAX, Contracts, Outcome, execute
-from consilium.ledger.transaction import VALIDITY_MAX_MS
+from consilium.ledger.execution import ANCESTORS_MAX, Contracts, OperationContext, Outcome, execute
+from consilium.ledger.state import Overlay
+from consilium.ledger.transaction import VALIDITY_MAX_MS, Transaction, Verified
 from consilium.ledger.validators import ValidatorSet
 from consilium.node.pace import Pace
 from consilium.node.peer_messages import (
@@ -114,6 +115,24 @@ class Executor:
         self._heights = self._follow(tip)
         self.pace.committed(len(outcome.transactions), stored - started)
         return Commit(block, outcome, tip, executed - started, stored - executed)
+
+    def refuse_unauthorised(self, transaction: Verified[Transaction]) -> None:
+        """Raises Refused `identity.*` where the key may not speak for the sender on the present tip.
+
+        Asked at admission, so that a stranger's transactions are turned away instead of filling blocks with refusals.
+        Execution asks again: what counts is the state that the block finds.
+        """
+        value = transaction.value
+        context = OperationContext(
+            state=Overlay(self.store.state),
+            height=self.context.height,
+            time_ms=self.store.tip.time_ms,
+            chain_id=self.context.chain_id,
+            sender=value.sender,
+            key=value.key,
+            transaction=transaction.id,
+        )
+        self._contracts.authorise(context)
 
     def validators_at(self, height: int) -> ValidatorSet | None:
         """Who votes at the height that is being decided, or at the next; None for any other height."""

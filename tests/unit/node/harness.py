@@ -150,12 +150,13 @@ class Harness:
         *operations: Operation,
         valid_until: int = START_MS + VALID_MS,
         nonce: int | None = None,
+        sender: bytes | None = None,
     ) -> Verified[Transaction]:
         self._counter += 1
         return sign_transaction(
             who.signing,
             chain_id=self.chain_id,
-            sender=who.identity,
+            sender=who.identity if sender is None else sender,
             nonce=(self._counter if nonce is None else nonce).to_bytes(16, "big"),
             valid_until=valid_until,
             operations=list(operations) or [Operation("no.such", b"")],
