@@ -220,17 +220,25 @@ class RpcClient:
         found = await self._call("state.get", {"key": key.hex()}, values.StateValue)
         return found.value, found.height
 
-    async def verdict_receipt(self, transaction: bytes) -> bytes:
-        """A receipt of what became of a transaction."""
-        return await self._receipt({"kind": "verdict", "transaction": transaction.hex()})
+    async def verdict_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
+        """A receipt of what became of a transaction. `since`, here and below: the height of a header that the verifier
+        trusts, on which the receipt then rests in place of genesis."""
+        return await self._receipt({"kind": "verdict", "transaction": transaction.hex(), "since": since})
 
-    async def transaction_receipt(self, transaction: bytes) -> bytes:
+    async def transaction_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
         """A receipt that a transaction is in a block."""
-        return await self._receipt({"kind": "transaction", "transaction": transaction.hex()})
+        return await self._receipt({"kind": "transaction", "transaction": transaction.hex(), "since": since})
 
-    async def state_receipt(self, key: bytes, height: int | None = None) -> bytes:
+    async def state_receipt(self, key: bytes, height: int | None = None, since: int | None = None) -> bytes:
         """A receipt that a key held its value, or none, as of `height`."""
-        return await self._receipt({"kind": "state", "key": key.hex(), "height": height})
+        return await self._receipt({"kind": "state", "key": key.hex(), "height": height, "since": since})
+
+    async def extend_receipt(
+        self, receipt: bytes, to_height: int | None = None, since: int | None = None
+    ) -> bytes:
+        """The same fact, hung from the header at `to_height` (default: from the trusted one, else from the tip)."""
+        params = {"receipt": receipt, "to_height": to_height, "since": since}
+        return (await self._call("receipt.extend", params, values.ReceiptValue)).receipt
 
     async def events(
         self,
@@ -290,7 +298,8 @@ class RpcClient:
         return Released(found.sealed_partials, tuple(found.envelopes))
 
     async def _receipt(self, params: dict[str, Any]) -> bytes:
-        return (await self._call("receipt.get", params, values.ReceiptValue)).receipt
+        given = {name: value for name, value in params.items() if value is not None}
+        return (await self._call("receipt.get", given, values.ReceiptValue)).receipt
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

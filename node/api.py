@@ -138,16 +138,25 @@ class NodeApi(Protocol):
         """The value under a state key at the newest certified height, and that height."""
         ...
 
-    async def state_receipt(self, key: bytes, height: int | None) -> bytes:
-        """A receipt (encoded) that a key held its value, or none, as of `height` (default: the newest certified)."""
+    async def state_receipt(self, key: bytes, height: int | None, since: int | None = None) -> bytes:
+        """A receipt (encoded) that a key held its value, or none, as of `height` (default: the newest certified).
+
+        `since`, here and below: the height of a header that the verifier trusts, on which the receipt then rests in
+        place of genesis."""
         ...
 
-    async def verdict_receipt(self, transaction: bytes) -> bytes:
+    async def verdict_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
         """A receipt of what became of a transaction. Raises Refused `transaction.unknown`, `receipt.not_certified`."""
         ...
 
-    async def transaction_receipt(self, transaction: bytes) -> bytes:
+    async def transaction_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
         """A receipt that a transaction is in a block."""
+        ...
+
+    async def extend_receipt(self, receipt: bytes, to_height: int | None, since: int | None = None) -> bytes:
+        """The same fact, hung from the header at `to_height` (default: from the trusted one, else from the tip).
+
+        Raises Refused `receipt.*`, `chain.*`, `codec.*`."""
         ...
 
     async def events(

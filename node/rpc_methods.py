@@ -16,6 +16,7 @@ from consilium.client.envelope import ENVELOPE_BYTES_MAX
 from consilium.client.rpc_values import CursorText, Hex16, Hex32, Hex64, HexKey
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
+from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
 from consilium.ledger.transaction import OPERATIONS_MAX, TRANSACTION_BYTES_MAX
 from consilium.node.api import Committed, Cursor, EventAt, Settled, Submission
 from consilium.node.dispatch import Context, Empty, Method
@@ -75,15 +76,24 @@ class StateParams(_Params, frozen=True):
 
 class VerdictReceiptParams(_Params, frozen=True, tag_field="kind", tag="verdict"):
     transaction: Hex32
+    since: Height | None = None
 
 
 class TransactionReceiptParams(_Params, frozen=True, tag_field="kind", tag="transaction"):
     transaction: Hex32
+    since: Height | None = None
 
 
 class StateReceiptParams(_Params, frozen=True, tag_field="kind", tag="state"):
     key: HexKey
     height: Height | None = None
+    since: Height | None = None
+
+
+class ExtendParams(_Params, frozen=True):
+    receipt: Annotated[bytes, msgspec.Meta(max_length=RECEIPT_BYTES_MAX)]
+    to_height: Height | None = None
+    since: Height | None = None
 
 
 class EventsParams(_Params, frozen=True):
@@ -192,12 +202,18 @@ async def receipt(
 ) -> Any:
     match params:
         case VerdictReceiptParams():
-            raw = await context.api.verdict_receipt(bytes(params.transaction))
+            raw = await context.api.verdict_receipt(bytes(params.transaction), params.since)
         case TransactionReceiptParams():
-            raw = await context.api.transaction_receipt(bytes(params.transaction))
+            raw = await context.api.transaction_receipt(bytes(params.transaction), params.since)
         case StateReceiptParams():
-            raw = await context.api.state_receipt(bytes(params.key), params.height)
+            raw = await context.api.state_receipt(bytes(params.key), params.height, params.since)
     return values.ReceiptValue(raw)
+
+
+async def extend(context: Context, params: ExtendParams) -> Any:
+    return values.ReceiptValue(
+        await context.api.extend_receipt(params.receipt, params.to_height, params.since)
+    )
 
 
 async def events(context: Context, params: EventsParams) -> Any:
@@ -322,6 +338,7 @@ _ROWS: Final = (
         VerdictReceiptParams | TransactionReceiptParams | StateReceiptParams,
         receipt,
     ),
+    Method("receipt.extend", "The same fact, hung from a later header.", ExtendParams, extend),
     Method("events.list", "Events of committed blocks after a cursor.", EventsParams, events),
     Method(
         "events.subscribe",

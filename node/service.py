@@ -163,6 +163,7 @@ class Service:
                 raise verified
             if verified.id in self._executor.seen:
                 raise Refused("transaction.duplicate", "it is in the chain already")
+            self._executor.refuse_unauthorised(verified)
             self._mempool.admit(verified, self._store.tip.time_ms)
         except Refused as refusal:
             return self._turned_away(identifier, refusal)
@@ -251,17 +252,21 @@ class Service:
         """See `NodeApi.state`."""
         return await asyncio.to_thread(self._certified_value, key)
 
-    async def state_receipt(self, key: bytes, height: int | None) -> bytes:
+    async def state_receipt(self, key: bytes, height: int | None, since: int | None = None) -> bytes:
         """See `NodeApi.state_receipt`."""
-        return await asyncio.to_thread(self._receipts.state, key, height)
+        return await asyncio.to_thread(self._receipts.state, key, height, since)
 
-    async def verdict_receipt(self, transaction: bytes) -> bytes:
+    async def verdict_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
         """See `NodeApi.verdict_receipt`."""
-        return await asyncio.to_thread(self._receipts.verdict, transaction)
+        return await asyncio.to_thread(self._receipts.verdict, transaction, since)
 
-    async def transaction_receipt(self, transaction: bytes) -> bytes:
+    async def transaction_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
         """See `NodeApi.transaction_receipt`."""
-        return await asyncio.to_thread(self._receipts.transaction, transaction)
+        return await asyncio.to_thread(self._receipts.transaction, transaction, since)
+
+    async def extend_receipt(self, receipt: bytes, to_height: int | None, since: int | None = None) -> bytes:
+        """See `NodeApi.extend_receipt`."""
+        return await asyncio.to_thread(self._receipts.extend, receipt, to_height, since)
 
     async def events(
         self, after: Cursor, limit: int, kinds: frozenset[str] | None, subject: bytes | None

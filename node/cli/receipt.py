@@ -9,28 +9,44 @@ from typing import Annotated, Any
 
 import typer
 
-from consilium.client.rpc import RpcClient
 from consilium.contracts.words import describe_entry, describe_operation, describe_receipt
 from consilium.ledger.crypto import DIGEST_BYTES
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
 from consilium.ledger.receipt import Proved, verify_receipt
-from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
+from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX, Statement, decode_receipt
 from consilium.ledger.state import STATE_KEY_BYTES_MAX
 from consilium.node import files, founding
 from consilium.node.cli.inputs import (
     JsonOption,
     NodeOption,
     Target,
+    connected,
     hexadecimal,
     target,
     transaction_id,
     when,
 )
-from consilium.node.cli.output import example, reporting
+from consilium.node.cli.output import Report, example, reporting
 
 app = typer.Typer(no_args_is_help=True, help="Proofs of single facts that verify offline.")
 
+SinceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--since",
+        metavar="HEIGHT",
+        min=0,
+        help="Of a header that the verifier trusts: rest on it.",
+        show_default="genesis",
+    ),
+]
+SinceHashOption = Annotated[
+    str | None,
+    typer.Option(
+        "--trusted-header", metavar="HASH", help="The hash of the header at --since.", show_default=False
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]
 
 
@@ -63,6 +79,8 @@ def get(
         int | None,
         typer.Option("--height", min=0, help="For state: as of this height.", show_default="newest"),
     ] = None,
+    since: SinceOption = None,
+    trusted_header: SinceHashOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,21 +89,85 @@ def get(
         _require_free(out, force)
         if height is not None and kind is not Kind.state:
             raise typer.BadParameter("--height is for --kind state")
+        trusted = _trusted(since, trusted_header)
         chosen = target(node)
-        raw, genesis = asyncio.run(_get(chosen, kind, subject, height))
-        proved = verify_receipt(raw, genesis)
-        try:
-            files.write_atomically(out, raw)
-        except OSError as error:
-            raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
-        value = {"file": str(out), "bytes": len(raw), **_value(proved)}
-        report.result(
-            value,
-            lambda console: console.print(f"{out}: {len(raw)} bytes, proves: {_title(proved)}", markup=False),
-        )
+        raw, genesis = asyncio.run(_get(chosen, kind, subject, height, since))
+        _keep(report, out, raw, verify_receipt(raw, genesis, trusted))
 
 
-async def _get(node: Target, kind: Kind, subject: str, height: int | None) -> tuple[bytes, Genesis]:
+@app.command(
+    "extend",
+    epilog=example(
+        "consilium receipt extend decision.receipt --node demo/node-0 --to 120 --out extended.receipt"
+    ),
+)
+def extend(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The receipt.", show_default=False)],
+    node: NodeOption,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where the new receipt goes.", show_default=False)
+    ],
+    to_height: Annotated[
+        int | None,
+        typer.Option(
+            "--to", metavar="HEIGHT", min=0, help="Of the header to hang it from.", show_default="newest"
+        ),
+    ] = None,
+    since: SinceOption = None,
+    trusted_header: SinceHashOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a node hang a receipt's fact from a later header, or from one that the verifier trusts."""
+    with reporting(as_json) as report:
+        _require_free(out, force)
+        trusted = _trusted(since, trusted_header)
+        chosen = target(node)
+        old = _bytes_of(file)
+        statement = _statement(old, file)
+        raw, genesis = asyncio.run(_extend(chosen, old, to_height, since))
+        proved = verify_receipt(raw, genesis, trusted)
+        if decode_receipt(raw).statement != statement:
+            raise Refused("receipt.invalid", "the node's answer proves another fact")
+        _keep(report, out, raw, proved)
+
+
+def _statement(raw: bytes, file: Path) -> Statement:
+    try:
+        return decode_receipt(raw).statement
+    except Refused as refusal:
+        raise Refused("receipt.invalid", f"{file} is no receipt, or was changed ({refusal})") from None
+
+
+async def _extend(
+    node: Target, old: bytes, to_height: int | None, since: int | None
+) -> tuple[bytes, Genesis]:
+    async with connected(node) as (rpc, genesis):
+        return await rpc.extend_receipt(old, to_height, since), genesis
+
+
+def _trusted(since: int | None, trusted_header: str | None) -> bytes | None:
+    """The hash of the header at `since`: who trusts it has it from elsewhere, not from the node."""
+    if (since is None) != (trusted_header is None):
+        raise typer.BadParameter("--since and --trusted-header go together: a height, and that header's hash")
+    return None if trusted_header is None else hexadecimal(trusted_header, DIGEST_BYTES, "a header's hash")
+
+
+def _keep(report: Report, out: Path, raw: bytes, proved: Proved) -> None:
+    try:
+        files.write_atomically(out, raw)
+    except OSError as error:
+        raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+    value = {"file": str(out), "bytes": len(raw), **_value(proved)}
+    report.result(
+        value,
+        lambda console: console.print(f"{out}: {len(raw)} bytes, proves: {_title(proved)}", markup=False),
+    )
+
+
+async def _get(
+    node: Target, kind: Kind, subject: str, height: int | None, since: int | None
+) -> tuple[bytes, Genesis]:
     if kind is Kind.state:
         if not 2 <= len(subject) <= 2 * STATE_KEY_BYTES_MAX or len(subject) % 2:
             raise Refused(
@@ -94,17 +176,14 @@ async def _get(node: Target, kind: Kind, subject: str, height: int | None) -> tu
         key = hexadecimal(subject, len(subject) // 2, "a state key")
     else:
         key = transaction_id(subject)
-    async with RpcClient(node.url) as rpc:
+    async with connected(node) as (rpc, genesis):
         match kind:
             case Kind.verdict:
-                raw = await rpc.verdict_receipt(key)
+                return await rpc.verdict_receipt(key, since), genesis
             case Kind.transaction:
-                raw = await rpc.transaction_receipt(key)
+                return await rpc.transaction_receipt(key, since), genesis
             case Kind.state:
-                raw = await rpc.state_receipt(key, height)
-        if node.config is not None and node.config.genesis_path.exists():
-            return raw, founding.read_genesis(node.config.genesis_path)
-        return raw, await rpc.genesis()
+                return await rpc.state_receipt(key, height, since), genesis
 
 
 @app.command("verify", epilog=example("consilium receipt verify decision.receipt --genesis genesis.json"))

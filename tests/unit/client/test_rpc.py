@@ -104,6 +104,11 @@ async def test_every_method_reaches_the_node_and_comes_back_typed() -> None:
         assert await rpc.transaction_receipt(ID) == b"transaction:" + ID
         assert await rpc.state_receipt(b"k", 3) == b"state:k3"
         assert await rpc.state_receipt(b"k") == b"state:kNone"
+        assert await rpc.verdict_receipt(ID, since=2) == b"verdict:" + ID + b" since 2"
+        assert await rpc.transaction_receipt(ID, since=2) == b"transaction:" + ID + b" since 2"
+        assert await rpc.state_receipt(b"k", since=2) == b"state:kNone since 2"
+        assert await rpc.extend_receipt(b"old") == b"extended:oldNone"
+        assert await rpc.extend_receipt(b"old", 9, 4) == b"extended:old9 since 4"
         assert [one.cursor for one in await rpc.events()] == [Cursor(1, 0), Cursor(2, 0)]
         (event,) = await rpc.events(Cursor(1, 0), 5, ["x"], bytes([2]) * 16)
         assert event.event == node.events_log[1].event

@@ -46,6 +46,10 @@ def event_at(height: int, index: int, kind: str = "records.anchored", data: byte
     )
 
 
+def _since(height: int | None) -> bytes:
+    return b"" if height is None else b" since %d" % height
+
+
 @dataclass
 class FakeNode:
     """Implements NodeApi. `events_log` is the chain's events; `commit` adds one and wakes subscribers."""
@@ -136,14 +140,17 @@ class FakeNode:
     async def state(self, key: bytes) -> tuple[bytes | None, int]:
         return (b"value", 9) if key == b"known" else (None, 9)
 
-    async def state_receipt(self, key: bytes, height: int | None) -> bytes:
-        return b"state:" + key + str(height).encode()
+    async def state_receipt(self, key: bytes, height: int | None, since: int | None = None) -> bytes:
+        return b"state:" + key + str(height).encode() + _since(since)
 
-    async def verdict_receipt(self, transaction: bytes) -> bytes:
-        return b"verdict:" + transaction
+    async def verdict_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
+        return b"verdict:" + transaction + _since(since)
 
-    async def transaction_receipt(self, transaction: bytes) -> bytes:
-        return b"transaction:" + transaction
+    async def transaction_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
+        return b"transaction:" + transaction + _since(since)
+
+    async def extend_receipt(self, receipt: bytes, to_height: int | None, since: int | None = None) -> bytes:
+        return b"extended:" + receipt + str(to_height).encode() + _since(since)
 
     def _selected(self, after: Cursor, kinds: frozenset[str] | None, subject: bytes | None) -> list[EventAt]:
         return [

@@ -129,6 +129,17 @@ async def test_state_and_receipts(rpc: Rpc) -> None:
     assert await receipt(kind="transaction", transaction=ID.hex()) == b"transaction:" + ID
     assert await receipt(kind="state", key=key) == b"state:knownNone"
     assert await receipt(kind="state", key=key, height=4) == b"state:known4"
+    for kind in ("verdict", "transaction"):
+        expected = kind.encode() + b":" + ID + b" since 3"
+        assert await receipt(kind=kind, transaction=ID.hex(), since=3) == expected
+    assert await receipt(kind="state", key=key, since=3) == b"state:knownNone since 3"
+
+    async def extended(**params: Any) -> bytes:
+        found = await rpc.result("receipt.extend", receipt=b64(b"old"), **params)
+        return base64.b64decode(found["receipt"])
+
+    assert await extended() == b"extended:oldNone"
+    assert await extended(to_height=9, since=4) == b"extended:old9 since 4"
 
 
 async def test_events_are_listed_from_a_cursor_on(rpc: Rpc) -> None:
@@ -188,6 +199,8 @@ async def test_vault_and_custodian(rpc: Rpc) -> None:
         ("receipt.get", {}, "`kind`"),
         ("receipt.get", {"kind": "moon"}, 'kind = "verdict"'),
         ("receipt.get", {"kind": "state"}, "`key`"),
+        ("receipt.extend", {}, "`receipt`"),
+        ("receipt.extend", {"receipt": "", "to_height": -1}, ">= 0"),
         ("receipt.get", {"kind": "verdict", "transaction": "ab" * 32, "height": 1}, "`height`"),
         ("events.list", {"after": "1"}, "height.index"),
         ("events.list", {"after": "1.2.3"}, "height.index"),

@@ -80,6 +80,20 @@ async def test_each_transaction_is_answered_for_itself(four: Harness) -> None:
     node.driver._sealing.cancel()
 
 
+async def test_strangers_are_turned_away_at_the_door(four: Harness) -> None:
+    """Otherwise anybody could fill blocks with transactions that execution then refuses."""
+    node = HostedNode(four)
+    service = service_of(node)
+    stranger = four.transaction(wallet_of("stranger"))
+    forged = four.transaction(wallet_of("stranger"), sender=four.wallets[0].identity)
+    answers = await service.submit([stranger.raw, forged.raw])
+    assert [(answer.id, answer.code) for answer in answers] == [
+        (stranger.id, "identity.unknown"),
+        (forged.id, "identity.key_not_authorised"),
+    ]
+    assert node.mempool.pending_count == 0
+
+
 async def test_a_full_pool_says_when_to_come_back(four: Harness) -> None:
     node = HostedNode(four, limits=MempoolLimits(pending_transactions_max=1))
     service = service_of(node)
@@ -264,6 +278,7 @@ async def test_what_is_unknown_is_said_to_be(four: Harness) -> None:
         (service.verdict_receipt(bytes(32)), "transaction.unknown"),
         (service.transaction_receipt(bytes(32)), "transaction.unknown"),
         (service.state_receipt(b"k", None), "receipt.not_certified"),
+        (service.extend_receipt(b"no receipt", None), "codec.malformed"),
         (service.get_envelope(bytes(32)), "vault.unknown"),
         (service.deposit_share(b""), "custodian.disabled"),
         (service.release(bytes(32), 0, bytes(64)), "custodian.disabled"),

@@ -196,6 +196,9 @@ def test_a_receipt_is_not_overwritten() -> None:
         get = ("receipt", "get", "00" * 32, "--node", f"http://127.0.0.1:{reserved.ports[0]}", "--out", "r")
         assert refused(*get) == "cli.unwritable"
         assert refused(*get, "--force", status=3) == "rpc.unreachable"
+        extend = ("receipt", "extend", "r", *get[3:])
+        assert refused(*extend) == "cli.unwritable"
+        assert refused(*extend, "--force", status=1) == "receipt.invalid"
     assert Path("r").read_bytes() == b"earlier"
 
 
@@ -266,6 +269,7 @@ def test_a_node_that_does_not_answer_is_unreachable() -> None:
         (("records", "list", "--node", "http://x", "--patient", "zz"), "cli.bad_value"),
         (("consent", "revoke", "12", "--node", "http://x", "--wallet", "w"), "cli.bad_value"),
         (("receipt", "get", "12", "--node", "http://x", "--out", "r"), "cli.bad_value"),
+        (("receipt", "extend", "none", "--node", "http://x", "--out", "r"), "cli.unreadable"),
         (("governance", "vote", "12", "--node", "http://x"), "cli.bad_value"),
         (("governance", "propose", "--node", "http://x", "--suspend", "12"), "cli.bad_value"),
         (("governance", "propose", "--node", "http://x", "--suspend", "00" * 16), "cli.bad_value"),
@@ -295,6 +299,8 @@ def test_a_consent_is_checked_before_anybody_is_asked() -> None:
         ("records", "read", "--node", "http://x", "--custodian", "http://x", "--out", "o"),
         ("consent", "list", "--node", "http://x"),
         ("receipt", "get", "00" * 32, "--node", "http://x", "--out", "r", "--height", "3"),
+        ("receipt", "get", "00" * 32, "--node", "http://x", "--out", "r", "--since", "3"),
+        ("receipt", "extend", "x", "--node", "http://x", "--out", "r", "--trusted-header", "00" * 32),
         ("governance", "propose", "--node", "http://x"),
         ("governance", "propose", "--node", "http://x", "--suspend", "00" * 16, "--reinstate", "00" * 16),
     ],
