@@ -5,7 +5,7 @@ guardians go, and what they granted is void; every compartment begins an epoch u
 stays is said in `docs/trust.md`: shares and plaintext that others have kept cannot be taken back, only made useless for
 what is written from now on.
 
-The patient signs, or the manager that hands over. A manager that will not is passed by recovery (`recovery`).
+The patient signs, and nobody else. Whose keys are lost, or were never the patient's, goes by recovery (`recovery`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def replace_keys(
 def _take_over(body: TakeOver, context: OperationContext) -> None:
     state = context.state
     capacity = representation.capacity_of(state, context.sender, body.patient, context.time_ms)
-    if capacity not in (representation.PATIENT, representation.MANAGER):
+    # Not the manager: with a key of its own making it would become the patient, and nobody could tell.
+    if capacity != representation.PATIENT:
         raise Refused("records.not_yours", body.patient.hex())
     known = replace_keys(body.patient, body.key, body.encryption_key, body.proof, context)
     opened = records.PATIENTS.get(state, body.patient)

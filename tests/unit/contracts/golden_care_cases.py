@@ -229,7 +229,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "takeover.complete": [
         ("by the patient", by(PETRA, care.taking_over)),
-        ("handed over", by(NORTH, care.taking_over)),
+        ("by the manager", by(NORTH, care.taking_over)),
         ("by a stranger", by(SOUTH, care.taking_over)),
         (
             "without an epoch",
