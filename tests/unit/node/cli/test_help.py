@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from consilium.node.cli.main import app
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "cli.md"
+README = Path(__file__).resolve().parents[4] / "README.md"
 ROOT = typer.main.get_command(app)
 
 
@@ -42,6 +43,18 @@ def test_the_commands_that_the_project_promises_are_there() -> None:
         *("consent grant", "consent revoke", "consent list", "access log", "receipt get", "receipt verify"),
     }
     assert promised <= set(NAMES)
+
+
+def test_the_readme_lists_every_command() -> None:
+    rows = re.findall(
+        r"^\| (`[a-z]+`)? ?\| (`[a-z]+`(?:, `[a-z]+`)*)", README.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    listed = [
+        " ".join(filter(None, (group.strip("`"), name)))
+        for group, names in rows
+        for name in re.findall("[a-z]+", names)
+    ]
+    assert sorted(listed) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
