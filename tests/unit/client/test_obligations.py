@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from consilium.client import boxes, obligations
-from consilium.client.envelope import HeaderFields, parse, reference_tag
+from consilium.client.envelope import HeaderFields, envelope_digest, parse, reference_tag
 from consilium.client.obligations import facts_of, is_sealed_conditions, open_conditions, seal_conditions
 from consilium.contracts.conditions import Condition
+from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 
 CHAIN, CONSENT = b"c" * 32, b"k" * 16
@@ -58,7 +59,7 @@ def test_every_changed_byte_shows(sealed: tuple[bytes, bytes]) -> None:
     # And where the consent named the changed bytes, the cipher's own tag.
     changed = raw[:-1] + bytes([raw[-1] ^ 1])
     with pytest.raises(Refused, match="damaged"):
-        open_conditions(changed, obligations.envelope_digest(changed), CHAIN, [CONSENT], ONE)
+        open_conditions(changed, envelope_digest(changed), CHAIN, [CONSENT], ONE)
 
 
 def test_one_key_commitment_for_all_custodians(sealed: tuple[bytes, bytes]) -> None:
@@ -68,8 +69,8 @@ def test_one_key_commitment_for_all_custodians(sealed: tuple[bytes, bytes]) -> N
     mixed = obligations._Sealed(
         (first.slots[0], obligations.parse_sealed(other).slots[0]), first.key_commitment, first.body
     )
-    raw = obligations.MAGIC + obligations.codec.encode(mixed)
-    digest = obligations.envelope_digest(raw)
+    raw = obligations.MAGIC + codec.encode(mixed)
+    digest = envelope_digest(raw)
     open_conditions(raw, digest, CHAIN, [CONSENT], ONE)
     with pytest.raises(Refused, match="damaged"):
         open_conditions(raw, digest, CHAIN, [CONSENT], TWO)
