@@ -142,7 +142,7 @@ class Curator:
         read = 0
         for digest, identifier in page:
             self._swept = digest
-            read += self._look(digest, identifier, whole=True)
+            read += self._look(digest, identifier, whole=not self._vault.remote)
             if read > SWEEP_BYTES:
                 return
         if len(page) < SWEEP_DIGESTS:

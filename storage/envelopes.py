@@ -42,6 +42,11 @@ class Incoming(Protocol):
 class EnvelopeStore(Protocol):
     """Where a custodian keeps envelopes. Calls may block for a disk: make them from a thread."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether somebody else keeps the bytes whole, and reading all of them over and over would cost."""
+        ...
+
     def put_many(self, envelopes: Sequence[tuple[bytes, bytes]]) -> None:
         """Keep envelopes, given as (digest, envelope): all or none, and durable on return. Repeating is harmless.
 

@@ -56,6 +56,10 @@ class S3Vault:
         bucket.abort_all()
         self._sweep([key[1:] for key, _ in index.iterate(schema.RECEIVING)])
 
+    @property
+    def remote(self) -> bool:
+        return True
+
     def put_many(self, envelopes: Sequence[tuple[bytes, bytes]]) -> None:
         given = dict(envelopes)
         if sum(map(len, given.values())) > PUT_BYTES_MAX:

@@ -111,6 +111,10 @@ class Vault:
         for key, _ in list(store.iterate(schema.RECEIVING)):  # what a crash interrupted
             self.abandon(key[1:])
 
+    @property
+    def remote(self) -> bool:
+        return False
+
     def put_many(self, envelopes: Sequence[tuple[bytes, bytes]]) -> None:
         given = dict(envelopes)
         if sum(map(len, given.values())) > PUT_BYTES_MAX:
