@@ -40,11 +40,6 @@ class Prepared:
     classified: tuple[Classified, ...]
 
 
-def payloads_of(bundle: Bundle) -> list[Payload]:
-    """The bundle's entries in their order, all as of the general class, with their headers."""
-    return [Payload(payload.raw, payload.header) for payload in prepare(bundle).payloads]
-
-
 def prepare(
     bundle: Bundle,
     table: Table | None = None,

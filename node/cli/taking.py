@@ -47,19 +47,19 @@ async def import_files(
             try:
                 await intake.require_importable(file, again=again)
             except Refused as refusal:
-                raise Refused(refusal.code, f"{file.path}: {_said(refusal)}") from None
+                raise Refused(refusal.code, f"{file.path}: {said(refusal)}") from None
         for file in checked:
             with report.progress(file.path.name) as progress:
                 try:
                     taken.append(await intake.take(file, progress))
                 except Refused as refusal:
                     about = "" if refusal.code.startswith("wallet.") else f"{file.path}: "
-                    told = f"{about}{_said(refusal)} Files imported before: {len(taken)}."
+                    told = f"{about}{said(refusal)} Files imported before: {len(taken)}."
                     raise Refused(refusal.code, told) from None
     return taken
 
 
-def _said(refusal: Refused) -> str:
+def said(refusal: Refused) -> str:
     """A refusal's detail or cause as a sentence."""
     told = refusal.detail or refusal.entry.cause
     return told if told.endswith((".", "!", "?")) else f"{told}."
