@@ -181,6 +181,8 @@ class RpcServer:
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
+        except ConnectionError:  # the client is gone: nobody waits for the answer
+            pass
         return response
 
     def _check_host(self, request: web.Request) -> None:
@@ -224,6 +226,9 @@ class RpcServer:
             return _refusal(
                 Refused("rpc.timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s"), 408
             )
+        except ConnectionError:
+            # Whoever hangs up in the middle of a body gets no answer, and no stack trace in the log either.
+            return web.Response(status=400)
         answer = await self._dispatcher.answer(raw, Caller(self._privileged(request)))
         if answer is None:
             return web.Response(status=204)

@@ -181,6 +181,29 @@ async def test_a_late_body_is_refused(running: Running, monkeypatch: pytest.Monk
     await writer.wait_closed()
 
 
+async def test_hanging_up_within_a_body_leaves_no_stack_trace(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can do it, as often as he likes: the log is for what the node did wrong."""
+    runner = running.server._runner
+    assert runner is not None
+    server = runner.server
+    assert server is not None
+    _, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
+    writer.write(
+        b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
+    await writer.drain()
+    async with asyncio.timeout(10):
+        # Once the headers are read, the handler waits for the rest of the body.
+        while not server.connections or running.server._silent:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        writer.transport.abort()
+        while server.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert caplog.records == []
+
+
 async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "HEADERS_TIMEOUT_S", 0.05)
     async with served() as running:
