@@ -2,8 +2,8 @@
 
 All old signing keys end, and with them whatever was signed with them and not yet included; the manager, delegates and
 guardians go, and what they granted is void; every compartment begins an epoch under a key that the patient made. What
-stays is said in `docs/trust.md`: shares and plaintext that others have kept cannot be taken back, only made useless for
-what is written from now on.
+stays: shares and plaintext that others have kept cannot be taken back, only made useless for what is written from now
+on.
 
 The patient signs, and nobody else. Whose keys are lost, or were never the patient's, goes by recovery (`recovery`).
 """
