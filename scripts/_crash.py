@@ -94,7 +94,8 @@ async def run(arguments: argparse.Namespace) -> Report:
                     async with load:
                         matrix = Matrix(fleet, load, tap, report, arguments.seed, arguments.kinds)
                         await cycles(matrix, arguments, began_s)
-                    await fleet.cluster.wait_height(await fleet.head())
+                    # The fleet runs the nodes, so the cluster does not know which are up.
+                    await fleet.cluster.wait_height(await fleet.head(), fleet.up())
                     report.votes_heard = tap.ballots.votes
                     report.contradicting_votes = len(tap.ballots.contradictions)
                     report.violations += tap.ballots.contradictions
