@@ -10,11 +10,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from consilium.ledger.errors import InvariantBroken
 from consilium.node.stores import Stores
 from consilium.storage.kv import KeyValue, Snapshot, Write
 from consilium.storage.promise import Kept, Promises
@@ -36,7 +38,7 @@ class Strike(msgspec.Struct, frozen=True):
 
 
 class Begun(NamedTuple):
-    """An effect under way: the strike that it gets, and whether the disk had failed before it began."""
+    """An effect under way: the strike that it gets, and whether its store had failed before it began."""
 
     strike: Strike | None
     late: bool
@@ -50,7 +52,8 @@ class Striker:
         self._lock = threading.Lock()
         self._strike: Strike | None = None
         self._left = 0
-        self._failed = False
+        self._failed: set[str] = set()
+        """Stores whose write or sync has failed. One that writes without a sync may go on until it wants one."""
 
     def arm(self) -> None:
         """Read what to do from the folder; count from here on."""
@@ -61,7 +64,7 @@ class Striker:
     def before(self, effect: str) -> Begun:
         """An effect begins. Says whether this is the one to strike."""
         with self._lock:
-            begun = Begun(None, self._failed)
+            begun = Begun(None, _store_of(effect) in self._failed)
             strike = self._strike
             if strike is None or strike.effect not in ("any", effect):
                 return begun
@@ -74,11 +77,21 @@ class Striker:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "no-space":
                 system_faults.fill_disk()
-                self._failed = True
             case "no-sync":
                 system_faults.fail_syncs()
-                self._failed = True
-        return Begun(strike, self._failed)
+        return Begun(strike, begun.late)
+
+    @contextmanager
+    def watching(self, effect: str) -> Iterator[None]:
+        """Around an effect: strike where it is the one, note where it fails, tell where it should not have worked."""
+        begun = self.before(effect)
+        try:
+            yield
+        except InvariantBroken:
+            with self._lock:
+                self._failed.add(_store_of(effect))
+            raise
+        self.after(effect, begun)
 
     def after(self, effect: str, begun: Begun) -> None:
         """The effect is done: its call has returned, and did not raise."""
@@ -105,9 +118,8 @@ class StruckStore:
         return self._inner.iterate(prefix, start=start, reverse=reverse, limit=limit)
 
     def write(self, writes: Sequence[Write], *, sync: bool) -> None:
-        begun = self._striker.before(self._effect)
-        self._inner.write(writes, sync=sync)
-        self._striker.after(self._effect, begun)
+        with self._striker.watching(self._effect):
+            self._inner.write(writes, sync=sync)
 
     def snapshot(self) -> Snapshot:
         return self._inner.snapshot()
@@ -136,14 +148,16 @@ class StruckPromises:
         return self._inner.holds(name)
 
     def keep(self, name: bytes, proposal: bytes) -> None:
-        begun = self._striker.before("promise.keep")
-        self._inner.keep(name, proposal)
-        self._striker.after("promise.keep", begun)
+        with self._striker.watching("promise.keep"):
+            self._inner.keep(name, proposal)
 
     def save(self, votes: bytes, named: Sequence[bytes] = ()) -> None:
-        begun = self._striker.before("promise.save")
-        self._inner.save(votes, named)
-        self._striker.after("promise.save", begun)
+        with self._striker.watching("promise.save"):
+            self._inner.save(votes, named)
+
+
+def _store_of(effect: str) -> str:
+    return effect.partition(".")[0]
 
 
 def struck(stores: Stores, striker: Striker) -> Stores:

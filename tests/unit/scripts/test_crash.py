@@ -23,12 +23,13 @@ from consilium.consensus.messages import (
 )
 from consilium.ledger.block import Block, Header
 from consilium.ledger.crypto import SigningKey
+from consilium.ledger.errors import InvariantBroken
 from consilium.storage.kv import MemoryKV
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.promise import MemoryPromises
 from scripts.crash_matrix import damage, system_faults
 from scripts.crash_matrix.report import Report
-from scripts.crash_matrix.strike import STRIKE_FILE, Strike, Striker, StruckPromises, StruckStore
+from scripts.crash_matrix.strike import LATE_TEXT, STRIKE_FILE, Strike, Striker, StruckPromises, StruckStore
 from scripts.crash_matrix.wiretap import HEIGHTS_KEPT, Ballots
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -118,6 +119,22 @@ def test_a_striker_counts_from_the_arming(tmp_path: Path, monkeypatch: pytest.Mo
     store.write([(b"d", b"")], sync=True)
     assert killed == [signal.SIGKILL]
     assert store.get(b"c") == b""
+
+
+def test_a_store_that_works_after_it_failed_is_told_of_and_another_is_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    striker = Striker(tmp_path)
+    inner = MemoryKV()
+    chain, vault = StruckStore(inner, "chain.write", striker), StruckStore(MemoryKV(), "vault.write", striker)
+    inner.fail_next_write = True
+    with pytest.raises(InvariantBroken):
+        chain.write([], sync=True)
+    vault.write([], sync=False)
+    assert capfd.readouterr().err == ""
+    inner._failed = inner.fail_next_write = False  # what no store of ours does
+    chain.write([], sync=True)
+    assert LATE_TEXT in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not system_faults.available, reason="these faults are played by seccomp on Linux")
