@@ -46,6 +46,7 @@ class Duties:
         synchroniser: Synchroniser,
         clerk: Clerk | None,
         members_changed: Callable[[], None],
+        remember: Callable[[Promise], None],
     ) -> None:
         self._executor = executor
         self._synchroniser = synchroniser
@@ -62,6 +63,7 @@ class Duties:
             connected=mesh.connected,
             hint=synchroniser.hint,
             release=driver.release,
+            remember=remember,
         )
         self._whistle: Whistle | None = None
         self._joining: Joining | None = None

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from consilium.consensus.promise import Promise
+from consilium.consensus.promise import Promise, no_promise
 from consilium.consensus.replica import Replica
 from consilium.consensus.restart import (
     REQUEST_BYTES_MAX,
@@ -59,7 +59,8 @@ _log = structlog.get_logger("consilium.restart")
 
 
 class Restart:
-    """See the module. `send(peer, kind, body)` queues on the lane of votes; `release` gives the replica its floor."""
+    """See the module. `send(peer, kind, body)` queues on the lane of votes; `release` gives the replica its floor;
+    `remember` makes a promise durable, and blocks."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Restart:
         connected: Callable[[], frozenset[bytes]],
         hint: Callable[[bytes, int], None],
         release: Callable[[int], None],
+        remember: Callable[[Promise], None],
     ) -> None:
         self._key = key
         self._chain_id = chain_id
@@ -83,6 +85,7 @@ class Restart:
         self._connected = connected
         self._hint = hint
         self._release = release
+        self._remember = remember
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._answers: dict[bytes, Answer] = {}
         self._heard = asyncio.Event()
@@ -116,6 +119,10 @@ class Restart:
                 pass
         self.verdict = verdict
         _log.info("restart.memory", memory=verdict.memory.value, floor=verdict.floor, top=verdict.top)
+        if self._promise is None:
+            # From here on there is a promise, even if nothing is ever said: a validator that was always outrun by the
+            # others must not be taken for one that lost its disk at its next start, and stay silent for it.
+            await asyncio.to_thread(self._remember, no_promise(verdict.floor))
         self._release(verdict.floor)
         if clerk is not None and verdict.memory in (Memory.STALE, Memory.LOST):
             await self._end_silence(verdict, clerk)

@@ -92,11 +92,12 @@ class _Node:
             handler=self._handle,
             policy=MeshPolicy(backoff_max_s=RECONNECT_MAX_S, peers_max=MEMBERS_MAX),
         )
+        self._keeper = PromiseKeeper(parts.stores.promises, partial(self._metrics.synced, "promise"))
         self._driver = Driver(
             replica=self._replica,
             executor=executor,
             mempool=self._mempool,
-            keeper=PromiseKeeper(parts.stores.promises, partial(self._metrics.synced, "promise")),
+            keeper=self._keeper,
             outlet=self._mesh,
             clock=self._now,
             on_commit=self._committed,
@@ -228,6 +229,7 @@ class _Node:
             synchroniser=self._synchroniser,
             clerk=clerk,
             members_changed=self._update_members,
+            remember=lambda promise: self._keeper.keep(promise, self._mempool.batch),
         )
         self._service.voting = duties.status
         return duties

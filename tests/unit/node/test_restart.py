@@ -54,6 +54,7 @@ class Network:
         self.nodes = [HostedNode(self.harness, index) for index in range(n)]
         self.dead: set[int] = set()
         self.released: list[int | None] = [None] * n
+        self.remembered: dict[int, Promise] = {}
         self.hints: list[tuple[int, int]] = []
         self.restarts: list[Restart] = []
         self._answering: set[asyncio.Task[None]] = set()
@@ -97,6 +98,7 @@ class Network:
             connected=lambda: node.outlet.peers,
             hint=lambda peer, height: self.hints.append((index, height)),
             release=release,
+            remember=lambda promise: self.remembered.__setitem__(index, promise),
         )
 
     async def settle(self) -> None:
@@ -186,6 +188,26 @@ async def test_an_empty_disk_is_silent_and_says_so() -> None:
     (said,) = clerk.said
     assert said.name == "governance.returned"
     assert codec.decode(said.body, ballot.Returned, 64).key == network.nodes[3].key.public
+
+
+async def test_who_was_always_outrun_is_not_taken_for_one_that_lost_its_disk() -> None:
+    """It ran from the beginning and never voted: the others were faster. One of them is dead when it starts again."""
+    network = Network(height=0)
+    network.promises[3] = None
+    async with asking(network, 3):
+        await until(lambda: network.released[3] is not None)
+    verdict = network.restarts[3].verdict
+    assert verdict is not None
+    assert verdict.memory is Memory.FOUNDING
+    again = Network(height=2)
+    again.promises[3] = network.remembered[3]
+    again.dead.add(0)
+    async with asking(again, 3):
+        await until(lambda: again.released[3] is not None)
+    verdict = again.restarts[3].verdict
+    assert verdict is not None
+    assert (verdict.memory, verdict.floor) == (Memory.INTACT, 3)
+    assert again.remembered == {}
 
 
 async def test_an_intact_memory_says_nothing_on_the_ledger() -> None:
