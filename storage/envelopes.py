@@ -110,6 +110,21 @@ class EnvelopeStore(Protocol):
         ...
 
 
+def checked_envelopes(
+    envelopes: Sequence[tuple[bytes, bytes]], digest_of: Callable[[bytes], bytes]
+) -> dict[bytes, bytes]:
+    """What one `put_many` may keep, by digest. Raises Refused `vault.oversized`, `vault.damaged`."""
+    given = dict(envelopes)
+    if sum(map(len, given.values())) > PUT_BYTES_MAX:
+        raise Refused("vault.oversized", f"one call keeps at most {PUT_BYTES_MAX} bytes")
+    for digest, envelope in envelopes:
+        if len(envelope) > ENVELOPE_BYTES_MAX:
+            raise Refused("vault.oversized", f"an envelope of {len(envelope)} bytes")
+        if digest_of(envelope) != digest:
+            raise Refused("vault.damaged", f"the bytes given for {digest.hex()[:16]} have another digest")
+    return given
+
+
 def is_whole(store: EnvelopeStore, digest: bytes) -> bool:
     """Whether an envelope is here and undamaged: reads all of it. Raises Refused `vault.unavailable`."""
     try:

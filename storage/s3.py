@@ -22,10 +22,10 @@ from consilium.storage.envelopes import (
     ENVELOPE_BYTES_MAX,
     LIST_DIGESTS_MAX,
     PIECE_BYTES,
-    PUT_BYTES_MAX,
     STREAM_BYTES_MAX,
     Incoming,
     Totals,
+    checked_envelopes,
 )
 from consilium.storage.kv import KeyValue, Write
 from consilium.storage.object_store import PART_BYTES, Bucket
@@ -61,14 +61,7 @@ class S3Vault:
         return True
 
     def put_many(self, envelopes: Sequence[tuple[bytes, bytes]]) -> None:
-        given = dict(envelopes)
-        if sum(map(len, given.values())) > PUT_BYTES_MAX:
-            raise Refused("vault.oversized", f"one call keeps at most {PUT_BYTES_MAX} bytes")
-        for digest, envelope in envelopes:
-            if len(envelope) > ENVELOPE_BYTES_MAX:
-                raise Refused("vault.oversized", f"an envelope of {len(envelope)} bytes")
-            if self._digest(envelope) != digest:
-                raise Refused("vault.damaged", f"the bytes given for {digest.hex()[:16]} have another digest")
+        given = checked_envelopes(envelopes, self._digest)
         if any(self.erased(digest) for digest in given):
             raise Refused("vault.deleted")
         self._announce(list(given))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from consilium.ledger.errors import InvariantBroken, Refused
-from consilium.storage import schema, vault
+from consilium.storage import envelopes, schema, vault
 from consilium.storage.envelopes import PIECE_BYTES, check_all, is_whole
 from consilium.storage.kv import MemoryKV
 from consilium.storage.leveldb import LevelKV
@@ -90,8 +90,8 @@ def test_what_is_erased_does_not_come_back(store: MemoryKV, opened: Vault) -> No
 
 
 def test_limits(opened: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vault, "ENVELOPE_BYTES_MAX", 10)
-    monkeypatch.setattr(vault, "PUT_BYTES_MAX", 14)
+    monkeypatch.setattr(envelopes, "ENVELOPE_BYTES_MAX", 10)
+    monkeypatch.setattr(envelopes, "PUT_BYTES_MAX", 14)
     opened.put_many([SECOND])
     for too_much in ([entry(bytes(11))], [SECOND, FIRST]):
         with pytest.raises(Refused) as refused:
