@@ -118,7 +118,10 @@ class Ward:
 
     async def import_notes(self, count: int, label: str = "note") -> Imported:
         payloads = [Payload(note(label, index), HEADER) for index in range(count)]
-        return await recording.import_records(self.north, self.petra.identity, payloads)
+        imported = await recording.import_records(self.north, self.petra.identity, payloads)
+        for transaction in imported.transactions:  # state is read as certified
+            await self.service.wait(transaction, 20, certified=True)
+        return imported
 
     async def pass_time(self, ms: int) -> None:
         """Let block time pass, in steps that no transaction outlives."""
