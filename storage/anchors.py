@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consilium.storage import schema
-from consilium.storage.height import Place, place_in
+from consilium.storage.events import Place
+from consilium.storage.height import place_in
 from consilium.storage.kv import KeyValue, Write
 
 BEFORE_ALL = Place(-1, -1)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from consilium.ledger import codec, merkle
 from consilium.ledger.block import BLOCK_BYTES_MAX, CERTIFICATE_BYTES_MAX, Block, CommitCertificate, Header
 from consilium.ledger.errors import InvariantBroken, Refused
-from consilium.ledger.execution import EVENT_BYTES_MAX, Event, Outcome
+from consilium.ledger.execution import Event, Outcome
 from consilium.ledger.merkle import InclusionProof, MountainRange, NodePosition
 from consilium.ledger.state import StateReader
 from consilium.ledger.transaction import VALIDITY_MAX_MS
@@ -26,14 +26,12 @@ from consilium.ledger.trie import TrieUpdate
 from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.storage import pruning, schema
-from consilium.storage.height import TIP_BYTES_MAX, Place, SeenAt, Tip, height_writes, place_in, seen_in
+from consilium.storage.events import Place, read_events, read_events_of
+from consilium.storage.height import TIP_BYTES_MAX, SeenAt, Tip, height_writes, place_in, seen_in
 from consilium.storage.kv import KeyValue, Write
 from consilium.storage.state import NODE_CACHE_BYTES, VALUE_CACHE_BYTES, StateAt, StateStore
 
 __all__ = ["ChainStore", "Place", "SeenAt", "Tip", "create_chain"]
-
-EVENTS_READ_MAX: Final = 10_000
-STORED_EVENT_BYTES_MAX: Final = EVENT_BYTES_MAX + 1024
 
 _T = TypeVar("_T")
 _leaves_decoder = msgspec.msgpack.Decoder(list[bytes])
@@ -251,24 +249,11 @@ class ChainStore:
 
     def events(self, after: Place, limit: int) -> list[tuple[Place, Event]]:
         """Events after a cursor, in order. `Place(height, -1)` is before every event of that height."""
-        rows = self._store.iterate(
-            schema.EVENT, start=_event_key(_following(after)), limit=min(limit, EVENTS_READ_MAX)
-        )
-        return [(place_in(key[1:]), _stored(raw, Event, STORED_EVENT_BYTES_MAX)) for key, raw in rows]
+        return read_events(self._store, after, limit)
 
     def events_of(self, subject: bytes, after: Place, limit: int) -> list[tuple[Place, Event]]:
         """As `events`, of one subject (16 bytes)."""
-        found = []
-        first = _following(after)
-        start = schema.subject_key(subject, first.height, first.index)
-        prefix = schema.SUBJECT + subject
-        for key, _ in self._store.iterate(prefix, start=start, limit=min(limit, EVENTS_READ_MAX)):
-            place = place_in(key[len(prefix) :])
-            raw = self._store.get(_event_key(place))
-            if raw is None:
-                raise InvariantBroken(f"the event {place} is indexed and not in the store")
-            found.append((place, _stored(raw, Event, STORED_EVENT_BYTES_MAX)))
-        return found
+        return read_events_of(self._store, subject, after, limit)
 
     def close(self) -> None:
         """Close the store below."""
@@ -374,11 +359,3 @@ def _stored(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
         return codec.decode(raw, kind, bytes_max)
     except Refused as refusal:
         raise InvariantBroken(f"a stored {kind.__name__} is damaged: {refusal}") from refusal
-
-
-def _event_key(place: Place) -> bytes:
-    return schema.event_key(place.height, place.index)
-
-
-def _following(cursor: Place) -> Place:
-    return Place(cursor.height, cursor.index + 1) if cursor.height >= 0 else Place(0, 0)

@@ -6,7 +6,6 @@ What belongs to the state (its values, the trie's nodes, undo) is `storage.state
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from consilium.ledger import codec, merkle
@@ -15,6 +14,7 @@ from consilium.ledger.execution import Outcome
 from consilium.ledger.merkle import MOUNTAIN_RANGE_BYTES_MAX, MountainRange
 from consilium.ledger.trie import NodeRef, TrieUpdate
 from consilium.storage import schema
+from consilium.storage.events import Place, event_writes
 from consilium.storage.kv import Write
 
 TIP_BYTES_MAX: Final = 256 + MOUNTAIN_RANGE_BYTES_MAX
@@ -40,14 +40,6 @@ class Tip(codec.Wire, frozen=True):
     def state(self) -> NodeRef | None:
         """Root of the state trie."""
         return None if self.state_version is None else NodeRef(self.state_version, self.state_root)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Where an executed transaction or an event is: its height, and its index there."""
-
-    height: int
-    index: int
 
 
 class SeenAt(NamedTuple):
@@ -92,9 +84,7 @@ def height_writes(
         writes += [(key, raw), (schema.BATCH_PLACE + digest, key[1:])]
     for index, transaction_id in enumerate(ids):
         writes.append((schema.TRANSACTION + transaction_id, height_bytes + index.to_bytes(4, "big")))
-    for index, event in enumerate(outcome.events):
-        writes.append((schema.event_key(height, index), codec.encode(event)))
-        writes += [(schema.subject_key(subject, height, index), b"") for subject in event.subjects]
+    writes += event_writes(height, outcome.events)
     writes += [(schema.history_key(position), node) for position, node in completed]
     return writes, tip
 

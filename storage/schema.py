@@ -13,7 +13,7 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.merkle import NodePosition
 from consilium.storage.kv import KeyValueReader
 
-STORE_FORMAT: Final = 1
+STORE_FORMAT: Final = 2
 """Of the chain's store. It grows with every change that an older program would misread."""
 
 PROOF_HEIGHTS: Final = 512
@@ -47,10 +47,10 @@ NODE: Final = b"n"  # ledger.trie.node_key (version:u64 + depth:u8 + packed nibb
 STALE: Final = b"x"  # height:u64 -> [node keys] that this height replaced: deleted PROOF_HEIGHTS later
 UNDO: Final = b"u"  # height:u64 -> {key hash: value before this height, or nil}
 HISTORY: Final = b"H"  # level:u8 + number:u64 -> hash of a perfect subtree over the headers (ledger.merkle)
-EVENT: Final = b"e"  # height:u64 + index:u32 -> ledger.execution.Event; the key's tail is its cursor
-SUBJECT: Final = (
-    b"l"  # subject:16 + height:u64 + index:u32 -> nothing: local index of events by whom they concern
+EVENT: Final = (
+    b"e"  # height:u64 + index of the first:u32 -> [ledger.execution.Event as bytes], EVENTS_PER_ROW of them
 )
+SUBJECT: Final = b"l"  # subject:16 + height:u64 -> indexes of its events there, u32 each (local index)
 
 CHAIN_KINDS: Final = {
     "blocks": (BLOCK, HEIGHT_OF),
@@ -98,13 +98,13 @@ def batch_key(height: int, place: int) -> bytes:
 
 
 def event_key(height: int, index: int) -> bytes:
-    """The event at an index of a height."""
+    """The row of events that begins with this index of a height."""
     return EVENT + height.to_bytes(8, "big") + index.to_bytes(4, "big")
 
 
-def subject_key(subject: bytes, height: int, index: int) -> bytes:
-    """The entry that leads from a subject (16 bytes) to an event."""
-    return SUBJECT + subject + height.to_bytes(8, "big") + index.to_bytes(4, "big")
+def subject_key(subject: bytes, height: int) -> bytes:
+    """The row that leads from a subject (16 bytes) to its events at a height."""
+    return SUBJECT + subject + height.to_bytes(8, "big")
 
 
 def piece_key(stream: bytes, number: int) -> bytes:

@@ -21,7 +21,7 @@ def test_keys_sort_as_numbers_do() -> None:
         lambda height: schema.at_height(schema.BLOCK, height),
         lambda height: schema.batch_key(height, 7),
         lambda height: schema.event_key(height, 7),
-        lambda height: schema.subject_key(bytes(16), height, 7),
+        lambda height: schema.subject_key(bytes(16), height),
         lambda height: schema.history_key(NodePosition(3, height)),
     ):
         keys = [key_of(height) for height in heights]
