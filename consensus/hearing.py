@@ -5,8 +5,10 @@ These functions change the round and return reports; they never vote. docs/conse
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from consilium.consensus.context import contradiction, objection
-from consilium.consensus.evidence import vote_kind
+from consilium.consensus.evidence import Evidence, Quote, VoteKind, quotes
 from consilium.consensus.io import Effect, Equivocation, HoldBatches, Misbehaviour, Now, Report
 from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.messages import Commit, Decided, PreparedCertificate, PrePrepare, Signed
@@ -24,9 +26,23 @@ def learn(here: Round, message: Signed, own_key: bytes | None) -> list[Effect]:
     evidence = here.book.add(message)
     if isinstance(message, Commit) and here.committed is None:
         here.committed = here.book.committed(message.height, message.view, message.block_hash)
-    if evidence is not None and _once(here, message.sender, f"contradiction {vote_kind(message).name}"):
-        return [Report(Equivocation(evidence))]
-    return []
+    return [*_expose(here, evidence), *compare(here, quotes(message))]
+
+
+def compare(here: Round, quoted: Iterable[Quote]) -> list[Effect]:
+    """Hold what others are quoted with, in a verified message or certificate of this height, against what they said
+    here. So who tells each peer another story is found out wherever two of his stories meet."""
+    reports: list[Effect] = []
+    for quote in quoted:
+        reports += _expose(here, here.book.against(quote))
+    return reports
+
+
+def _expose(here: Round, evidence: Evidence | None) -> list[Effect]:
+    if evidence is None:
+        return []
+    reason = f"contradiction {VoteKind(evidence.kind).name}"
+    return [Report(Equivocation(evidence))] if _once(here, evidence.validator, reason) else []
 
 
 def accuse(here: Round, validator: bytes, reason: str) -> list[Effect]:

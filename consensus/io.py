@@ -98,10 +98,11 @@ class WorkPending:
 @dataclass(frozen=True, slots=True)
 class Advanced:
     """Answers Decide, or follows a block that came by catch-up: the parent of `context.height` is executed and
-    committed. `work_pending` as in WorkPending."""
+    committed. `work_pending` as in WorkPending; `certificate`, the parent's, may show who contradicted himself."""
 
     context: HeightContext
     work_pending: bool
+    certificate: CommitCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)

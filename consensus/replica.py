@@ -10,12 +10,9 @@ The protocol: docs/consensus.md. Source: Castro & Liskov 1999, §4.2 (normal cas
 from __future__ import annotations
 
 from consilium.consensus import speech
-from consilium.consensus.context import (
-    HeightContext,
-    make_block,
-    proposal_time,
-)
-from consilium.consensus.hearing import ask_batches, ask_decided, judge, learn, settle, signers_of
+from consilium.consensus.context import HeightContext, make_block, proposal_time
+from consilium.consensus.evidence import quoted_seals, quotes
+from consilium.consensus.hearing import ask_batches, ask_decided, compare, judge, learn, settle, signers_of
 from consilium.consensus.io import (
     Advanced,
     BatchesHeld,
@@ -139,7 +136,9 @@ class Replica:
                 self._round.held[block_hash] = None
             case WorkPending(pending):
                 self._work = pending
-            case Advanced(context, work_pending):
+            case Advanced(context, work_pending, certificate):
+                if certificate is not None and certificate.height == self.height:
+                    self._effects += compare(self._round, quoted_seals(certificate))
                 self._advance(context, work_pending, now)
             case TimerFired(kind):
                 self._take_timer(kind, now)
@@ -173,6 +172,7 @@ class Replica:
         if not isinstance(message, Decided):
             self._effects += learn(here, message, self._own_key)
         elif here.decided is None:
+            self._effects += compare(here, quotes(message))
             self._settle(message)
 
     def _hear_height(self, peer: bytes, height: int, now: Now) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from consilium.consensus.evidence import Evidence, content, make_evidence
+from consilium.consensus.evidence import Evidence, Quote, VoteKind, against_quote, content, make_evidence
 from consilium.consensus.limits import VOTES_PER_VALIDATOR_MAX
 from consilium.consensus.messages import (
     Commit,
@@ -90,6 +90,16 @@ class VoteBook:
                 return self.commits.add(message)
             case ViewChange():
                 return self.changes.add(message)
+
+    def against(self, quote: Quote) -> Evidence | None:
+        """Evidence, where a validator is quoted with something else than it said here."""
+        match quote.kind:
+            case VoteKind.PREPARE:
+                return against_quote(self.prepares.of(quote.validator, quote.view), quote)
+            case VoteKind.COMMIT:
+                return against_quote(self.commits.of(quote.validator, quote.view), quote)
+            case VoteKind.VIEW_CHANGE:
+                return against_quote(self.changes.of(quote.validator, quote.view), quote)
 
     def pre_prepare(self, view: int, primary: bytes) -> PrePrepare | None:
         """The first pre-prepare that this primary sent for the view."""

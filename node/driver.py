@@ -301,7 +301,7 @@ class Driver:
         self._holding.clear()
         self._on_commit(done)
         self._work_told = self._mempool.has_work
-        await self._step(Advanced(self._executor.context, self._work_told))
+        await self._step(Advanced(self._executor.context, self._work_told, certificate))
         if self._mempool.pending_count:
             self.work_arrived()
 

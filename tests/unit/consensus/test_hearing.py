@@ -5,10 +5,26 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from consilium.consensus.hearing import accuse, ask_batches, ask_decided, judge, learn, settle, signers_of
+from consilium.consensus.evidence import Evidence, VoteKind, quoted_seals, quotes, verify_evidence
+from consilium.consensus.hearing import (
+    accuse,
+    ask_batches,
+    ask_decided,
+    compare,
+    judge,
+    learn,
+    settle,
+    signers_of,
+)
 from consilium.consensus.io import Effect, Equivocation, Misbehaviour, Now, Report
 from consilium.consensus.limits import ReplicaConfig
-from consilium.consensus.messages import Decided, sign_commit, sign_pre_prepare, sign_prepare
+from consilium.consensus.messages import (
+    Decided,
+    sign_commit,
+    sign_pre_prepare,
+    sign_prepare,
+    sign_view_change,
+)
 from consilium.consensus.round import Phase, Round, open_round
 from consilium.ledger.block import Block
 from consilium.ledger.errors import InvariantBroken
@@ -57,6 +73,65 @@ def test_each_fault_is_reported_once() -> None:
     first = learn(here, sign_prepare(KEYS[2], CHAIN, H, 0, OTHER.hash), None)
     assert [type(e.fault) for e in first if isinstance(e, Report)] == [Equivocation]
     assert learn(here, sign_prepare(KEYS[2], CHAIN, H, 0, OTHER.hash), None) == []
+
+
+def proofs(effects: list[Effect]) -> list[Evidence]:
+    """The evidence that was reported; each piece convinces whoever knows nothing but the chain."""
+    found = [
+        effect.fault.evidence
+        for effect in effects
+        if isinstance(effect, Report) and isinstance(effect.fault, Equivocation)
+    ]
+    for evidence in found:
+        verify_evidence(evidence, CHAIN)
+    return found
+
+
+def proved(effects: list[Effect]) -> list[tuple[bytes, VoteKind]]:
+    return [(one.validator, VoteKind(one.kind)) for one in proofs(effects)]
+
+
+def test_a_seal_in_a_certificate_meets_the_other_one_that_was_sent_here() -> None:
+    here = opened()
+    learn(here, sign_commit(KEYS[0], CHAIN, H, 0, OTHER.hash), None)
+    learn(here, sign_commit(KEYS[2], CHAIN, H, 0, BLOCK.hash), None)
+    learn(here, sign_commit(KEYS[3], CHAIN, H, 1, OTHER.hash), None)
+    certificate = commit_certificate(BLOCK, 0, [0, 2, 3])
+    # 2 said the same here, and 3 spoke of another view: only 0 contradicts himself.
+    found = compare(here, quotes(Decided(BLOCK, certificate)))
+    assert proved(found) == [(KEYS[0].public, VoteKind.COMMIT)]
+    assert compare(here, quoted_seals(certificate)) == [], "each fault is reported once"
+
+
+def test_a_prepare_in_a_view_change_or_a_justification_meets_the_other_one() -> None:
+    lock = prepared(BLOCK, 0, [0, 2, 3])
+    change = sign_view_change(KEYS[3], CHAIN, H, 1, lock)
+    again = justification(1, {0: lock, 1: None, 2: None}, lock.certificate)
+    for message in (change, sign_pre_prepare(KEYS[1], CHAIN, 1, BLOCK, again)):
+        here = opened()
+        learn(here, sign_pre_prepare(KEYS[0], CHAIN, 0, OTHER, None), None)
+        assert proved(learn(here, message, None)) == [(KEYS[0].public, VoteKind.PREPARE)]
+
+
+def test_a_claim_in_a_justification_meets_the_other_view_change() -> None:
+    lock = prepared(BLOCK, 0, [0, 2, 3])
+    here = opened()
+    learn(here, sign_view_change(KEYS[2], CHAIN, H, 1, lock), None)
+    free = justification(1, {0: None, 1: None, 2: None}, None)
+    found = learn(here, sign_pre_prepare(KEYS[1], CHAIN, 1, BLOCK, free), None)
+    assert proved(found) == [(KEYS[2].public, VoteKind.VIEW_CHANGE)]
+
+
+def test_who_is_quoted_with_what_he_said_is_not_accused() -> None:
+    here = opened()
+    lock = prepared(BLOCK, 0, [0, 2, 3])
+    for place in (0, 2, 3):
+        learn(here, sign_prepare(KEYS[place], CHAIN, H, 0, BLOCK.hash), None)
+        learn(here, sign_commit(KEYS[place], CHAIN, H, 0, BLOCK.hash), None)
+    learn(here, sign_view_change(KEYS[2], CHAIN, H, 1, lock), None)
+    again = justification(1, {0: lock, 1: None, 2: lock}, lock.certificate)
+    assert learn(here, sign_pre_prepare(KEYS[1], CHAIN, 1, BLOCK, again), None) == []
+    assert compare(here, quoted_seals(commit_certificate(BLOCK, 0, [0, 2, 3]))) == []
 
 
 def test_a_quorum_of_seals_is_noticed_and_kept() -> None:

@@ -14,11 +14,13 @@ from consilium.consensus.io import (
     BuildProposal,
     Decide,
     Effect,
+    Equivocation,
     HoldBatches,
     MessageReceived,
     Now,
     Persist,
     ProposalBuilt,
+    Report,
     SendDecided,
     SetTimer,
     Started,
@@ -49,6 +51,7 @@ from tests.unit.consensus.parts import (
     CHAIN,
     CONTEXT,
     KEYS,
+    OTHER,
     STRANGER,
     TIME_MS,
     VALIDATORS,
@@ -177,6 +180,31 @@ def test_an_advance_to_no_higher_height_is_ignored() -> None:
     backup.step(Advanced(context_of(height=9), False), NOW)
     assert backup.height == 9
     assert backup.step(Advanced(context_of(height=8), False), NOW) == []
+
+
+@pytest.mark.parametrize("fetched", [False, True], ids=["shown by a peer", "fetched by the host"])
+def test_a_certificate_that_was_not_made_here_shows_who_told_others_something_else(fetched: bool) -> None:
+    backup = replica(1)
+    backup.step(Started(), NOW)
+    backup.step(received(sign_commit(KEYS[0], CHAIN, CONTEXT.height, 0, OTHER.hash)), NOW)
+    certificate = commit_certificate(BLOCK, 0, [0, 2, 3])
+    if fetched:
+        effects = backup.step(Advanced(context_of(height=CONTEXT.height + 1), False, certificate), NOW)
+    else:
+        effects = backup.step(received(Decided(BLOCK, certificate)), NOW)
+    (fault,) = [effect.fault for effect in effects if isinstance(effect, Report)]
+    assert isinstance(fault, Equivocation)
+    assert fault.evidence.validator == KEYS[0].public
+
+
+def test_a_certificate_of_another_height_says_nothing_of_this_one() -> None:
+    backup = replica(1)
+    backup.step(Started(), NOW)
+    backup.step(received(sign_commit(KEYS[0], CHAIN, CONTEXT.height, 0, OTHER.hash)), NOW)
+    header = msgspec.structs.replace(BLOCK.header, height=CONTEXT.height + 1)
+    later = commit_certificate(Block(header, BLOCK.batches), 0, [0, 2, 3])
+    effects = backup.step(Advanced(context_of(height=CONTEXT.height + 2), False, later), NOW)
+    assert not any(isinstance(effect, Report) for effect in effects)
 
 
 @pytest.mark.parametrize(
