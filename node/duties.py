@@ -16,6 +16,7 @@ from consilium.consensus.replica import Replica
 from consilium.ledger.crypto import SigningKey
 from consilium.node.clerk import Clerk
 from consilium.node.driver import Driver
+from consilium.node.driver_ports import Outlet
 from consilium.node.executor import Commit, Executor
 from consilium.node.joining import Joining
 from consilium.node.membership import may_change_members
@@ -24,7 +25,6 @@ from consilium.node.restart import Restart
 from consilium.node.sync import Synchroniser
 from consilium.node.whistle import Whistle
 from consilium.p2p.frame import Lane
-from consilium.p2p.mesh import Mesh
 
 KINDS: Final = (Kind.STATUS_REQUEST, Kind.STATUS)
 
@@ -42,7 +42,7 @@ class Duties:
         executor: Executor,
         replica: Replica,
         driver: Driver,
-        mesh: Mesh,
+        mesh: Outlet,
         synchroniser: Synchroniser,
         clerk: Clerk | None,
         members_changed: Callable[[], None],

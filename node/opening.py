@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from consilium.ledger.genesis import Genesis
 from consilium.node.config import Config
 from consilium.node.executor import Executor
 from consilium.node.files import load_node_key, load_token, read_secret
+from consilium.node.mempool import Mempool, is_spent
 from consilium.node.promises import promise_owner, recall
 from consilium.node.stores import OpenStores, Stores, open_envelopes, read_genesis
 from consilium.storage.chain import ChainStore
@@ -63,6 +65,20 @@ def open_parts(config: Config, open_them: OpenStores, stack: ExitStack) -> Parts
         vault=open_envelopes(config, stores.vault, stack),
         shares=ShareVault(stores.shares),
     )
+
+
+def refill(
+    pool: Mempool, executor: Executor, promise: Promise | None, promised: Sequence[VerifiedBatch]
+) -> None:
+    """Put the batches of the promised proposals at hand in a new pool: whoever missed them will ask this node."""
+    context = executor.context
+    if promise is None or promise.height < context.height:
+        return
+    pool.pin(promised, promise.height)
+    for batch in promised:
+        spent = is_spent(batch, context.parent.time_ms, executor.seen)
+        if not spent and pool.may_add(batch.author, len(batch.raw)):
+            pool.add_batch(batch, context.height)
 
 
 def _wallet(config: Config) -> Wallet | None:

@@ -135,9 +135,10 @@ class Restart:
             self._send(peer, Kind.STATUS_REQUEST, body)
 
     def _unheard(self) -> list[bytes]:
-        """Connected validators that have not answered."""
+        """Connected validators that have not answered, in the order of keys."""
         asked = dict.fromkeys(key for validators in self._sets() for key in validators.keys)
-        return [peer for peer in self._connected() if peer in asked and peer not in self._answers]
+        connected = self._connected()
+        return [peer for peer in asked if peer in connected and peer not in self._answers]
 
     def _may_hear_more(self) -> bool:
         """Whether to be patient for a moment, though a quorum has answered."""

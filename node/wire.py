@@ -33,9 +33,9 @@ from consilium.node.housekeeping import Housekeeper
 from consilium.node.latency import Latency
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.membership import MEMBERS_MAX, members
-from consilium.node.mempool import Mempool, MempoolLimits, is_spent
+from consilium.node.mempool import Mempool, MempoolLimits
 from consilium.node.metrics import Metrics
-from consilium.node.opening import Parts, open_parts
+from consilium.node.opening import Parts, open_parts, refill
 from consilium.node.peer_messages import LIMITS, Kind, Tip
 from consilium.node.promises import PromiseKeeper
 from consilium.node.router import Router
@@ -60,20 +60,22 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def run_node(config: Config, stop: asyncio.Event, stores: OpenStores = open_stores) -> None:
-    """Run a node until `stop` is set, on the stores that `stores` opens.
+async def run_node(
+    config: Config, stop: asyncio.Event, stores: OpenStores = open_stores, mesh: type[Mesh] = Mesh
+) -> None:
+    """Run a node until `stop` is set, on the stores that `stores` opens, speaking through `mesh`.
 
     Raises Refused where it cannot start, InvariantBroken where it must not go on.
     """
     with ExitStack() as stack:
         parts = await asyncio.to_thread(open_parts, config, stores, stack)
-        await _Node(config, parts).run(stop)
+        await _Node(config, parts, mesh).run(stop)
 
 
 class _Node:
     """All tasks of one node."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config, parts: Parts, mesh: type[Mesh]) -> None:
         self._config = config
         self._parts = parts
         self._metrics = Metrics()
@@ -83,7 +85,7 @@ class _Node:
         chain_id = parts.genesis.chain_id
         self._mempool = self._pool()
         self._replica = self._machine()
-        self._mesh = Mesh(
+        self._mesh = mesh(
             key=key,
             chain_id=chain_id,
             members=members(executor, config.p2p.peers),
@@ -148,14 +150,7 @@ class _Node:
             # Unique per start: equal contents sealed again must make another batch.
             first_sequence=time.time_ns() // 1_000,
         )
-        context, promise = parts.executor.context, parts.promise
-        if promise is None or promise.height < context.height:
-            return pool
-        pool.pin(parts.promised, promise.height)
-        for batch in parts.promised:
-            spent = is_spent(batch, context.parent.time_ms, parts.executor.seen)
-            if not spent and pool.may_add(batch.author, len(batch.raw)):
-                pool.add_batch(batch, context.height)
+        refill(pool, parts.executor, parts.promise, parts.promised)
         return pool
 
     def _machine(self) -> Replica:
