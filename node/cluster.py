@@ -117,6 +117,7 @@ def create_cluster(
     hosts: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     ports: Sequence[int] | None = None,
+    places: Sequence[Place] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> list[NodeFolder]:
     """Found a network of `nodes` institutions in a new or empty folder.
@@ -124,7 +125,7 @@ def create_cluster(
     Without `hosts` all nodes listen on loopback, at ports that the system gave. With `hosts`, such as `node-{}`, each
     is meant for a host or container of this name, and listens there on all interfaces, at HOST_P2P_PORT and
     HOST_RPC_PORT. `settings` are further keys of every configuration, by section; `ports` are 2 * nodes ports that the
-    caller has reserved, to be used in place of the system's.
+    caller has reserved, to be used in place of the system's; `places`, one of each node, take the place of all three.
 
     Raises Refused `founding.folder_taken`, `founding.bad_cards`, `config.*`.
     """
@@ -134,9 +135,9 @@ def create_cluster(
     building = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     building.mkdir(mode=0o700)
     try:
-        with Reservation(0 if hosts or ports else 2 * nodes) as reserved:
-            places = _places(nodes, hosts, ports or reserved.ports, settings or {})
-            _build(building, network, places, progress)
+        with Reservation(0 if hosts or ports or places else 2 * nodes) as reserved:
+            chosen = places or _places(nodes, hosts, ports or reserved.ports, settings or {})
+            _build(building, network, chosen, progress)
         building.rename(folder)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)

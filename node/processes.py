@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ POLL_S: Final = 0.02
 PS_TIMEOUT_S: Final = 5.0
 OWN_SECTIONS: Final = ("NODE", "P2P", "RPC", "CUSTODIAN")
 """Settings in the environment that cannot be meant for several nodes at once."""
+PROGRAM: Final = (sys.executable, "-P", "-m", "consilium.node.cli.main", "node", "start")
+"""What runs a node; the folder and the option `--stop-on-eof` follow."""
 SECRETS: Final = ("CONSILIUM_PASSPHRASE", "CONSILIUM_WALLET_PASSPHRASE")
 """What the environment of a command may hold and its nodes must not inherit: theirs are in files."""
 
@@ -96,13 +98,19 @@ _detached: dict[int, subprocess.Popen[bytes]] = {}
 """Nodes on their own are this program's children nevertheless: it waits for those that end before it does."""
 
 
-def start_node(folder: Path, *, owned: bool, environment: Mapping[str, str] = os.environ) -> Child:
-    """Start a node on its folder, its output appended to `node.log`.
+def start_node(
+    folder: Path,
+    *,
+    owned: bool,
+    environment: Mapping[str, str] = os.environ,
+    program: Sequence[str] = PROGRAM,
+) -> Child:
+    """Start a node on its folder, its output appended to `node.log`. A `program` of one's own is called as `PROGRAM`.
 
     An `owned` node ends with this program, however that ends: its standard input is a pipe whose other end only this
     program has. Otherwise it is on its own, in a session of its own.
     """
-    command = [sys.executable, "-P", "-m", "consilium.node.cli.main", "node", "start", str(folder)]
+    command = [*program, str(folder)]
     if owned:
         command.append("--stop-on-eof")
     log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -10,7 +10,8 @@
 Nothing is left behind, whatever happens to the test: the nodes are asked to end, then made to; should this program
 itself be killed, they see their standard input close, and go. A node that died by itself fails the test at the end.
 `cuttable=True` puts links between the nodes that `cut_off` and `partition` can cut; the cluster's event loop then
-carries its traffic.
+carries its traffic. `program` says what runs a node, in place of the product: a liar with the keys of a validator, or
+the product in a network namespace. `places` are where the nodes are, if not on loopback.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -38,6 +39,7 @@ from consilium.node import cluster, files, founding, processes
 from consilium.node.cluster import START_TIMEOUT_S, NodeFolder
 from consilium.node.config import write_peers
 from consilium.node.config_sections import Peer
+from consilium.node.founding import Place
 from consilium.node.links import Network
 from consilium.node.ports import LOOPBACK, Reservation
 from consilium.node.processes import Child
@@ -60,7 +62,11 @@ class LocalCluster:
         keep: bool = False,
         cuttable: bool = False,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        program: Callable[[NodeFolder], Sequence[str]] = lambda node: processes.PROGRAM,
+        places: Sequence[Place] | None = None,
     ) -> None:
+        if places is not None and (cuttable or settings or len(places) != nodes):
+            raise ValueError("places: one of each node, with its settings; links are cut where the places are")
         self.size = nodes
         self.clients: list[RpcClient] = []
         """A client of each node, with its token: `clients[i]`."""
@@ -68,6 +74,8 @@ class LocalCluster:
         self._keep = keep
         self._cuttable = cuttable
         self._settings = settings
+        self._program = program
+        self._places = places
         self._made = None if folder is not None else Path(tempfile.mkdtemp(prefix="consilium-"))
         self.folder = folder if folder is not None else self._made / "cluster" if self._made else Path()
         self._children: dict[int, Child] = {}
@@ -79,13 +87,14 @@ class LocalCluster:
 
     async def __aenter__(self) -> LocalCluster:
         try:
-            self._reserved = Reservation(2 * self.size)
+            self._reserved = Reservation(0 if self._places else 2 * self.size)
             self.nodes = await asyncio.to_thread(
                 cluster.create_cluster,
                 self.folder,
                 self.size,
                 settings=self._settings,
                 ports=self._reserved.ports,
+                places=self._places,
             )
             self._genesis = cluster.cluster_genesis(self.folder)
             if self._cuttable:
@@ -262,7 +271,8 @@ class LocalCluster:
 
     def _start(self, node: NodeFolder) -> None:
         cluster.forget_ports(node.config())
-        self._children[node.index] = processes.start_node(node.path, owned=True)
+        program = self._program(node)
+        self._children[node.index] = processes.start_node(node.path, owned=True, program=program)
 
     async def _ready(self, nodes: Sequence[NodeFolder], timeout_s: float = START_TIMEOUT_S) -> None:
         try:
