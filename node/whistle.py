@@ -60,9 +60,10 @@ class Whistle:
         self._known: dict[tuple[bytes, int, int], None] = {}
 
     def blow(self, evidence: Evidence) -> bool:
-        """Take evidence for submission. False where it is known here, or too much of it waits."""
+        """Take evidence for submission. False where it is known here, accuses this node itself (others are told the
+        same), or too much of it waits."""
         name = (evidence.validator, evidence.height, evidence.kind)
-        if name in self._known or self._queue.full():
+        if evidence.validator == self._key or name in self._known or self._queue.full():
             return False
         if len(self._known) >= KNOWN_MAX:
             del self._known[next(iter(self._known))]

@@ -101,6 +101,17 @@ async def test_what_the_ledger_has_is_not_told() -> None:
     assert [codec.decode(one.body, ballot.ReportEvidence, 1024).evidence for one in clerk.said] == [other]
 
 
+async def test_nobody_reports_himself() -> None:
+    """Others quote a node's own words to it: a validator that came back from an old copy may meet what it forgot."""
+    harness = Harness(4)
+    clerk = ScriptedClerk()
+    whistle, _ = whistle_of(harness, clerk, index=3)
+    assert not whistle.blow(contradiction(harness, 3, 5))
+    other = contradiction(harness, 2, 5)
+    await blown(whistle, other, until_said=1, clerk=clerk)
+    assert codec.decode(clerk.said[0].body, ballot.ReportEvidence, 1024).evidence == other
+
+
 async def test_what_waits_is_bounded() -> None:
     harness = Harness(4)
     whistle, _ = whistle_of(harness, ScriptedClerk())
