@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consilium.client.rpc import BEFORE_ALL, EventAt, RpcClient
-from consilium.contracts import access, consent, records
+from consilium.contracts import accounting, consent, records
 from consilium.ledger import codec
-from consilium.ledger.execution import EVENT_BYTES_MAX
+from consilium.ledger.execution import EVENT_BYTES_MAX, Event
 
 EVENTS_PER_CALL: Final = 1_000
 
@@ -64,8 +64,24 @@ class ConsentLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleasedLine:
+    """What one custodian attests to have released on a verdict so far: how many records, and when the last of them (its
+    own clock). `height` is where the ledger has it."""
+
+    custodian: bytes
+    records: int
+    released_ms: int
+    attested_ms: int
+    height: int
+    transaction: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccessLine:
-    """One verdict on one compartment: a line of the access log. `records` None means the whole compartment."""
+    """One verdict on one compartment: a line of the access log. `records` None means the whole compartment.
+
+    `released` has a line for each custodian that attested a release.
+    """
 
     time_ms: int
     height: int
@@ -79,6 +95,11 @@ class AccessLine:
     ground: bytes | None
     compartment: bytes | None
     records: int | None
+    operation: int = 0
+    verdict: int = 0
+    application: bytes | None = None
+    automated: bool = False
+    released: tuple[ReleasedLine, ...] = ()
 
 
 async def events_of(rpc: RpcClient, kinds: Sequence[str], subject: bytes) -> AsyncIterator[EventAt]:
@@ -152,26 +173,46 @@ async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:
 
 
 async def accesses_of(rpc: RpcClient, subject: bytes) -> list[AccessLine]:
-    """The access log of a patient, or of a reader or institution: every verdict, allow and deny, oldest first."""
-    lines: list[AccessLine] = []
-    async for item in events_of(rpc, (access.DECIDED.name,), subject):
-        event = item.event
-        data = codec.decode(event.data, access.AccessDecided, EVENT_BYTES_MAX)
-        lines += [
-            AccessLine(
-                event.time_ms,
-                item.cursor.height,
-                event.transaction,
-                data.patient,
-                data.reader,
-                data.institution,
-                data.purpose,
-                line.allow,
-                line.basis,
-                line.ground,
-                line.compartment,
-                line.records,
+    """The access log of a patient, or of a reader or institution: every verdict, allow and deny, oldest first, with
+    what custodians attest to have released on it. One gap-evident for its patient is `disclosures.consult`."""
+    lines: dict[tuple[bytes, int, int], AccessLine] = {}
+    async for item in events_of(rpc, (accounting.DECIDED.name, accounting.RELEASED.name), subject):
+        event, height = item.event, item.cursor.height
+        if event.kind == accounting.RELEASED.name:
+            data = codec.decode(event.data, accounting.RecordsReleased, EVENT_BYTES_MAX)
+            place = (data.request, data.request_operation, data.verdict)
+            if place in lines:
+                lines[place] = _with_release(lines[place], data, event, height)
+            continue
+        decided = codec.decode(event.data, accounting.AccessDecided, EVENT_BYTES_MAX)
+        for line in decided.lines:
+            lines[(event.transaction, event.operation, line.verdict)] = AccessLine(
+                time_ms=event.time_ms,
+                height=height,
+                transaction=event.transaction,
+                patient=decided.patient,
+                reader=decided.reader,
+                institution=decided.institution,
+                purpose=decided.purpose,
+                allow=line.allow,
+                basis=line.basis,
+                ground=line.ground,
+                compartment=line.compartment,
+                records=line.records,
+                operation=event.operation,
+                verdict=line.verdict,
+                application=decided.application,
+                automated=decided.automated,
             )
-            for line in data.lines
-        ]
-    return lines
+    return list(lines.values())
+
+
+def _with_release(
+    line: AccessLine, data: accounting.RecordsReleased, event: Event, height: int
+) -> AccessLine:
+    """A custodian's last word counts: its number only grows."""
+    said = ReleasedLine(
+        data.custodian, data.records, data.released_ms, event.time_ms, height, event.transaction
+    )
+    others = {one.custodian: one for one in line.released}
+    return replace(line, released=tuple({**others, data.custodian: said}.values()))

@@ -16,10 +16,11 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from consilium.contracts import identity, keys, records, representation
+from consilium.contracts import accounting, identity, keys, records, representation, tombstones
+from consilium.contracts.accounting import RECORDS_NAMED_MAX, VERDICTS_MAX, AccessDecided, AccessLine, Basis
 from consilium.contracts.conditions import Conditions, RecordFacts
 from consilium.contracts.consent import CONSENTS, stands
-from consilium.contracts.decision import BASIS_CHARS_MAX, Question, Ruling, decide_all
+from consilium.contracts.decision import Question, Ruling, decide_all
 from consilium.contracts.facts import Facts, gather
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.contracts.purposes import Purpose, require_purpose
@@ -29,8 +30,8 @@ from consilium.ledger.execution import EVENT_SUBJECTS_MAX, RESULT_BYTES_MAX, Ope
 from consilium.ledger.state import StateReader
 
 DECISION_VERSION: Final = 1
-RECORDS_PER_REQUEST_MAX: Final = 256
-COMPARTMENTS_PER_REQUEST_MAX: Final = 120
+RECORDS_PER_REQUEST_MAX: Final = RECORDS_NAMED_MAX
+COMPARTMENTS_PER_REQUEST_MAX: Final = VERDICTS_MAX
 """How many compartments a request may touch, named or by way of records: so many verdicts fit into a result."""
 RELEASE_WINDOW_MS: Final = 15 * 60 * 1000
 TRANSACTION_ID_BYTES: Final = 32
@@ -38,11 +39,12 @@ OPERATION_INDEX_BYTES: Final = 2
 
 UNKNOWN: Final = "unknown"
 """The basis of a denial of what does not exist, or is not visible yet."""
+ERASED: Final = "erased"
+"""The basis of a denial of records that were erased; of an erased patient, the table's."""
 
 OBLIGATIONS_MAX: Final = 64
 """More conditions than any reader's consents can have would be a mistake."""
 Obligations = Annotated[list[codec.Bytes32], msgspec.Meta(max_length=OBLIGATIONS_MAX)]
-Basis = Annotated[str, msgspec.Meta(min_length=1, max_length=BASIS_CHARS_MAX)]
 RecordIds = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=RECORDS_PER_REQUEST_MAX)]
 CompartmentIds = Annotated[
     list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)
@@ -50,12 +52,18 @@ CompartmentIds = Annotated[
 
 
 class AccessRequest(codec.Wire, frozen=True):
-    """`access.request`: either `records` or `compartments`. `ephemeral` is an X25519 key made for this request."""
+    """`access.request`: either `records` or `compartments`. `ephemeral` is an X25519 key made for this request.
+
+    `application` is through which the reader asks, and `automated` says that a machine does so by itself: the reader's
+    word, which the accounting shows.
+    """
 
     records: RecordIds | None
     compartments: CompartmentIds | None
     purpose: Purpose
     ephemeral: codec.Bytes32
+    application: codec.Bytes16 | None = None
+    automated: bool = False
 
 
 class Verdict(codec.Wire, frozen=True):
@@ -95,6 +103,8 @@ class Decision(codec.Wire, frozen=True):
     time_ms: codec.Uint
     ephemeral: codec.Bytes32
     verdicts: Annotated[list[Verdict], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)]
+    application: codec.Bytes16 | None = None
+    automated: bool = False
 
 
 class _Place(NamedTuple):
@@ -102,27 +112,7 @@ class _Place(NamedTuple):
 
     compartment: bytes | None
     also: tuple[bytes, ...] = ()
-
-
-class AccessLine(codec.Wire, frozen=True):
-    """One verdict for the access log. `records` is how many were named; None means the whole compartment."""
-
-    compartment: codec.Bytes16 | None
-    records: Annotated[int, msgspec.Meta(ge=1, le=RECORDS_PER_REQUEST_MAX)] | None
-    allow: bool
-    basis: Basis
-    ground: codec.Bytes16 | None
-    valid_until: codec.Uint
-
-
-class AccessDecided(codec.Wire, frozen=True):
-    """The data of `access.decided`: one event for each patient that the request touched."""
-
-    patient: codec.Bytes16 | None
-    reader: codec.Bytes16
-    institution: codec.Bytes16 | None
-    purpose: Purpose
-    lines: Annotated[list[AccessLine], msgspec.Meta(min_length=1, max_length=COMPARTMENTS_PER_REQUEST_MAX)]
+    erased: bool = False
 
 
 class AccessNotice(codec.Wire, frozen=True):
@@ -136,7 +126,6 @@ class AccessNotice(codec.Wire, frozen=True):
 DECISIONS: Final = Slot(
     keys.DECISION, (TRANSACTION_ID_BYTES, OPERATION_INDEX_BYTES), Decision, RESULT_BYTES_MAX
 )
-DECIDED: Final = EventKind("access.decided", AccessDecided)
 NOTICE: Final = EventKind("access.notice", AccessNotice)
 NOTIFIED: Final = ("break-glass", "legal-mandate")
 """The bases of which the patient is told at once."""
@@ -162,6 +151,8 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
     require_purpose(body.purpose)
     if (body.records is None) == (body.compartments is None):
         raise Refused("access.nothing_named")
+    institution = reader.sponsor if reader.kind == identity.PRACTITIONER else None
+    _check_application(body, reader, institution or context.sender, context)
     named = _by_compartment(body, context.state)
     if len(named) > COMPARTMENTS_PER_REQUEST_MAX:
         raise Refused(
@@ -172,18 +163,33 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
     decision = Decision(
         version=DECISION_VERSION,
         reader=context.sender,
-        institution=reader.sponsor if reader.kind == identity.PRACTITIONER else None,
+        institution=institution,
         key=context.key,
         purpose=body.purpose,
         time_ms=context.time_ms,
         ephemeral=body.ephemeral,
         verdicts=verdicts,
+        application=body.application,
+        automated=body.automated,
     )
     if len(codec.encode(decision)) > RESULT_BYTES_MAX:
         raise Refused("access.too_many_compartments", "the decision would be longer than a result may be")
     DECISIONS.put(context.state, decision, context.transaction, operation_bytes(context.operation))
     _tell(decision, context)
     return decision
+
+
+def _check_application(
+    body: AccessRequest, reader: identity.Identity, institution: bytes, context: OperationContext
+) -> None:
+    """An application that is named stands, and is the reader's institution's; a patient may use anybody's."""
+    if body.application is None:
+        return
+    known = identity.IDENTITIES.get(context.state, body.application)
+    stands = identity.standing(context.state, body.application) is None
+    theirs = known is not None and (reader.kind == identity.PATIENT or known.sponsor == institution)
+    if known is None or known.kind != identity.APPLICATION or not (stands and theirs):
+        raise Refused("access.bad_application", body.application.hex())
 
 
 def _by_compartment(body: AccessRequest, state: StateReader) -> dict[_Place, list[bytes] | None]:
@@ -195,8 +201,8 @@ def _by_compartment(body: AccessRequest, state: StateReader) -> dict[_Place, lis
         return dict.fromkeys(_Place(compartment) for compartment in body.compartments)
     named: dict[_Place, list[bytes]] = {}
     for record in dict.fromkeys(body.records or []):
-        known = records.visible_record(state, record)
-        place = _Place(known.compartment, tuple(known.also)) if known is not None else _Place(None)
+        known, erased = records.known_record(state, record)
+        place = _Place(known.compartment, tuple(known.also), erased) if known is not None else _Place(None)
         named.setdefault(place, []).append(record)
     return dict(named.items())
 
@@ -208,11 +214,15 @@ def _verdict(
     facts: dict[bytes, Facts],
     context: OperationContext,
 ) -> Verdict:
-    compartment, also = place
+    compartment, also, erased = place
     known = records.COMPARTMENTS.get(context.state, compartment) if compartment is not None else None
     if compartment is None or known is None:
         # State is open to every member with proofs of absence, so a denial that hid this would hide nothing.
         return Verdict(None, compartment, [], 0, chosen, False, UNKNOWN, None, [], 0)
+    if erased:
+        return Verdict(
+            known.patient, compartment, list(also), known.epoch, chosen, False, ERASED, None, [], 0
+        )
     if known.patient not in facts:
         facts[known.patient] = gather(context.state, context.sender, known.patient, context.time_ms)
     asked = _questions(context.state, facts[known.patient], (compartment, *also), purpose, context.time_ms)
@@ -234,9 +244,11 @@ def _verdict(
 
 def _tell(decision: Decision, context: OperationContext) -> None:
     by_patient: dict[bytes | None, list[AccessLine]] = {}
-    for verdict in decision.verdicts:
+    for index, verdict in enumerate(decision.verdicts):
         line = AccessLine(
+            verdict=index,
             compartment=verdict.compartment,
+            also=verdict.also,
             records=len(verdict.records) if verdict.records is not None else None,
             allow=verdict.allow,
             basis=verdict.basis,
@@ -246,9 +258,17 @@ def _tell(decision: Decision, context: OperationContext) -> None:
         by_patient.setdefault(verdict.patient, []).append(line)
     _give_notice(decision, context)
     for patient, lines in by_patient.items():
-        data = AccessDecided(patient, decision.reader, decision.institution, decision.purpose, lines)
-        subjects = [one for one in (patient, decision.reader, decision.institution) if one is not None]
-        DECIDED.emit(context, subjects, data)
+        data = AccessDecided(
+            patient=patient,
+            reader=decision.reader,
+            institution=decision.institution,
+            application=decision.application,
+            automated=decision.automated,
+            purpose=decision.purpose,
+            first=0,
+            lines=lines,
+        )
+        accounting.tell_decided(data, context)
 
 
 def _give_notice(decision: Decision, context: OperationContext) -> None:
@@ -298,6 +318,8 @@ def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_
         return problem
     if verdict.patient is None or verdict.compartment is None:
         return "access.not_allowed"
+    if tombstones.patient_erased(state, verdict.patient):
+        return "erasure.erased"
     compartment = records.COMPARTMENTS.get(state, verdict.compartment)
     if compartment is None or compartment.epoch != verdict.epoch:
         return "access.epoch_ended"
@@ -371,5 +393,5 @@ CONTRACT: Final = Contract(
     name="access",
     operations=(OperationSpec("access.request", AccessRequest, _request, Decision, rank=Rank.USES_RIGHTS),),
     slots=(DECISIONS,),
-    events=(DECIDED, NOTICE),
+    events=(accounting.DECIDED, NOTICE),
 )

@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from consilium.contracts.allowlist_care import CARE
+from consilium.contracts.allowlist_disclosures import DISCLOSURES
 
 _RANDOM = "a random id: says nothing, and is needed to name the thing again"
 _READER = "who is answerable for the reading; institutions and staff act under their own ids"
+_APPLICATION = "through which program: the patient may ask, and applications act under their own ids"
+_AUTOMATED = "whether a machine asked by itself: the patient may ask"
 _PATIENT = "a pseudonym: whose right it is, without saying who"
 _PURPOSE = (
     "a code of HL7's PurposeOfUse: consent is given for purposes, and a log without them proves nothing"
@@ -56,15 +59,21 @@ _PERIOD_OF_VOTE = "proposals and candidates lapse by block time, on every node a
 
 ALLOWED: Final[dict[str, dict[str, str]]] = {
     **CARE,
+    **DISCLOSURES,
     "AccessDecided": {
         "patient": _PATIENT,
         "reader": _READER,
         "institution": _READER,
+        "application": _APPLICATION,
+        "automated": _AUTOMATED,
         "purpose": _PURPOSE,
+        "first": "a place in the patient's accounting: a missing line must be seen",
         "lines": "a line of the access log for each compartment",
     },
     "AccessLine": {
+        "verdict": "its place in the decision, so that a release can name it",
         "compartment": _SCOPE,
+        "also": _ALSO,
         "records": "how many were asked for: the ids stand in the decision only",
         "allow": _ALLOW,
         "basis": _BASIS,
@@ -76,6 +85,8 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "compartments": _SCOPE,
         "purpose": _PURPOSE,
         "ephemeral": _EPHEMERAL,
+        "application": _APPLICATION,
+        "automated": _AUTOMATED,
     },
     "AddKey": {"key": _SIGNING, "proof": _PROOF},
     "AddValidator": {"key": _VALIDATOR_KEY, "institution": _RUNS},
@@ -132,6 +143,8 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "time_ms": _WHEN,
         "ephemeral": _EPHEMERAL,
         "verdicts": "one for each patient and compartment",
+        "application": _APPLICATION,
+        "automated": _AUTOMATED,
     },
     "Enrol": {"kind": _KIND, "key": _SIGNING, "encryption_key": _ENCRYPTION, "proof": _PROOF},
     "Enrolled": {"identity": "a hash of the first key", "kind": _KIND, "sponsor": _SPONSOR},

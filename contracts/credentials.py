@@ -1,8 +1,9 @@
 """Credentials: what an accredited institution says about somebody, until when, and that it took it back.
 
 A *licence* says that a practitioner may treat; a *part2* credential, that an institution or practitioner is a program
-under 42 CFR Part 2, so that what it writes is about substance use. Issuers are institutions with the role; nobody
-issues to itself or to its own employees, because a licence that the employer issues protects nobody.
+under 42 CFR Part 2, so that what it writes is about substance use; an *auditor* may see whom a
+patient's records were disclosed to. Issuers are institutions with the role; nobody issues to itself or to its own
+employees, because a licence that the employer issues protects nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
 
-CredentialKind = Literal["licence", "part2"]
+CredentialKind = Literal["auditor", "licence", "part2"]
+AUDITOR: Final = "auditor"
 LICENCE: Final = "licence"
 PART2: Final = "part2"
 

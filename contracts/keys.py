@@ -48,10 +48,18 @@ PREFERENCES: Final = b"P"  # patient:16 -> preferences.Preferences, what a patie
 RELATIONSHIP: Final = b"R"  # relationship:16 -> treatment.Relationship, for ever: who treated whom, and when
 TEAM: Final = b"T"  # team:16 -> teams.Team, who formed it
 RECOVERY: Final = b"V"  # patient:16 -> recovery.Recovery, a new key that guardians propose
+ACCOUNTING: Final = b"a"  # patient:16 -> accounting.AccountingHead, how many lines, and what commits to them
+CONSULTATION: Final = (
+    b"u"  # transaction:32 operation:u16be -> disclosures.Consultation, who may see an accounting
+)
+RELEASE: Final = b"l"  # transaction:32 operation:u16be verdict:u16be custodian:16 -> disclosures.ReleaseEntry
 SETTINGS: Final = b"S"  # (nothing) -> settings.Settings, what the network decided for itself
 
 PREFIXES: Final = (
     SETTINGS,
+    ACCOUNTING,
+    CONSULTATION,
+    RELEASE,
     ACCOUNT,
     GLASSES_OF,
     CREDENTIAL,

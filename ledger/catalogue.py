@@ -377,8 +377,12 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     # did: identifiers of keys
     "did.malformed": _entry(
-        "The text is no did:key of an Ed25519 or X25519 public key.",
-        "Copy the identifier again, whole: it starts with did:key:z6Mk or did:key:z6LS.",
+        "The text is no did:key of an Ed25519 or X25519 public key, nor a did:consilium.",
+        "Copy the identifier again, whole: it starts with did:key:z6Mk, did:key:z6LS or did:consilium.",
+    ),
+    "did.other_network": _entry(
+        "The identifier belongs to another network.",
+        "Ask a node of the network whose chain id stands in the identifier.",
     ),
     # sealing: envelopes, wrapped keys, shares and partials
     "sealing.bad_partial": _entry(
@@ -499,6 +503,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The backup is of another node.",
         "Restore it in the folder that has that node's key; a new node synchronises instead.",
     ),
+    "chain.before_snapshot": _entry(
+        "This node began with a snapshot, and what is asked for lies before it.",
+        "Ask a node that has followed the chain from genesis, or from an earlier snapshot.",
+    ),
     "chain.height_pruned": _entry(
         "What belongs to this height is no longer kept here.",
         "Ask for a later height, ask a node that keeps more, or use a receipt that was issued in time.",
@@ -518,6 +526,22 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "promise.oversized": _entry(
         "A promise is longer than the limit of its kind.",
         "Report it: a proposal within the network's limits always fits.",
+    ),
+    "snapshot.invalid": _entry(
+        "A piece of a snapshot is not what the certified header says.",
+        "Nothing: it was not used, and is asked of another node. Report the node that sent it.",
+    ),
+    "snapshot.unknown": _entry(
+        "The node has no snapshot of that height, or no longer.",
+        "Ask which snapshots it has, or ask another node.",
+    ),
+    "snapshot.wrong_chain": _entry(
+        "The snapshot belongs to another chain.",
+        "Check the genesis file; report the node that sent it.",
+    ),
+    "snapshot.wrong_version": _entry(
+        "The snapshot was made by a program of another version.",
+        "Update this program, or ask a node of the same version.",
     ),
     "store.corrupt": _entry(
         "The store's files are damaged.",
@@ -572,6 +596,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Split the payload into several records.",
     ),
     # access: what was asked and decided, and what custodians do then
+    "access.bad_application": _entry(
+        "The application that the request names is unknown, suspended, or not one of the reader's institution.",
+        "Name an application that the reader's institution enrolled, or none.",
+    ),
     "access.consent_ended": _entry(
         "The consent that decided has been revoked, or has expired, since the decision.",
         "Ask again: the new request is decided on what holds now.",
@@ -599,6 +627,40 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "access.window_closed": _entry(
         "The time in which custodians release what the decision allows is over.",
         "Ask again, and fetch within RELEASE_WINDOW_MS of the decision.",
+    ),
+    # accounting: who a patient's records were disclosed to
+    "accounting.broken": _entry(
+        "Lines of the accounting are missing, changed or exchanged: they do not lead to the head that the chain holds.",
+        "Do not rely on it. Ask another node, and report the one that served this.",
+    ),
+    "accounting.denied": _entry(
+        "The accounting is for the patient, who represents the patient, or an auditor with a credential.",
+        "Ask as one of them; that you asked stands in the accounting.",
+    ),
+    "accounting.unknown": _entry(
+        "There is no certified consultation with this transaction and operation on this node.",
+        "Submit disclosure.consult, wait until the next block, and ask with its transaction's id.",
+    ),
+    # disclosure: what custodians attest to have released
+    "disclosure.no_decision": _entry(
+        "There is no decision, or no such verdict in it, that the release could have obeyed.",
+        "Attest what was released on a committed decision only.",
+    ),
+    "disclosure.not_allowed": _entry(
+        "The verdict is a denial: nothing can have been released on it.",
+        "Attest what was released on an allow only.",
+    ),
+    "disclosure.not_the_custodian": _entry(
+        "The sender is no custodian of the compartment in that epoch.",
+        "Attest one's own releases only.",
+    ),
+    "disclosure.outside_window": _entry(
+        "The time of the release is before the decision, or after its window.",
+        "Check this node's clock: nothing is released outside the window.",
+    ),
+    "disclosure.too_many": _entry(
+        "More records were released than the verdict names.",
+        "Report it to who keeps the custodian's node: it counts wrongly.",
     ),
     # consent
     "consent.already_revoked": _entry(
@@ -958,6 +1020,67 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The network's policy names a purpose that always needs consent.",
         "Take research and marketing, and whatever contains them, out of policy_purposes.",
     ),
+    # summary
+    "summary.bad_entry": _entry(
+        "An entry of a log of openings is not signed by the institution that it names.",
+        "Report the entries as the institution's node wrote them.",
+    ),
+    "summary.bad_key": _entry(
+        "An emergency key takes at least two persons, of different holders, with points of the group.",
+        "Make it for two or more employed practitioners.",
+    ),
+    "summary.bad_log": _entry(
+        "The local log of openings is damaged: an entry does not follow from the one before, or is cut.",
+        "Keep the file for the review, restore it from a copy, and find out who changed it.",
+    ),
+    "summary.bad_times": _entry(
+        "A report's times are not in order: opened, quorum seen again, reported.",
+        "Check the clock of the node that wrote the entry.",
+    ),
+    "summary.id_taken": _entry(
+        "An emergency key has this id already.",
+        "Draw a new random id.",
+    ),
+    "summary.not_a_holder": _entry(
+        "Only two different holders of the emergency key open a summary, each with the key of a valid licence.",
+        "Ask holders: the institution's emergency key names them.",
+    ),
+    "summary.not_employed": _entry(
+        "An emergency key is held by practitioners whom the institution employs.",
+        "Name the institution's own staff.",
+    ),
+    "summary.not_yours": _entry(
+        "This node or sender has no part in the summary or opening.",
+        "Ask the institution that the summary is sealed to.",
+    ),
+    "summary.opted_out": _entry(
+        "The patient wants no emergency summary kept or opened.",
+        "Nothing: it is the patient's choice.",
+    ),
+    "summary.out_of_order": _entry(
+        "The entry is not the next of its log.",
+        "Report the entries in their order; those that were reported need nothing more.",
+    ),
+    "summary.quorum_present": _entry(
+        "Blocks are being decided: summaries are opened only while no quorum answers.",
+        "Declare an emergency (break-glass): the ledger decides at once.",
+    ),
+    "summary.switched_off": _entry(
+        "The network does not use emergency summaries.",
+        "Governance can switch them on.",
+    ),
+    "summary.too_many": _entry(
+        "The local log has as many unreported openings as it can hold.",
+        "Let the node reach the quorum: it reports them by itself.",
+    ),
+    "summary.unknown": _entry(
+        "There is no emergency summary of this patient at this institution.",
+        "Compare the ids; the patient may have withdrawn it.",
+    ),
+    "summary.unknown_key": _entry(
+        "No institution uses this emergency key now.",
+        "Seal to the institution's current key.",
+    ),
     # classification
     "classification.bad_table": _entry(
         "A table of classification is not JSON of the right shape and version, or names an unknown class.",
@@ -977,6 +1100,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Ask somebody of another institution; for break-glass, another practitioner.",
     ),
     # credential
+    "credential.bad_holder": _entry(
+        "The key that a credential would be bound to is no lasting key of its subject, or did not sign for it.",
+        "Let the subject sign with the key in its own hand, and name that key.",
+    ),
     "credential.bad_subject": _entry(
         "Credentials are issued to institutions and practitioners only.",
         "Check the subject's id.",
@@ -992,6 +1119,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "credential.issuer_not_accredited": _entry(
         "The issuer does not stand any more, or may not issue credentials.",
         "Ask an accredited institution for a credential.",
+    ),
+    "credential.issuer_not_independent": _entry(
+        "The licence is from an institution that employs one of the two persons.",
+        "Use a licence from an issuer that employs neither.",
+    ),
+    "credential.key_not_bound": _entry(
+        "The licence is not bound to the key that signed.",
+        "Sign with the person's own key, the one that the licence names: a session key is the employer's word.",
     ),
     "credential.not_the_issuer": _entry(
         "Only who issued a credential takes it back.",
@@ -1113,12 +1248,16 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Too few guardians approve yet, or the waiting time is not over.",
         "Wait: the event that told of the approval says until when.",
     ),
+    "recovery.pending": _entry(
+        "This guardian's own proposal was approved by others, and stays until it is completed, vetoed or lapses.",
+        "Complete it, wait until it lapses, or let another guardian propose the other key.",
+    ),
     "recovery.too_few_approvals": _entry(
         "Guardians who approved are guardians no more, and too few are left.",
         "Let the present guardians approve.",
     ),
     "recovery.unknown": _entry(
-        "There is no recovery with this key: it was never proposed, was vetoed, or replaced.",
+        "There is no recovery with this key: it was never proposed, was vetoed or replaced, or has lapsed.",
         "Compare the key with the newest event about the patient's recovery.",
     ),
     # representation

@@ -25,7 +25,7 @@ from consilium.client import consenting, reading, recording
 from consilium.client.rpc import BEFORE_ALL, RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
-from consilium.contracts import access
+from consilium.contracts import access, accounting
 from consilium.contracts.classes import GENERAL
 from consilium.gateway.bundle import parse_bundle, read_bundle_file
 from consilium.gateway.importing import Prepared, prepare
@@ -285,7 +285,7 @@ async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
     while page := await client.events(after, EVENTS_PER_PAGE, ["access.decided"], patient):
         after = page[-1].cursor
         for item in page:
-            data = codec.decode(item.event.data, access.AccessDecided, EVENT_BYTES_MAX)
+            data = codec.decode(item.event.data, accounting.AccessDecided, EVENT_BYTES_MAX)
             verdicts.append(all(line.allow for line in data.lines))
     return verdicts
 

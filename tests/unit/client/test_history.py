@@ -10,12 +10,12 @@ import pytest
 from consilium.client import history
 from consilium.client.rpc import BEFORE_ALL, Cursor
 from consilium.client.subscription import EventAt
-from consilium.contracts import access, consent, records
+from consilium.contracts import accounting, consent, records
 from consilium.ledger import codec
 from consilium.ledger.execution import Event
 
 ADA, ANNA, BERT = bytes([1]) * 16, bytes([2]) * 16, bytes([3]) * 16
-COMPARTMENT = bytes([9]) * 16
+COMPARTMENT, CUSTODIAN = bytes([9]) * 16, bytes([8]) * 16
 
 
 class Told:
@@ -106,11 +106,25 @@ async def test_consents_stand_as_time_and_revocation_have_it() -> None:
 async def test_the_access_log_has_a_line_for_each_verdict() -> None:
     told = Told()
     lines = [
-        access.AccessLine(COMPARTMENT, 3, True, "consent", bytes(16), 9_000),
-        access.AccessLine(None, None, False, "no-basis", None, 0),
+        accounting.AccessLine(0, COMPARTMENT, [], 3, True, "consent", bytes(16), 9_000),
+        accounting.AccessLine(1, None, [], None, False, "no-basis", None, 0),
     ]
-    told.tell(access.DECIDED, [ADA, BERT, ANNA], access.AccessDecided(ADA, BERT, ANNA, "TREAT", lines))
+    decided = accounting.AccessDecided(ADA, BERT, ANNA, None, True, "TREAT", 1, lines)
+    told.tell(accounting.DECIDED, [ADA, BERT, ANNA], decided)
+    (first, _) = await history.accesses_of(told, ADA)  # type: ignore[arg-type]
+    assert first.released == ()
+    for records_, custodian in ((1, CUSTODIAN), (2, bytes(16)), (3, CUSTODIAN)):
+        released = accounting.RecordsReleased(
+            ADA, 3, custodian, BERT, ANNA, first.transaction, 0, 0, COMPARTMENT, [], records_, 7_000
+        )
+        told.tell(accounting.RELEASED, [ADA, custodian, BERT, ANNA], released)
     allowed, denied = await history.accesses_of(told, ADA)  # type: ignore[arg-type]
     assert (allowed.allow, allowed.records, allowed.reader, allowed.institution) == (True, 3, BERT, ANNA)
     assert (denied.allow, denied.basis, denied.records, denied.purpose) == (False, "no-basis", None, "TREAT")
+    assert [(one.custodian, one.records, one.released_ms) for one in allowed.released] == [
+        (CUSTODIAN, 3, 7_000),
+        (bytes(16), 2, 7_000),
+    ]
+    assert denied.released == ()
+    assert (allowed.automated, allowed.application) == (True, None)
     assert await history.accesses_of(told, bytes(16)) == []  # type: ignore[arg-type]

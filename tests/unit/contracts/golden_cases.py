@@ -22,7 +22,7 @@ from consilium.ledger.genesis import FOUNDER
 from consilium.ledger.state import Overlay, StateReader
 from consilium.ledger.transaction import Operation
 from consilium.ledger.validators import Validator, ValidatorSet
-from tests.unit.contracts import golden_care_cases
+from tests.unit.contracts import golden_care_cases, golden_disclosure_cases
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import _SHARED, beginning, sharing
 from tests.unit.contracts.world import APP, DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
@@ -88,7 +88,7 @@ def _ancestors(case: dict[str, Any]) -> dict[int, bytes]:
 
 def build() -> dict[str, list[dict[str, Any]]]:
     """Every golden file: operation name -> cases."""
-    everything = {**CASES, **golden_care_cases.CASES}
+    everything = {**CASES, **golden_care_cases.CASES, **golden_disclosure_cases.CASES}
     return {name: [_case(name, *case) for case in cases] for name, cases in everything.items()}
 
 
@@ -299,6 +299,19 @@ CASES: dict[str, list[Case]] = {
         ("nothing named", _as(SOUTH, lambda world: w.asking())),
         ("by the patient", _as(PETRA, lambda world: w.asking(records_=[R0.record], purpose="PATRQT"))),
         ("not by an application", _as(APP, lambda world: ASK)),
+        (
+            "through an application, by a machine",
+            _as(
+                DORA,
+                lambda world: msgspec.structs.replace(
+                    w.asking(records_=[R0.record]), application=APP.id, automated=True
+                ),
+            ),
+        ),
+        (
+            "through another's application",
+            _as(NORTH, lambda world: msgspec.structs.replace(ASK, application=APP.id)),
+        ),
     ],
     "governance.propose": [
         ("accepted by its proposer alone", _as(NORTH, lambda world: ADDITION)),

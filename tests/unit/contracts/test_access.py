@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from consilium.contracts import access, identity, records
+from consilium.contracts import access, accounting, identity, records
 from consilium.contracts.classes import HIV, PSYCHIATRY
 from consilium.ledger import codec
 from consilium.ledger.execution import RESULT_BYTES_MAX, ReceiptLeaf
@@ -69,7 +69,7 @@ def test_a_denial_fails_nobody_elses_verdict(world: World) -> None:
         [PETRA.id, SOUTH.id],
         [SOUTH.id],
     ]
-    data = codec.decode(world.events[1].data, access.AccessDecided, 1 << 14)
+    data = codec.decode(world.events[1].data, accounting.AccessDecided, 1 << 14)
     (line,) = data.lines
     assert (data.patient, data.reader, data.institution, data.purpose) == (PETRA.id, SOUTH.id, None, "TREAT")
     assert (line.compartment, line.records, line.allow, line.basis) == (PETRAS, 2, True, "consent")

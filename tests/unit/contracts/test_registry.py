@@ -71,7 +71,7 @@ def test_ranks() -> None:
         "teams.remove",
         "treatment.end",
     ]
-    assert last == ["access.request"]
+    assert sorted(last) == ["access.request", "disclosure.consult"]
     assert ranks["unknown"] == Rank.ORDINARY
 
 
