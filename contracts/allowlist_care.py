@@ -103,6 +103,7 @@ CARE: Final[dict[str, dict[str, str]]] = {
         "issued_ms": _WHEN,
         "not_after": _PERIOD,
         "revoked_ms": _WHEN,
+        "holder": _KEY,
     },
     "Current": {
         "relationships": _LIST,
@@ -113,6 +114,7 @@ CARE: Final[dict[str, dict[str, str]]] = {
         "reason": _REASON,
         "credential": _ID,
         "not_after": _PERIOD,
+        "second_credential": _ID,
         "second": _SIGNED,
     },
     "Declared": {
@@ -168,6 +170,8 @@ CARE: Final[dict[str, dict[str, str]]] = {
         "subject": _WHO,
         "kind": _CLOSED,
         "not_after": _PERIOD,
+        "holder": _KEY,
+        "proof": _PROOF,
     },
     "IssueMandate": {
         "mandate": _ID,
@@ -215,6 +219,9 @@ CARE: Final[dict[str, dict[str, str]]] = {
     "Opened": {
         "glasses": _LIST,
     },
+    "Owing": {
+        "institutions": _WHO,
+    },
     "PassOn": {
         "consent": _ID,
         "parent": _ID,
@@ -227,6 +234,7 @@ CARE: Final[dict[str, dict[str, str]]] = {
     "Preferences": {
         "emergency_deny": _FLAG,
         "opt_out": _FLAG,
+        "summary_opt_out": _FLAG,
     },
     "ProposeRecovery": {
         "patient": _PATIENT,
@@ -250,10 +258,15 @@ CARE: Final[dict[str, dict[str, str]]] = {
     "Recent": {
         "declared_ms": _WHEN,
     },
+    "Recoveries": {
+        "proposals": _LIST,
+    },
     "Recovery": {
         "key": _KEY,
         "encryption_key": _ENCRYPTION,
         "proof": _PROOF,
+        "proposer": _PROXY,
+        "proposed_ms": _WHEN,
         "approved_by": _PROXY,
         "ready_ms": _PERIOD,
     },

@@ -13,6 +13,7 @@ import msgspec
 from consilium.consensus.evidence import Evidence
 from consilium.contracts import identity, keys
 from consilium.contracts.operation import ID_BYTES, KEY_BYTES, EventKind, Slot
+from consilium.contracts.settings import Settings
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag
 from consilium.ledger.execution import ANCESTORS_MAX
@@ -75,8 +76,27 @@ class AdmitInstitution(codec.Wire, frozen=True, tag=5):
     proof: codec.Bytes64
 
 
+class ChangeRoles(codec.Wire, frozen=True, tag=6):
+    """What an institution may do from then on. Whom it accredited stands or falls with the role."""
+
+    institution: codec.Bytes16
+    roles: identity.Roles
+
+
+class ChangeSettings(codec.Wire, frozen=True, tag=7):
+    """The network's settings, all of them, from then on."""
+
+    settings: Settings
+
+
 Change: TypeAlias = (
-    AddValidator | RemoveValidator | SuspendInstitution | ReinstateInstitution | AdmitInstitution
+    AddValidator
+    | RemoveValidator
+    | SuspendInstitution
+    | ReinstateInstitution
+    | AdmitInstitution
+    | ChangeRoles
+    | ChangeSettings
 )
 
 

@@ -4,6 +4,10 @@ A *licence* says that a practitioner may treat; a *part2* credential, that an in
 under 42 CFR Part 2, so that what it writes is about substance use; an *auditor* may see whom a
 patient's records were disclosed to. Issuers are institutions with the role; nobody issues to itself or to its own
 employees, because a licence that the employer issues protects nobody.
+
+A licence may name a *holder*: a lasting key of the subject's, which the issuer saw in the subject's own hand (a card, a
+phone) and which signed for it. The employer, who opens session keys at will, never has that key: where the word of the
+person counts, and not that of the employer, this key must have signed.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from consilium.contracts import identity, keys
 from consilium.contracts.attestation import institution_of
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
+from consilium.ledger.crypto import Digest, Tag, verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
@@ -25,14 +30,21 @@ AUDITOR: Final = "auditor"
 LICENCE: Final = "licence"
 PART2: Final = "part2"
 
+_HOLDER: Final = Tag("consilium/credential-holder/1")
+
 
 class IssueCredential(codec.Wire, frozen=True):
-    """`credential.issue`, and the data of `credential.issued`. `credential` is drawn at random."""
+    """`credential.issue`, and the data of `credential.issued`. `credential` is drawn at random.
+
+    `holder` is a lasting key of the subject, and `proof` its signature over `holder_digest`; both or neither.
+    """
 
     credential: codec.Bytes16
     subject: codec.Bytes16
     kind: CredentialKind
     not_after: codec.Uint
+    holder: codec.Bytes32 | None
+    proof: codec.Bytes64 | None
 
 
 class RevokeCredential(codec.Wire, frozen=True):
@@ -42,7 +54,8 @@ class RevokeCredential(codec.Wire, frozen=True):
 
 
 class Credential(codec.Wire, frozen=True):
-    """A credential in state, for ever. `revoked_ms` is None while it was not taken back."""
+    """A credential in state, for ever. `revoked_ms` is None while it was not taken back, `holder` where no key is bound
+    to it."""
 
     issuer: codec.Bytes16
     subject: codec.Bytes16
@@ -50,11 +63,17 @@ class Credential(codec.Wire, frozen=True):
     issued_ms: codec.Uint
     not_after: codec.Uint
     revoked_ms: codec.Uint | None
+    holder: codec.Bytes32 | None
 
 
-CREDENTIALS: Final = Slot(keys.CREDENTIAL, (ID_BYTES,), Credential, 128)
+CREDENTIALS: Final = Slot(keys.CREDENTIAL, (ID_BYTES,), Credential, 192)
 ISSUED: Final = EventKind("credential.issued", IssueCredential)
 REVOKED: Final = EventKind("credential.revoked", RevokeCredential)
+
+
+def holder_digest(*, chain_id: bytes, issuer: bytes, credential: bytes, subject: bytes) -> Digest:
+    """What the holder's key signs (32 bytes), before its issuer's eyes: this credential, of this issuer, is mine."""
+    return _HOLDER.digest(codec.encode((chain_id, issuer, credential, subject)))
 
 
 def problem_of(state: StateReader, credential: bytes, subject: bytes, kind: str, time_ms: int) -> str | None:
@@ -81,6 +100,28 @@ def problem_of(state: StateReader, credential: bytes, subject: bytes, kind: str,
     return None
 
 
+def require_held(
+    state: StateReader,
+    credential: bytes,
+    subject: bytes,
+    key: bytes,
+    employers: tuple[bytes | None, ...],
+    time_ms: int,
+) -> None:
+    """A licence of the subject's, bound to the very key that signed, by an issuer that is none of the employers.
+
+    Raises Refused `credential.*`.
+    """
+    problem = problem_of(state, credential, subject, LICENCE, time_ms)
+    if problem is not None:
+        raise Refused(problem, credential.hex())
+    known = CREDENTIALS.get(state, credential)
+    if known is None or known.holder != key:
+        raise Refused("credential.key_not_bound", key.hex())
+    if known.issuer in employers:
+        raise Refused("credential.issuer_not_independent", known.issuer.hex())
+
+
 def _issue(body: IssueCredential, context: OperationContext) -> None:
     state = context.state
     identity.require_role(state, context.sender, identity.ISSUER)
@@ -93,9 +134,25 @@ def _issue(body: IssueCredential, context: OperationContext) -> None:
         raise Refused("credential.own_employee", body.subject.hex())
     if body.not_after <= context.time_ms:
         raise Refused("credential.expired", body.credential.hex())
-    issued = Credential(context.sender, body.subject, body.kind, context.time_ms, body.not_after, None)
+    _require_holder(body, subject, context)
+    issued = Credential(
+        context.sender, body.subject, body.kind, context.time_ms, body.not_after, None, body.holder
+    )
     CREDENTIALS.put(state, issued, body.credential)
     ISSUED.emit(context, [body.subject, context.sender], body)
+
+
+def _require_holder(body: IssueCredential, subject: identity.Identity, context: OperationContext) -> None:
+    if body.holder is None and body.proof is None:
+        return
+    digest = holder_digest(
+        chain_id=context.chain_id, issuer=context.sender, credential=body.credential, subject=body.subject
+    )
+    # A session key is the employer's word: only a lasting one is the person's.
+    if body.holder is None or body.proof is None or body.holder not in subject.keys:
+        raise Refused("credential.bad_holder", body.subject.hex())
+    if not verify(body.holder, digest, body.proof):
+        raise Refused("credential.bad_holder", body.holder.hex())
 
 
 def _revoke(body: RevokeCredential, context: OperationContext) -> None:

@@ -1,10 +1,14 @@
 """Break-glass: in an emergency a clinician opens what nobody permitted, with a second person, for a short time.
 
 It takes a licence from an issuer other than the employer, a reason of a closed list, and, where the network demands
-it, a second practitioner who signs. The patient is told. Another institution reviews, and what it has not reviewed by
-its time is overdue: anybody may say so on the chain, and each institution's open and overdue reviews are counted in
-state. Too many of one clinician raise an alarm. Nothing of this opens anything by itself: the table does, for
-emergency purposes.
+it, a second licensed practitioner who signs. Both sign with the keys that their licences are bound to: an employer
+opens session keys for all of its staff, and would else be both persons. The patient is told. Another institution
+reviews, and what it has not reviewed by its time is overdue: anybody may say so on the chain, and each
+institution's open and overdue reviews are counted in state, where one entry names the institutions that owe any.
+Too many of one clinician raise an alarm. Nothing of this opens anything by itself: the table does, for emergency
+purposes.
+
+docs/adr/0030-break-glass-takes-two-persons.md says what is not prevented.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from consilium.ledger.state import StateReader
 
 GLASSES_PER_PAIR_MAX: Final = 4
 OPEN_REVIEWS_MAX: Final = 256
+OWING_MAX: Final = 1_024
 EMERGENCY_PURPOSE: Final = "ETREAT"
 """Purposes at and below it are those that an emergency opens, and that a patient's emergency denial closes."""
 
@@ -31,13 +36,17 @@ Outcome = Literal["justified", "unclear", "unjustified"]
 
 
 class Declare(codec.Wire, frozen=True):
-    """`emergency.declare`: by a practitioner. `second` signs this body without it."""
+    """`emergency.declare`: by a practitioner, with the key that the licence `credential` is bound to.
+
+    `second` signs this body without it, with the key that the licence `second_credential` is bound to.
+    """
 
     glass: codec.Bytes16
     patient: codec.Bytes16
     reason: Reason
     credential: codec.Bytes16
     not_after: codec.Uint
+    second_credential: codec.Bytes16 | None
     second: Attestation | None
 
 
@@ -105,6 +114,12 @@ class Reviews(codec.Wire, frozen=True):
     reported: codec.Uint
 
 
+class Owing(codec.Wire, frozen=True):
+    """The institutions that owe a review: where alarms begin to look. Beyond the limit one is found by its events."""
+
+    institutions: Annotated[list[codec.Bytes16], msgspec.Meta(max_length=OWING_MAX)]
+
+
 class Declared(codec.Wire, frozen=True):
     """The data of `emergency.declared`: what the patient is told."""
 
@@ -132,6 +147,7 @@ GLASSES: Final = Slot(keys.GLASS, (ID_BYTES,), Glass, 512)
 OPENED: Final = Slot(keys.GLASSES_OF, (ID_BYTES, ID_BYTES), Opened, 128)
 RECENT: Final = Slot(keys.GLASS_TIMES, (ID_BYTES,), Recent, 1_024)
 REVIEWS: Final = Slot(keys.REVIEWS, (ID_BYTES,), Reviews, 16 * 1024)
+OWING: Final = Slot(keys.OWING, (), Owing, 24 * 1024)
 
 DECLARED: Final = EventKind("emergency.declared", Declared)
 CLOSED: Final = EventKind("emergency.closed", Close)
@@ -162,6 +178,12 @@ def is_valid(state: StateReader, glass: Glass, time_ms: int) -> bool:
     return problem is None
 
 
+def institutions_owing(state: StateReader) -> list[bytes]:
+    """The institutions whose clinicians' emergencies wait for a review, in the order in which they came to owe."""
+    known = OWING.get(state)
+    return list(known.institutions) if known is not None else []
+
+
 def overdue_reviews(state: StateReader, institution: bytes, time_ms: int) -> list[bytes]:
     """The emergencies of an institution whose review is overdue at that block time, as far as its list goes."""
     owed = REVIEWS.get(state, institution) or NOTHING_OWED
@@ -182,12 +204,7 @@ def _declare(body: Declare, context: OperationContext) -> None:
         raise Refused("emergency.id_taken", body.glass.hex())
     if not context.time_ms < body.not_after <= context.time_ms + settled.glass_ms_max:
         raise Refused("emergency.bad_period", f"at most {settled.glass_ms_max} ms from now")
-    problem = credentials.problem_of(
-        state, body.credential, context.sender, credentials.LICENCE, context.time_ms
-    )
-    if problem is not None:
-        raise Refused(problem, body.credential.hex())
-    _require_second(body, settled, context)
+    _require_persons(body, clinician.sponsor, settled, context)
     glass = Glass(
         patient=body.patient,
         clinician=context.sender,
@@ -205,22 +222,38 @@ def _declare(body: Declare, context: OperationContext) -> None:
     )
     GLASSES.put(state, glass, body.glass)
     _let_be_found(body.glass, glass, context)
-    _owe_review(body.glass, glass, context)
+    owe_review(body.glass, glass, context)
     told = Declared(body.glass, body.reason, body.not_after, glass.review_due_ms)
     subjects = [body.patient, context.sender, clinician.sponsor]
     DECLARED.emit(context, subjects if glass.second is None else [*subjects, glass.second], told)
     _count(glass, settled, context)
 
 
-def _require_second(body: Declare, settled: settings.Settings, context: OperationContext) -> None:
+def _require_persons(
+    body: Declare, employer: bytes, settled: settings.Settings, context: OperationContext
+) -> None:
+    """Two licensed persons, each with the key of the licence. Raises Refused `attestation.*`, `credential.*`."""
+    state = context.state
     if body.second is None:
         if settled.second_person:
             raise Refused("attestation.missing", "emergency.declare")
-        return
-    bare = msgspec.structs.replace(body, second=None)
-    second = require_attested(body.second, "emergency.declare", bare, context)
-    if second.kind != identity.PRACTITIONER or body.second.identity == context.sender:
-        raise Refused("attestation.not_independent", body.second.identity.hex())
+        employers: tuple[bytes | None, ...] = (employer,)
+    else:
+        second = require_attested(
+            body.second, "emergency.declare", msgspec.structs.replace(body, second=None), context
+        )
+        if second.kind != identity.PRACTITIONER or body.second.identity == context.sender:
+            raise Refused("attestation.not_independent", body.second.identity.hex())
+        employers = (employer, second.sponsor)
+        credentials.require_held(
+            state,
+            body.second_credential or bytes(ID_BYTES),
+            body.second.identity,
+            body.second.key,
+            employers,
+            context.time_ms,
+        )
+    credentials.require_held(state, body.credential, context.sender, context.key, employers, context.time_ms)
 
 
 def _let_be_found(identifier: bytes, glass: Glass, context: OperationContext) -> None:
@@ -234,8 +267,9 @@ def _let_be_found(identifier: bytes, glass: Glass, context: OperationContext) ->
     OPENED.put(context.state, Opened([*current, identifier]), glass.patient, glass.clinician)
 
 
-def _owe_review(identifier: bytes, glass: Glass, context: OperationContext) -> None:
-    """An institution that lets reviews lie loses sight of the oldest, never the right to save a life."""
+def owe_review(identifier: bytes, glass: Glass, context: OperationContext) -> None:
+    """Have another institution review it. One that lets reviews lie loses sight of the oldest, never the right to save
+    a life."""
     owed = REVIEWS.get(context.state, glass.institution) or NOTHING_OWED
     kept = owed.open if len(owed.open) < OPEN_REVIEWS_MAX else owed.open[1:]
     changed = Reviews(
@@ -244,6 +278,9 @@ def _owe_review(identifier: bytes, glass: Glass, context: OperationContext) -> N
         owed.reported,
     )
     REVIEWS.put(context.state, changed, glass.institution)
+    owing = institutions_owing(context.state)
+    if glass.institution not in owing and len(owing) < OWING_MAX:
+        OWING.put(context.state, Owing([*owing, glass.institution]))
 
 
 def _count(glass: Glass, settled: settings.Settings, context: OperationContext) -> None:
@@ -283,6 +320,9 @@ def _review(body: ReviewEmergency, context: OperationContext) -> None:
     left = [one for one in owed.open if one.glass != body.glass]
     beyond = owed.uncounted if len(left) < len(owed.open) else max(0, owed.uncounted - 1)
     REVIEWS.put(state, msgspec.structs.replace(owed, open=left, uncounted=beyond), glass.institution)
+    if not left and not beyond:
+        owing = [one for one in institutions_owing(state) if one != glass.institution]
+        OWING.put(state, Owing(owing))
     told = Reviewed(body.glass, body.outcome, context.time_ms >= glass.review_due_ms)
     subjects = [glass.patient, glass.clinician, glass.institution, context.sender]
     REVIEWED.emit(context, subjects, told)
@@ -316,6 +356,6 @@ CONTRACT: Final = Contract(
         OperationSpec("emergency.review", ReviewEmergency, _review),
         OperationSpec("emergency.report_overdue", ReportOverdue, _report_overdue),
     ),
-    slots=(GLASSES, OPENED, RECENT, REVIEWS),
+    slots=(GLASSES, OPENED, RECENT, REVIEWS, OWING),
     events=(DECLARED, CLOSED, REVIEWED, OVERDUE, RATE_ALARM),
 )

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from consilium.consensus.evidence import verify_evidence
-from consilium.contracts import identity
+from consilium.contracts import identity, settings
 from consilium.contracts.ballot import (
     CANDIDATE_ACCEPTED,
     CANDIDATE_LIFETIME_MS,
@@ -51,6 +51,8 @@ from consilium.contracts.ballot import (
     CandidateAccepted,
     Candidates,
     Change,
+    ChangeRoles,
+    ChangeSettings,
     DecidedSet,
     FaultProved,
     Faults,
@@ -75,6 +77,7 @@ from consilium.contracts.ballot import (
     ready_digest,
 )
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank
+from consilium.contracts.roles import ROLES_CHANGED, change_roles, check_roles
 from consilium.ledger.crypto import is_group_point, verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
@@ -205,6 +208,10 @@ def _check(change: Change, current: ValidatorSet, context: OperationContext) -> 
             if not is_group_point(key) or not verify(key, digest, proof):
                 raise Refused("identity.bad_proof", key.hex())
             identity.check_new_institution(_founding(change), context)
+        case ChangeRoles(institution, roles):
+            check_roles(institution, roles, context)
+        case ChangeSettings(settled):
+            settings.require_sound(settled)
 
 
 def _enact(change: Change, current: ValidatorSet, context: OperationContext) -> None:
@@ -224,6 +231,10 @@ def _enact(change: Change, current: ValidatorSet, context: OperationContext) -> 
             identity.change_status(institution, "active", [institution], context)
         case AdmitInstitution():
             identity.register_institution(_founding(change), context)
+        case ChangeRoles(institution, roles):
+            change_roles(institution, roles, context)
+        case ChangeSettings(settled):
+            settings.change(settled, context)
 
 
 def _remove(key: bytes, current: ValidatorSet, context: OperationContext) -> None:
@@ -375,5 +386,5 @@ CONTRACT: Final = Contract(
         RETIRED,
         RETURNS,
     ),
-    events=(PROPOSED, VOTED, CANDIDATE_ACCEPTED, VALIDATOR_CHANGED, EVIDENCE, RETURNED),
+    events=(PROPOSED, VOTED, CANDIDATE_ACCEPTED, VALIDATOR_CHANGED, EVIDENCE, RETURNED, ROLES_CHANGED),
 )

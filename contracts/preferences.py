@@ -1,7 +1,8 @@
 """What a patient decides about emergencies and the network's policy, once for everybody.
 
-`emergency_deny`: nobody breaks the glass; what asks for an emergency purpose is denied, before all else. `opt_out`: the
-network's policy opens nothing of this patient's. Only the patient says so: no manager, delegate or guardian.
+`emergency_deny`: nobody breaks the glass; what asks for an emergency purpose is denied, before all else. `opt_out`:
+the network's policy opens nothing of this patient's. `summary_opt_out`: no emergency summary is kept or opened.
+Only the patient says so: no manager, delegate or guardian.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ class Preferences(codec.Wire, frozen=True):
 
     emergency_deny: bool
     opt_out: bool
+    summary_opt_out: bool = False
 
 
-DEFAULTS: Final = Preferences(emergency_deny=False, opt_out=False)
+DEFAULTS: Final = Preferences(emergency_deny=False, opt_out=False, summary_opt_out=False)
 
 PREFERENCES: Final = Slot(keys.PREFERENCES, (ID_BYTES,), Preferences, 16)
 CHANGED: Final = EventKind("preferences.changed", Preferences)

@@ -4,6 +4,10 @@ One guardian proposes the new key, the others approve; with more than half of th
 there are two) the waiting time of the network begins. During it any live key of the patient vetoes, and so does
 nothing else. After it a guardian completes: the old keys end. Compartments keep their epochs, for the patient must
 first be able to read; who fears for them begins new ones.
+
+Each guardian has a proposal of its own, and nobody takes another's away: one guardian alone can neither replace
+what the others agreed on nor begin its waiting time anew. A proposal that others approved stays until it is
+completed, vetoed or lapses; who proposes a key that is proposed already approves it.
 """
 
 from __future__ import annotations
@@ -14,14 +18,19 @@ import msgspec
 
 from consilium.contracts import keys, representation, settings
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
-from consilium.contracts.takeover import replace_keys
+from consilium.contracts.takeover import check_new_key, replace_keys
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
+from consilium.ledger.state import StateReader
+
+LIFETIME_MS: Final = 30 * 24 * 60 * 60 * 1000
+"""A proposal that was not completed by then lapses."""
 
 
 class ProposeRecovery(codec.Wire, frozen=True):
-    """`recovery.propose`: by a guardian. `proof` as in `takeover`. It replaces a proposal that is not complete."""
+    """`recovery.propose`: by a guardian. `proof` as in `takeover`. It replaces the guardian's own proposal that nobody
+    else approved."""
 
     patient: codec.Bytes16
     key: codec.Bytes32
@@ -50,13 +59,21 @@ class CompleteRecovery(codec.Wire, frozen=True):
 
 
 class Recovery(codec.Wire, frozen=True):
-    """A proposal. `ready_ms` is None while too few approve."""
+    """A proposal. `approved_by` begins with who proposed; `ready_ms` is None while too few approve."""
 
     key: codec.Bytes32
     encryption_key: codec.Bytes32
     proof: codec.Bytes64
+    proposer: codec.Bytes16
+    proposed_ms: codec.Uint
     approved_by: Annotated[list[codec.Bytes16], msgspec.Meta(max_length=representation.REPRESENTATIVES_MAX)]
     ready_ms: codec.Uint | None
+
+
+class Recoveries(codec.Wire, frozen=True):
+    """A patient's open proposals, oldest first: one of each guardian at most."""
+
+    proposals: Annotated[list[Recovery], msgspec.Meta(max_length=representation.REPRESENTATIVES_MAX)]
 
 
 class RecoveryChanged(codec.Wire, frozen=True):
@@ -67,7 +84,7 @@ class RecoveryChanged(codec.Wire, frozen=True):
     ready_ms: codec.Uint | None
 
 
-RECOVERIES: Final = Slot(keys.RECOVERY, (ID_BYTES,), Recovery, 512)
+RECOVERIES: Final = Slot(keys.RECOVERY, (ID_BYTES,), Recoveries, 4_096)
 PROPOSED: Final = EventKind("recovery.proposed", RecoveryChanged)
 APPROVED: Final = EventKind("recovery.approved", RecoveryChanged)
 VETOED: Final = EventKind("recovery.vetoed", RecoveryChanged)
@@ -90,60 +107,102 @@ def _guardians(patient: bytes, context: OperationContext) -> list[bytes]:
     return guardians
 
 
+def open_proposals(state: StateReader, patient: bytes, time_ms: int) -> list[Recovery]:
+    """A patient's proposals that have not lapsed, oldest first."""
+    known = RECOVERIES.get(state, patient)
+    return [one for one in (known.proposals if known else []) if time_ms < one.proposed_ms + LIFETIME_MS]
+
+
 def _propose(body: ProposeRecovery, context: OperationContext) -> None:
     guardians = _guardians(body.patient, context)
-    proposed = Recovery(body.key, body.encryption_key, body.proof, [context.sender], None)
-    _keep(proposed, body.patient, guardians, PROPOSED, context)
+    check_new_key(body.patient, body.key, body.encryption_key, body.proof, context)
+    known = _open(body.patient, guardians, context)
+    for one in known:
+        if one.key == body.key:
+            _approve(ApproveRecovery(body.patient, body.key), context)
+            return
+        if one.proposer == context.sender and one.approved_by != [context.sender]:
+            raise Refused("recovery.pending", one.key.hex())
+    proposed = Recovery(
+        key=body.key,
+        encryption_key=body.encryption_key,
+        proof=body.proof,
+        proposer=context.sender,
+        proposed_ms=context.time_ms,
+        approved_by=[context.sender],
+        ready_ms=None,
+    )
+    others = [one for one in known if one.proposer != context.sender]
+    _keep(proposed, others, body.patient, guardians, PROPOSED, context)
 
 
 def _approve(body: ApproveRecovery, context: OperationContext) -> None:
     guardians = _guardians(body.patient, context)
-    known = _known(body.patient, body.key, context)
-    if context.sender in known.approved_by:
+    known = _open(body.patient, guardians, context)
+    found = _named(known, body.patient, body.key)
+    if context.sender in found.approved_by:
         raise Refused("recovery.approved_already", body.patient.hex())
-    approved = msgspec.structs.replace(known, approved_by=[*known.approved_by, context.sender])
-    _keep(approved, body.patient, guardians, APPROVED, context)
+    approved = msgspec.structs.replace(found, approved_by=[*found.approved_by, context.sender])
+    others = [one for one in known if one.key != body.key]
+    _keep(approved, others, body.patient, guardians, APPROVED, context)
+
+
+def _open(patient: bytes, guardians: list[bytes], context: OperationContext) -> list[Recovery]:
+    """The proposals of those who are guardians still, with the approvals of such."""
+    return [
+        msgspec.structs.replace(one, approved_by=[who for who in one.approved_by if who in guardians])
+        for one in open_proposals(context.state, patient, context.time_ms)
+        if one.proposer in guardians
+    ]
 
 
 def _keep(
-    recovery: Recovery, patient: bytes, guardians: list[bytes], kind: EventKind, context: OperationContext
+    recovery: Recovery,
+    others: list[Recovery],
+    patient: bytes,
+    guardians: list[bytes],
+    kind: EventKind,
+    context: OperationContext,
 ) -> None:
-    """Who is guardian no more does not count; the waiting time begins once, with the approval that was needed."""
-    counted = [one for one in recovery.approved_by if one in guardians]
+    """The waiting time begins once, with the approval that was needed."""
+    counted = recovery.approved_by
     ready_ms = recovery.ready_ms
     if ready_ms is None and len(counted) >= approvals_needed(len(guardians)):
         ready_ms = context.time_ms + settings.current(context.state).recovery_wait_ms
-    kept = msgspec.structs.replace(recovery, approved_by=counted, ready_ms=ready_ms)
-    RECOVERIES.put(context.state, kept, patient)
+    kept = msgspec.structs.replace(recovery, ready_ms=ready_ms)
+    together = sorted([*others, kept], key=lambda one: one.proposed_ms)
+    RECOVERIES.put(context.state, Recoveries(together), patient)
     kind.emit(context, [patient, *guardians[:7]], RecoveryChanged(kept.key, len(counted), ready_ms))
 
 
 def _veto(body: VetoRecovery, context: OperationContext) -> None:
-    known = _known(context.sender, body.key, context)
-    context.state.delete(RECOVERIES.key(context.sender))
-    told = RecoveryChanged(known.key, len(known.approved_by), known.ready_ms)
-    VETOED.emit(context, [context.sender, *known.approved_by[:7]], told)
+    known = open_proposals(context.state, context.sender, context.time_ms)
+    vetoed = _named(known, context.sender, body.key)
+    left = [one for one in known if one.key != body.key]
+    RECOVERIES.put(context.state, Recoveries(left), context.sender)
+    told = RecoveryChanged(vetoed.key, len(vetoed.approved_by), vetoed.ready_ms)
+    VETOED.emit(context, [context.sender, *vetoed.approved_by[:7]], told)
 
 
 def _complete(body: CompleteRecovery, context: OperationContext) -> None:
     guardians = _guardians(body.patient, context)
-    known = _known(body.patient, body.key, context)
-    counted = [one for one in known.approved_by if one in guardians]
+    found = _named(_open(body.patient, guardians, context), body.patient, body.key)
+    counted = found.approved_by
     if len(counted) < approvals_needed(len(guardians)):
         raise Refused("recovery.too_few_approvals", f"{len(counted)} of {len(guardians)} guardians")
-    if known.ready_ms is None or context.time_ms < known.ready_ms:
-        raise Refused("recovery.not_ready", f"ready at {known.ready_ms} ms")
-    replace_keys(body.patient, known.key, known.encryption_key, known.proof, context)
+    if found.ready_ms is None or context.time_ms < found.ready_ms:
+        raise Refused("recovery.not_ready", f"ready at {found.ready_ms} ms")
+    replace_keys(body.patient, found.key, found.encryption_key, found.proof, context)
     context.state.delete(RECOVERIES.key(body.patient))
-    told = RecoveryChanged(known.key, len(counted), known.ready_ms)
+    told = RecoveryChanged(found.key, len(counted), found.ready_ms)
     COMPLETED.emit(context, [body.patient, *guardians[:7]], told)
 
 
-def _known(patient: bytes, key: bytes, context: OperationContext) -> Recovery:
-    known = RECOVERIES.get(context.state, patient)
-    if known is None or known.key != key:
-        raise Refused("recovery.unknown", patient.hex())
-    return known
+def _named(known: list[Recovery], patient: bytes, key: bytes) -> Recovery:
+    for one in known:
+        if one.key == key:
+            return one
+    raise Refused("recovery.unknown", patient.hex())
 
 
 CONTRACT: Final = Contract(

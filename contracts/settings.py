@@ -1,7 +1,8 @@
 """What a network decided for itself: the numbers and switches that the contracts ask for.
 
-The genesis document may state them (`settings.found`); where it does not, `DEFAULTS` hold. They are one entry of state,
-read by whoever needs one of them, so that a later decision of the network changes them for all contracts at once.
+The genesis document may state them (`settings.found`); where it does not, `DEFAULTS` hold. They are one entry of
+state, read by whoever needs one of them, so that a later decision of the network (`ballot.ChangeSettings`) changes
+them for all contracts at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from consilium.contracts import keys
-from consilium.contracts.operation import Contract, OperationSpec, Slot
+from consilium.contracts.operation import Contract, EventKind, OperationSpec, Slot
 from consilium.contracts.purposes import Purpose, covers, require_purpose
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -40,7 +41,8 @@ class Settings(codec.Wire, frozen=True):
     sign an attestation. `second_person`: whether break-glass needs one. `glass_ms_max`, `review_ms`: how long an
     emergency opens, and when its review is due. More than `glass_alarm_count` emergencies of one clinician within
     `glass_alarm_ms` raise an alarm. `managed_consent_ms_max`: how far ahead a manager or delegate consents alone.
-    `recovery_wait_ms`: how long guardians wait for a veto.
+    `recovery_wait_ms`: how long guardians wait for a veto. `emergency_summaries`: whether sealed summaries may be
+    opened with the quorum cut off; `summary_report_ms`: how soon after its return that must be on the chain.
     """
 
     sensitive_threshold_min: Annotated[int, msgspec.Meta(ge=1, le=THRESHOLD_MAX)]
@@ -53,6 +55,8 @@ class Settings(codec.Wire, frozen=True):
     glass_alarm_ms: Period
     managed_consent_ms_max: Period
     recovery_wait_ms: Period
+    emergency_summaries: bool
+    summary_report_ms: Period
 
 
 DEFAULTS: Final = Settings(
@@ -66,9 +70,12 @@ DEFAULTS: Final = Settings(
     glass_alarm_ms=7 * DAY_MS,
     managed_consent_ms_max=90 * DAY_MS,
     recovery_wait_ms=3 * DAY_MS,
+    emergency_summaries=False,
+    summary_report_ms=24 * HOUR_MS,
 )
 
 SETTINGS: Final = Slot(keys.SETTINGS, (), Settings, 1_024)
+CHANGED: Final = EventKind("settings.changed", Settings)
 
 
 def current(state: StateReader) -> Settings:
@@ -92,8 +99,16 @@ def _found(body: Settings, context: OperationContext) -> None:
     SETTINGS.put(context.state, body)
 
 
+def change(settled: Settings, context: OperationContext) -> None:
+    """Put new settings in place of all: who may do so is for the caller to ask. Raises Refused as `require_sound`."""
+    require_sound(settled)
+    SETTINGS.put(context.state, settled)
+    CHANGED.emit(context, [context.sender], settled)
+
+
 CONTRACT: Final = Contract(
     name="settings",
     operations=(OperationSpec("settings.found", Settings, _found, founding=True),),
     slots=(SETTINGS,),
+    events=(CHANGED,),
 )

@@ -53,10 +53,10 @@ def takeover_digest(
     return _TAG.digest(codec.encode((chain_id, patient, key, encryption_key, generation)))
 
 
-def replace_keys(
+def check_new_key(
     patient: bytes, key: bytes, encryption_key: bytes, proof: bytes, context: OperationContext
 ) -> identity.Identity:
-    """End every key of the patient, and let the new one speak. Raises Refused `identity.bad_proof`, `.key_taken`."""
+    """The patient, whose the new key could become. Raises Refused `identity.bad_proof`, `.key_taken`."""
     state = context.state
     known = representation.require_patient(state, patient)
     digest = takeover_digest(
@@ -70,6 +70,15 @@ def replace_keys(
         raise Refused("identity.bad_proof")
     if identity.KEYS.get(state, key) is not None:
         raise Refused("identity.key_taken", key.hex())
+    return known
+
+
+def replace_keys(
+    patient: bytes, key: bytes, encryption_key: bytes, proof: bytes, context: OperationContext
+) -> identity.Identity:
+    """End every key of the patient, and let the new one speak. Raises Refused `identity.bad_proof`, `.key_taken`."""
+    state = context.state
+    known = check_new_key(patient, key, encryption_key, proof, context)
     for old in known.keys:
         entry = identity.KEYS.get(state, old)
         if entry is not None:

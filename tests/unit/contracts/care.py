@@ -81,11 +81,22 @@ def mandating(
 
 
 def licensing(
-    world: World, who: Actor = DORA, label: str = "licence", kind: credentials.CredentialKind = "licence"
+    world: World,
+    who: Actor = DORA,
+    label: str = "licence",
+    kind: credentials.CredentialKind = "licence",
+    *,
+    issuer: Actor = WEST,
+    holder: Actor | None = None,
 ) -> credentials.IssueCredential:
-    return credentials.IssueCredential(
-        some(f"credential/{label}"), who.id, kind, world.time_ms + 365 * 24 * HOUR_MS
+    """Bound to the subject's own key, or to another of `holder`."""
+    identifier = some(f"credential/{label}")
+    digest = credentials.holder_digest(
+        chain_id=world.chain_id, issuer=issuer.id, credential=identifier, subject=who.id
     )
+    key = (holder or who).key
+    not_after = world.time_ms + 365 * 24 * HOUR_MS
+    return credentials.IssueCredential(identifier, who.id, kind, not_after, key.public, key.sign(digest))
 
 
 def declaring(
@@ -96,6 +107,7 @@ def declaring(
     clinician: Actor = DORA,
     second: Actor | None = DAN,
     credential: str = "licence",
+    second_credential: str = "dan's licence",
     lasts_ms: int = HOUR_MS,
 ) -> emergency.Declare:
     bare = emergency.Declare(
@@ -104,6 +116,7 @@ def declaring(
         "danger-to-life",
         some(f"credential/{credential}"),
         world.time_ms + lasts_ms,
+        None if second is None else some(f"credential/{second_credential}"),
         None,
     )
     return bare if second is None else w.attested(world, clinician, bare, "second", second)  # type: ignore[return-value]
@@ -223,6 +236,6 @@ def with_guardians(world: World, *guardians: Actor) -> World:
 
 
 def with_licence(world: World) -> World:
-    """West licenses Dora."""
-    world.ok(WEST, licensing(world))
+    """West licenses Dora and Dan."""
+    world.ok(WEST, licensing(world), licensing(world, DAN, "dan's licence"))
     return world

@@ -22,7 +22,7 @@ from consilium.contracts import (
 )
 from consilium.ledger import codec
 from consilium.ledger.genesis import FOUNDER
-from tests.unit.contracts import care
+from tests.unit.contracts import care, summarising
 from tests.unit.contracts import world as w
 from tests.unit.contracts.world import DAN, DORA, NORTH, PAUL, PETRA, SOUTH, WEST, Actor, World
 
@@ -71,12 +71,62 @@ def _overdue(world: World) -> tuple[bytes, codec.Wire]:
 
 
 KEY = w.actor("a shift")
+OPTED_OUT = preferences.Preferences(emergency_deny=False, opt_out=False, summary_opt_out=True)
 PREFERENCE = preferences.Preferences(emergency_deny=True, opt_out=False)
 LENT = w.granting("c", SOUTH, transferable=True)
 LICENSED = (WEST, care.licensing)
-BROKEN = (LICENSED, (DORA, care.declaring))
+DANS = (WEST, lambda world: care.licensing(world, DAN, "dan's licence"))
+BROKEN = (LICENSED, DANS, (DORA, care.declaring))
+
+
+def _summaries(who: Actor, body: Body, *before: tuple[Actor, Body]) -> Prepare:
+    """In a network that uses emergency summaries; South has a key for Dora and a colleague."""
+
+    def prepare(world: World) -> tuple[bytes, codec.Wire]:
+        summarising.switch_on(world)
+        return by(who, body, *before)(world)
+
+    return prepare
+
+
+KEYED = (SOUTH, summarising.setting_key)
+PLACED = (PETRA, summarising.placing)
 
 CASES: dict[str, list[Case]] = {
+    "summary.set_key": [
+        ("for two of two", _summaries(SOUTH, summarising.setting_key)),
+        ("for one", _summaries(SOUTH, lambda world: summarising.setting_key(world, holders=1))),
+        ("for others' staff", _summaries(NORTH, summarising.setting_key)),
+        ("where the network has none", by(SOUTH, summarising.setting_key)),
+    ],
+    "summary.place": [
+        ("by the patient", _summaries(PETRA, summarising.placing, KEYED)),
+        ("by the manager", _summaries(NORTH, summarising.placing, KEYED)),
+        ("by a stranger", _summaries(WEST, summarising.placing, KEYED)),
+        ("without a key", _summaries(PETRA, summarising.placing)),
+        ("against the patient's will", _summaries(NORTH, summarising.placing, KEYED, (PETRA, OPTED_OUT))),
+    ],
+    "summary.withdraw": [
+        ("by the patient", _summaries(PETRA, summarising.WITHDRAWAL, KEYED, PLACED)),
+        ("by another", _summaries(WEST, summarising.WITHDRAWAL, KEYED, PLACED)),
+        ("nothing", _summaries(PETRA, summarising.WITHDRAWAL, KEYED)),
+    ],
+    "summary.report": [
+        ("the first entry", _summaries(SOUTH, summarising.reporting, KEYED, PLACED)),
+        ("by the opener", _summaries(DORA, summarising.reporting, KEYED, PLACED)),
+        (
+            "one that is not sound",
+            _summaries(SOUTH, lambda world: summarising.reporting(world, second=DORA), KEYED, PLACED),
+        ),
+        (
+            "out of order",
+            _summaries(SOUTH, lambda world: summarising.reporting(world, sequence=2), KEYED, PLACED),
+        ),
+        (
+            "signed by another institution",
+            _summaries(SOUTH, lambda world: summarising.reporting(world, institution=NORTH), KEYED, PLACED),
+        ),
+    ],
     "settings.found": [
         ("the defaults", lambda world: (FOUNDER, settings.DEFAULTS)),
         ("a second time", _with_settings),
@@ -167,6 +217,7 @@ CASES: dict[str, list[Case]] = {
         ("a licence", by(WEST, care.licensing)),
         ("without the role", by(NORTH, care.licensing)),
         ("to itself", by(WEST, lambda world: care.licensing(world, WEST))),
+        ("bound to another's key", by(WEST, lambda world: care.licensing(world, holder=DAN))),
     ],
     "credential.revoke": [
         (
@@ -179,12 +230,13 @@ CASES: dict[str, list[Case]] = {
         ),
     ],
     "emergency.declare": [
-        ("with licence and second person", by(DORA, care.declaring, LICENSED)),
-        ("without a licence", by(DORA, care.declaring)),
+        ("with licence and second person", by(DORA, care.declaring, LICENSED, DANS)),
+        ("without a licence", by(DORA, care.declaring, DANS)),
+        ("the second without one", by(DORA, care.declaring, LICENSED)),
         ("alone", by(DORA, lambda world: care.declaring(world, second=None), LICENSED)),
         ("the clinician twice", by(DORA, lambda world: care.declaring(world, second=DORA), LICENSED)),
         ("for a week", by(DORA, lambda world: care.declaring(world, lasts_ms=7 * w.DAY_MS), LICENSED)),
-        ("by an institution", by(SOUTH, care.declaring, LICENSED)),
+        ("by an institution", by(SOUTH, care.declaring, LICENSED, DANS)),
     ],
     "emergency.close": [
         ("by the employer", by(SOUTH, emergency.Close(care.glass()), *BROKEN)),
@@ -240,6 +292,15 @@ CASES: dict[str, list[Case]] = {
     "recovery.propose": [
         ("by a guardian", _two_guardians(care.proposing_recovery, PAUL)),
         ("by a stranger", by(PAUL, care.proposing_recovery)),
+        (
+            "in place of one that others approved",
+            _two_guardians(
+                lambda world: care.proposing_recovery(world, fresh=KEY),
+                PAUL,
+                (PAUL, care.proposing_recovery),
+                (DAN, care.approving_recovery()),
+            ),
+        ),
     ],
     "recovery.approve": [
         (

@@ -75,9 +75,15 @@ def test_the_patients_emergency_denial_comes_first(world: World) -> None:
 
 
 def test_the_licence_is_from_another_than_the_employer(world: World) -> None:
-    licensed = msgspec.structs.replace(care.licensing(world, DAN, "own"), subject=DAN.id)
-    world.ok(WEST, licensed)
-    world.ok(DAN, care.declaring(world, "dan", clinician=DAN, second=DORA, credential="own"))
+    body = care.declaring(
+        world,
+        "dan",
+        clinician=DAN,
+        second=DORA,
+        credential="dan's licence",
+        second_credential="licence",
+    )
+    world.ok(DAN, body)
     # West may not license whom it employs; and a licence falls when its issuer becomes the employer.
     nurse = w.actor("nurse")
     world.ok(WEST, world.enrolment(nurse, WEST, "practitioner"))
@@ -125,6 +131,82 @@ def test_the_second_person_is_another_practitioner_and_signed_this(world: World)
     # Dan signed for Dora: nobody else uses it.
     world.ok(WEST, care.licensing(world, DAN, "licence-2"))
     assert world.refused(DAN, care.declaring(world)) in ("attestation.bad_signature", "credential.unknown")
+
+
+def test_an_employer_with_sessions_for_both_breaks_no_glass(world: World) -> None:
+    """Session keys are the employer's word: it opens them for all of its staff, at any time."""
+    colleague = w.actor("colleague")
+    world.ok(SOUTH, world.enrolment(colleague, SOUTH, "practitioner"))
+    world.ok(WEST, care.licensing(world, colleague, "colleague's"))
+    shifts = {one.name: w.actor(f"shift of {one.name}") for one in (DORA, colleague)}
+    for one in (DORA, colleague):
+        world.ok(SOUTH, care.beginning_session(world, shifts[one.name], practitioner=one))
+    bare = care.declaring(world, second=None)
+    bare = msgspec.structs.replace(bare, second_credential=w.some("credential/colleague's"))
+    by_session = w.attested(world, DORA, bare, "second", colleague, shifts["colleague"])
+    by_card = w.attested(world, DORA, bare, "second", colleague)
+    for clinician, body in (
+        (shifts["dora"], by_session),
+        (shifts["dora"], by_card),
+        (DORA, by_session),
+    ):
+        assert world.refused(clinician, body, sender=DORA.id) == "credential.key_not_bound"
+    # Nor with a lasting key that the issuer never saw.
+    spare = w.actor("dora's spare key")
+    digest = identity.addition_digest(chain_id=world.chain_id, identity=DORA.id, key=spare.key.public)
+    world.ok(DORA, identity.AddKey(spare.key.public, spare.key.sign(digest)))
+    assert world.refused(spare, by_card, sender=DORA.id) == "credential.key_not_bound"
+    world.ok(DORA, by_card)
+    # Reading in the emergency is done with the shift's key.
+    asked = w.asking(compartments=[PLACE], purpose="BTG")
+    leaf = world.ok(shifts["dora"], asked, sender=DORA.id)
+    assert codec.decode(leaf.results[0], access.Decision, 1 << 16).verdicts[0].basis == "break-glass"
+
+
+def test_no_session_key_is_bound_to_a_licence(world: World) -> None:
+    shift = w.actor("a shift")
+    world.ok(SOUTH, care.beginning_session(world, shift))
+    assert world.refused(WEST, care.licensing(world, DORA, "s", holder=shift)) == "credential.bad_holder"
+    unproved = msgspec.structs.replace(care.licensing(world, DORA, "u"), proof=bytes(64))
+    assert world.refused(WEST, unproved) == "credential.bad_holder"
+    halved = msgspec.structs.replace(care.licensing(world, DORA, "h"), holder=None)
+    assert world.refused(WEST, halved) == "credential.bad_holder"
+    # Without a holder it is a credential, and breaks no glass.
+    plain = msgspec.structs.replace(care.licensing(world, DORA, "plain"), holder=None, proof=None)
+    world.ok(WEST, plain)
+    assert world.refused(DORA, care.declaring(world, credential="plain")) == "credential.key_not_bound"
+
+
+def test_the_issuer_employs_neither_of_the_two(world: World) -> None:
+    """North employs Dan: what it says of Dora is not the word of somebody outside."""
+    known = identity.IDENTITIES.get(world.state, NORTH.id)
+    assert known is not None
+    world.state.values[identity.IDENTITIES.key(NORTH.id)] = codec.encode(
+        msgspec.structs.replace(known, roles=[*known.roles, "issuer"])
+    )
+    world.ok(NORTH, care.licensing(world, DORA, "north's", issuer=NORTH))
+    body = care.declaring(world, credential="north's")
+    assert world.refused(DORA, body) == "credential.issuer_not_independent"
+
+
+def test_the_second_has_a_licence_that_stands(world: World) -> None:
+    assert world.refused(DORA, care.declaring(world, second_credential="licence")) == "credential.unknown"
+    missing = msgspec.structs.replace(care.declaring(world, second=None), second_credential=None)
+    signed = w.attested(world, DORA, missing, "second", DAN)
+    assert world.refused(DORA, signed) == "credential.unknown"
+    world.ok(WEST, credentials.RevokeCredential(w.some("credential/dan's licence")))
+    assert world.refused(DORA, care.declaring(world)) == "credential.revoked"
+
+
+def test_who_owes_reviews_is_found_from_one_entry(world: World) -> None:
+    assert emergency.institutions_owing(world.state) == []
+    for label in ("a", "b"):
+        world.ok(DORA, care.declaring(world, label))
+        assert emergency.institutions_owing(world.state) == [SOUTH.id]
+    world.ok(WEST, emergency.ReviewEmergency(care.glass("a"), "justified"))
+    assert emergency.institutions_owing(world.state) == [SOUTH.id]
+    world.ok(WEST, emergency.ReviewEmergency(care.glass("b"), "unclear"))
+    assert emergency.institutions_owing(world.state) == []
 
 
 def test_a_network_may_do_without_a_second_person(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from consilium.contracts import identity, recovery, representation, settings
@@ -86,14 +87,41 @@ def test_who_was_dismissed_does_not_count(world: World) -> None:
     assert world.refused(PAUL, care.completing_recovery()) == "recovery.too_few_approvals"
 
 
-def test_another_key_is_another_proposal(world: World) -> None:
+def test_one_guardian_cannot_take_away_what_the_others_agreed_on(world: World) -> None:
     started(world)
+    ready = world.time_ms + WAIT_MS
     thief = w.actor("thief")
     world.ok(DORA, care.proposing_recovery(world, fresh=thief))
-    world.time_ms += WAIT_MS
-    assert world.refused(DORA, care.completing_recovery(fresh=thief)) == "recovery.too_few_approvals"
+    # Not by proposing again and again, either: hers alone is replaced.
+    for number in range(3):
+        world.ok(DORA, care.proposing_recovery(world, fresh=w.actor(f"thief {number}")))
+    # Nor by the one who proposed it.
+    assert world.refused(PAUL, care.proposing_recovery(world, fresh=thief)) == "recovery.pending"
+    world.time_ms = ready - w.STEP_MS
+    assert world.refused(DORA, care.completing_recovery(fresh=thief)) == "recovery.unknown"
+    world.ok(PAUL, care.completing_recovery())
+
+
+def test_who_proposes_the_same_key_approves_it(world: World) -> None:
+    world.ok(PAUL, care.proposing_recovery(world))
+    world.ok(DAN, care.proposing_recovery(world))
+    (kept,) = recovery.open_proposals(world.state, PETRA.id, world.time_ms)
+    assert (kept.proposer, kept.approved_by) == (PAUL.id, [PAUL.id, DAN.id])
+    assert kept.ready_ms == world.time_ms + WAIT_MS
+    assert world.refused(DAN, care.proposing_recovery(world)) == "recovery.approved_already"
+
+
+def test_a_proposal_lapses(world: World) -> None:
+    started(world)
+    world.time_ms += recovery.LIFETIME_MS
     assert world.refused(PAUL, care.completing_recovery()) == "recovery.unknown"
-    assert world.refused(PAUL, care.approving_recovery()) == "recovery.unknown"
+    assert world.refused(PETRA, recovery.VetoRecovery(FRESH.key.public)) == "recovery.unknown"
+    world.ok(PAUL, care.proposing_recovery(world))
+
+
+def test_a_key_that_did_not_sign_is_not_proposed(world: World) -> None:
+    body = msgspec.structs.replace(care.proposing_recovery(world), encryption_key=bytes(32))
+    assert world.refused(PAUL, body) == "identity.bad_proof"
 
 
 def test_a_take_over_ends_it(world: World) -> None:
