@@ -11,6 +11,8 @@ from typing import Final
 
 from consilium.contracts.allowlist_care import CARE
 from consilium.contracts.allowlist_disclosures import DISCLOSURES
+from consilium.contracts.allowlist_erasure import ERASURE
+from consilium.contracts.allowlist_summaries import SUMMARIES
 
 _RANDOM = "a random id: says nothing, and is needed to name the thing again"
 _READER = "who is answerable for the reading; institutions and staff act under their own ids"
@@ -60,6 +62,8 @@ _PERIOD_OF_VOTE = "proposals and candidates lapse by block time, on every node a
 ALLOWED: Final[dict[str, dict[str, str]]] = {
     **CARE,
     **DISCLOSURES,
+    **SUMMARIES,
+    **ERASURE,
     "AccessDecided": {
         "patient": _PATIENT,
         "reader": _READER,
@@ -126,6 +130,8 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Candidate": {"key": _VALIDATOR_KEY, "institution": _RUNS, "expires_ms": _PERIOD_OF_VOTE},
     "CandidateAccepted": {"key": _VALIDATOR_KEY, "expires_ms": _PERIOD_OF_VOTE},
     "Candidates": {"candidates": _VALIDATOR_KEY},
+    "ChangeRoles": {"institution": "whom", "roles": _ROLES},
+    "ChangeSettings": {"settings": _RULE},
     "Compartment": {
         "patient": _PATIENT,
         "general": _GENERAL,
@@ -235,6 +241,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Returned": {"key": _VALIDATOR_KEY},
     "RevokeConsent": {"consent": _RANDOM},
     "RevokeKey": {"key": _SIGNING},
+    "RolesChanged": {"roles": _ROLES},
     "Settings": {
         "sensitive_threshold_min": _RULE,
         "policy_purposes": _RULE,
@@ -246,6 +253,8 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "glass_alarm_ms": _RULE,
         "managed_consent_ms_max": _RULE,
         "recovery_wait_ms": _RULE,
+        "emergency_summaries": _RULE,
+        "summary_report_ms": _RULE,
     },
     "StatusChanged": {"status": _STATUS},
     "Suspend": {"identity": "whom"},

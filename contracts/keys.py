@@ -44,6 +44,21 @@ MANDATE: Final = b"L"  # mandate:16 -> mandates.Mandate, for ever: a legal order
 MEMBERSHIPS: Final = b"M"  # practitioner:16 -> teams.Memberships, the teams of somebody
 MANDATED: Final = b"N"  # patient:16 reader:16 -> mandates.Mandated, ids of mandates that may still stand
 REVIEWS: Final = b"O"  # institution:16 -> emergency.Reviews, what its clinicians' emergencies owe
+OWING: Final = b"Q"  # -> emergency.Owing, the institutions that owe a review
+SUMMARY_KEY: Final = b"J"  # key:16 -> summaries.SummaryKey, an institution's two-person emergency key
+SUMMARY_KEY_OF: Final = b"U"  # institution:16 -> summaries.CurrentKey, which of them is in use
+SUMMARY: Final = b"W"  # patient:16 institution:16 -> summaries.Summary, a sealed emergency summary
+OPENINGS: Final = b"X"  # institution:16 -> summaries.Openings, how far its log of openings has been reported
+ERASURE: Final = (
+    b"D"  # erasure:16 -> erasure.Erasure, for ever: what was asked, what came of it, who attested
+)
+HOLD: Final = b"F"  # hold:16 -> retention.Hold, for ever: who must keep what, why, until when
+HOLDS_OF: Final = b"h"  # patient:16 -> retention.HoldsOf, ids of holds that may still stand
+KEEPERS: Final = (
+    b"j"  # compartment:16 epoch:u16be -> keepers.Keepers, who keeps envelopes beside its custodians
+)
+ERASED_COMPARTMENT: Final = b"Y"  # compartment:16 -> tombstones.Tombstones
+ERASED_PATIENT: Final = b"Z"  # patient:16 -> tombstones.Tombstones
 PREFERENCES: Final = b"P"  # patient:16 -> preferences.Preferences, what a patient decided once for everybody
 RELATIONSHIP: Final = b"R"  # relationship:16 -> treatment.Relationship, for ever: who treated whom, and when
 TEAM: Final = b"T"  # team:16 -> teams.Team, who formed it
@@ -72,6 +87,11 @@ PREFIXES: Final = (
     MEMBERSHIPS,
     MANDATED,
     REVIEWS,
+    OWING,
+    SUMMARY_KEY,
+    SUMMARY_KEY_OF,
+    SUMMARY,
+    OPENINGS,
     PREFERENCES,
     RELATIONSHIP,
     TEAM,

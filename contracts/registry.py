@@ -24,6 +24,7 @@ from consilium.contracts import (
     representation,
     sessions,
     settings,
+    summaries,
     takeover,
     teams,
     treatment,
@@ -55,6 +56,7 @@ CONTRACTS: Final = (
     delegation.CONTRACT,
     takeover.CONTRACT,
     recovery.CONTRACT,
+    summaries.CONTRACT,
 )
 
 # A mistake in a contract must refuse the transaction that meets it, on every node alike, and not stop every node on

@@ -12,9 +12,17 @@ from typing import Any
 import msgspec
 
 from consilium.contracts import identity
-from consilium.contracts.ballot import AddValidator, RemoveValidator, ReportEvidence, Returned
+from consilium.contracts.ballot import (
+    AddValidator,
+    ChangeRoles,
+    ChangeSettings,
+    RemoveValidator,
+    ReportEvidence,
+    Returned,
+)
 from consilium.contracts.classes import HIV, VIOLENCE
 from consilium.contracts.registry import default_registry
+from consilium.contracts.settings import DEFAULTS
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
@@ -22,7 +30,7 @@ from consilium.ledger.genesis import FOUNDER
 from consilium.ledger.state import Overlay, StateReader
 from consilium.ledger.transaction import Operation
 from consilium.ledger.validators import Validator, ValidatorSet
-from tests.unit.contracts import golden_care_cases, golden_disclosure_cases
+from tests.unit.contracts import golden_care_cases, golden_disclosure_cases, golden_erasure_cases
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import _SHARED, beginning, sharing
 from tests.unit.contracts.world import APP, DORA, NOBODY, NORTH, PAUL, PETRA, SOUTH, World
@@ -88,7 +96,12 @@ def _ancestors(case: dict[str, Any]) -> dict[int, bytes]:
 
 def build() -> dict[str, list[dict[str, Any]]]:
     """Every golden file: operation name -> cases."""
-    everything = {**CASES, **golden_care_cases.CASES, **golden_disclosure_cases.CASES}
+    everything = {
+        **CASES,
+        **golden_care_cases.CASES,
+        **golden_disclosure_cases.CASES,
+        **golden_erasure_cases.CASES,
+    }
     return {name: [_case(name, *case) for case in cases] for name, cases in everything.items()}
 
 
@@ -318,6 +331,12 @@ CASES: dict[str, list[Case]] = {
         ("an institution", _as(NORTH, _admitting)),
         ("the last validator", _as(NORTH, lambda world: w.proposing("p", RemoveValidator(NORTH.key.public)))),
         ("by who runs no validator", _as(SOUTH, lambda world: ADDITION)),
+        ("roles", _as(NORTH, lambda world: w.proposing("p", ChangeRoles(SOUTH.id, ["author", "issuer"])))),
+        ("settings", _as(NORTH, lambda world: w.proposing("p", ChangeSettings(DEFAULTS)))),
+        (
+            "unsorted roles",
+            _as(NORTH, lambda world: w.proposing("p", ChangeRoles(SOUTH.id, ["issuer", "author"]))),
+        ),
         ("a taken id", _after(NORTH, (NORTH, ADDITION), body=ADDITION)),
     ],
     "governance.vote": [

@@ -67,6 +67,7 @@ def test_ranks() -> None:
         "recovery.veto",
         "representation.dismiss",
         "session.end",
+        "summary.withdraw",
         "takeover.complete",
         "teams.remove",
         "treatment.end",
