@@ -26,7 +26,7 @@ from consilium.contracts.facts import Facts
 from consilium.contracts.purposes import covers
 
 BASIS_CHARS_MAX: Final = 16
-TABLE_VERSION: Final = 2
+TABLE_VERSION: Final = 3
 REPRESENTATIVE_PURPOSE: Final = "PATRQT"
 """A patient, or who represents one, asks at the patient's own request."""
 
@@ -160,7 +160,11 @@ def _meets(consent: Consent, place: int, question: Question, record: RecordFacts
 # --- the conditions of the table ------------------------------------------------------------------------------------
 
 
-def _erased_or_suspended(question: Question) -> Match | None:
+def _erased(question: Question) -> Match | None:
+    return Match() if question.facts.erased else None
+
+
+def _suspended(question: Question) -> Match | None:
     return None if question.facts.standing else Match()
 
 
@@ -249,7 +253,8 @@ def _longest(found: Sequence[Match]) -> Match | None:
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Question], Match | None]]] = {
-    "erased_or_suspended": _erased_or_suspended,
+    "erased": _erased,
+    "suspended": _suspended,
     "emergency_deny": _emergency_deny,
     "legal_mandate": _legal_mandate,
     "break_glass": _break_glass,

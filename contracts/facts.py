@@ -17,6 +17,7 @@ from consilium.contracts import (
     representation,
     settings,
     teams,
+    tombstones,
     treatment,
 )
 from consilium.contracts.consent import EVERYBODY, Consent
@@ -30,7 +31,8 @@ from consilium.ledger.state import StateReader
 class Facts:
     """See the module.
 
-    `standing` is False where the reader, its employer or the patient is unknown, suspended or erased. `parties` are the
+    `standing` is False where the reader, its employer or the patient is unknown or suspended, `erased` says that the
+    patient was erased. `parties` are the
     ids under which a consent may name the reader. `consents`, `mandates`, `glasses` and `relationships` may or may not
     hold at the time and purpose in question, but nobody took them back. `lease_ms` is until when the reader is the
     patient's guardian; `is_patient` says that the reader is the patient.
@@ -49,6 +51,7 @@ class Facts:
     opt_out: bool = False
     is_patient: bool = False
     lease_ms: int | None = None
+    erased: bool = False
 
 
 def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> Facts:
@@ -70,6 +73,7 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
             is_patient=reader == patient,
             lease_ms=leases[0] if leases else None,
             emergency_deny=chosen.emergency_deny,
+            erased=tombstones.patient_erased(state, patient),
         )
     employer = known.sponsor if known.kind == identity.PRACTITIONER and known.sponsor is not None else None
     institution = employer or reader
@@ -97,4 +101,5 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
         policy_purposes=tuple(settings.current(state).policy_purposes),
         emergency_deny=chosen.emergency_deny,
         opt_out=chosen.opt_out,
+        erased=tombstones.patient_erased(state, patient),
     )

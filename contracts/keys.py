@@ -72,6 +72,12 @@ SETTINGS: Final = b"S"  # (nothing) -> settings.Settings, what the network decid
 
 PREFIXES: Final = (
     SETTINGS,
+    ERASURE,
+    HOLD,
+    HOLDS_OF,
+    KEEPERS,
+    ERASED_COMPARTMENT,
+    ERASED_PATIENT,
     ACCOUNTING,
     CONSULTATION,
     RELEASE,

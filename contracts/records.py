@@ -16,18 +16,19 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import identity, keys, representation, settings
+from consilium.contracts import identity, keys, representation, settings, tombstones
 from consilium.contracts.classes import CLASSES, CLASSES_MAX
+from consilium.contracts.keepers import KEEPERS, note_keepers
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
 from consilium.ledger import codec
 from consilium.ledger.crypto import is_group_point
-from consilium.ledger.errors import Refused
+from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
 
 BUNDLE_RECORDS_MAX: Final = 8_192
 CUSTODIANS_MAX: Final = 16
-EPOCH_MAX: Final = 65_535
+EPOCH_MAX: Final = tombstones.EPOCH_MAX
 EPOCH_BYTES: Final = 2
 
 EpochNumber = Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)]
@@ -198,12 +199,32 @@ def epoch_bytes(epoch: int) -> bytes:
 
 
 def visible_record(state: StateReader, record: bytes) -> Record | None:
-    """The record, if it is anchored and its bundle is complete."""
+    """The record, if it is anchored, its bundle is complete, and it was not erased."""
+    known, erased = known_record(state, record)
+    return None if erased else known
+
+
+def known_record(state: StateReader, record: bytes) -> tuple[Record | None, bool]:
+    """The record, if it is anchored and its bundle is complete, and whether it was erased."""
     known = RECORDS.get(state, record)
+    bundle = BUNDLES.get(state, known.author, known.bundle) if known is not None else None
+    if known is None or bundle is None or not bundle.complete:
+        return None, False
+    return known, is_erased(state, known)
+
+
+def is_erased(state: StateReader, record: Record) -> bool:
+    """Whether a record was erased: by itself, or with a compartment or the patient."""
+    blank = record.envelope == tombstones.BLANK
+    return blank or tombstones.covered(state, patient_of(state, record), record)
+
+
+def patient_of(state: StateReader, record: Record) -> bytes:
+    """Whose record it is."""
+    known = COMPARTMENTS.get(state, record.compartment)
     if known is None:
-        return None
-    bundle = BUNDLES.get(state, known.author, known.bundle)
-    return known if bundle is not None and bundle.complete else None
+        raise InvariantBroken("a record is in a compartment that was never opened")
+    return known.patient
 
 
 # --- handlers -------------------------------------------------------------------------------------------------------
@@ -270,6 +291,8 @@ def begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
 def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
     """The patient itself, its guardian, or the institution that manages it."""
     representation.require_patient(context.state, patient)
+    if tombstones.patient_erased(context.state, patient):
+        raise Refused("erasure.erased", patient.hex())
     capacity = representation.capacity_of(context.state, context.sender, patient, context.time_ms)
     if capacity not in (representation.PATIENT, representation.GUARDIAN, representation.MANAGER):
         raise Refused("records.not_yours", patient.hex())
@@ -303,7 +326,11 @@ def _anchor(body: AnchorRecord, context: OperationContext) -> None:
         raise Refused("records.epoch_ended", f"the current epoch is {compartment.epoch}, not {body.epoch}")
     if RECORDS.get(state, body.record) is not None:
         raise Refused("records.id_taken", body.record.hex())
-    _require_further(body, compartment.patient, state)
+    if tombstones.patient_erased(state, compartment.patient) or tombstones.epoch_erased(
+        state, body.compartment, body.epoch
+    ):
+        raise Refused("erasure.erased", body.compartment.hex())
+    _note_further(body, compartment.patient, context)
     bundle = _with_position(body, compartment.patient, context)
     BUNDLES.put(state, bundle, author, body.bundle)
     record = Record(
@@ -318,6 +345,7 @@ def _anchor(body: AnchorRecord, context: OperationContext) -> None:
         anchored_ms=context.time_ms,
     )
     RECORDS.put(state, record, body.record)
+    note_keepers(state, [author], body.compartment, epoch_bytes(body.epoch))
     subjects = [compartment.patient, author]
     told = Anchored(body.record, body.compartment, body.also, body.bundle, body.position, body.count)
     ANCHORED.emit(context, subjects, told)
@@ -325,14 +353,21 @@ def _anchor(body: AnchorRecord, context: OperationContext) -> None:
         COMPLETED.emit(context, subjects, Completed(body.bundle, body.count))
 
 
-def _require_further(body: AnchorRecord, patient: bytes, state: StateReader) -> None:
-    """The other compartments are the same patient's, ascending, and not the one that the record is sealed to."""
+def _note_further(body: AnchorRecord, patient: bytes, context: OperationContext) -> None:
+    """The other compartments are the same patient's, ascending, and not the one that the record is sealed to.
+
+    Who keeps the record is noted in each: it is erased with any of them.
+    """
+    state = context.state
     if body.also != sorted({*body.also} - {body.compartment}):
         raise Refused("records.bad_classes", "further compartments ascend, and are others")
+    epoch = EPOCHS.get(state, body.compartment, epoch_bytes(body.epoch))
+    keeping = [context.sender, *(epoch.custodians if epoch is not None else [])]
     for identifier in body.also:
         known = COMPARTMENTS.get(state, identifier)
         if known is None or known.patient != patient:
             raise Refused("records.bad_classes", identifier.hex())
+        note_keepers(state, keeping, identifier, epoch_bytes(known.epoch))
 
 
 def _with_position(body: AnchorRecord, patient: bytes, context: OperationContext) -> Bundle:
@@ -360,6 +395,6 @@ CONTRACT: Final = Contract(
         OperationSpec("records.begin_epoch", BeginEpoch, _begin_epoch, EpochBegun),
         OperationSpec("records.anchor", AnchorRecord, _anchor),
     ),
-    slots=(COMPARTMENTS, EPOCHS, PATIENTS, RECORDS, BUNDLES),
+    slots=(COMPARTMENTS, EPOCHS, PATIENTS, RECORDS, KEEPERS, BUNDLES),
     events=(OPENED, EPOCH_BEGUN, ANCHORED, COMPLETED),
 )

@@ -15,6 +15,7 @@ from consilium.contracts import (
     delegation,
     disclosures,
     emergency,
+    erasure,
     governance,
     identity,
     mandates,
@@ -22,6 +23,7 @@ from consilium.contracts import (
     records,
     recovery,
     representation,
+    retention,
     sessions,
     settings,
     summaries,
@@ -56,6 +58,8 @@ CONTRACTS: Final = (
     delegation.CONTRACT,
     takeover.CONTRACT,
     recovery.CONTRACT,
+    retention.CONTRACT,
+    erasure.CONTRACT,
     summaries.CONTRACT,
 )
 

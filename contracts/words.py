@@ -27,11 +27,12 @@ BASES: Final[dict[str, str]] = {
     "consent": "on the patient's consent",
     "denied": "the patient denied it",
     "emergency-deny": "the patient's emergency denial",
+    "erased": "it was erased",
     "legal-mandate": "on a legal mandate",
     "no-basis": "nothing permits it",
     "policy": "on the network's policy",
     "representative": "to the patient, or to who represents the patient",
-    "suspended": "the reader, its institution or the patient is suspended or erased",
+    "suspended": "the reader, its institution or the patient is suspended",
     UNKNOWN: "it does not exist, or is not visible yet",
 }
 """Each basis of a verdict, as the end of a sentence."""

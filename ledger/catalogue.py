@@ -442,6 +442,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Use a program of the same version as the one that sealed it.",
     ),
     # wallet: the file that keeps keys
+    "wallet.bad_words": _entry(
+        "The recovery words are not 24 words of the list of BIP-39, or their checksum does not match.",
+        "Compare them with the paper, one by one: a wrong word, or two that are swapped, is all it takes.",
+    ),
     "wallet.damaged": _entry(
         "The file is no wallet, or its bytes were changed.",
         "Restore the wallet from its backup; nothing in this file was used.",
@@ -748,6 +752,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Give --passphrase-file FILE (mode 0600), or set CONSILIUM_PASSPHRASE. A passphrase is never an "
         "argument: other users see arguments.",
     ),
+    "cli.no_words": _entry(
+        "Nobody sits at the terminal who could be asked for the recovery words.",
+        "Put them into a file of mode 0600, and give it with --words-file.",
+    ),
     "cli.unknown_code": _entry(
         "No error has this code.",
         "Check the spelling. consilium error without a code lists them all.",
@@ -800,6 +808,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The cards cannot found a network together: there are none or too many of them, or two share a "
         "key or an address.",
         "Give the card of each founder once, one to sixty of them. The message says which two collide.",
+    ),
+    "founding.bad_terms": _entry(
+        "The founders' terms cannot be: a setting that there is not or out of its bounds, or a role for who is no founder.",
+        "The message says which. docs/contracts.md lists the settings with their meaning.",
     ),
     "founding.folder_taken": _entry(
         "The folder cannot be made, or is not empty.",
@@ -900,6 +912,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "records.too_few_custodians": _entry(
         "Fewer custodians would open a sensitive class than the network demands.",
         "Share the compartment among more custodians, with a threshold of at least what the network demands.",
+    ),
+    "records.too_many_keepers": _entry(
+        "So many institutions keep records of this epoch that the next one could not be named when it is erased.",
+        "Begin a new epoch of the compartment, then record again.",
     ),
     "records.unknown_class": _entry(
         "The patient's class map has no compartment of the class.",
@@ -1019,6 +1035,83 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "settings.bad_policy": _entry(
         "The network's policy names a purpose that always needs consent.",
         "Take research and marketing, and whatever contains them, out of policy_purposes.",
+    ),
+    # erasure: what is forgotten, and who attests it; retention: what a law keeps
+    "erasure.attested_already": _entry(
+        "The institution has attested to this erasure before.",
+        "Nothing: once is enough.",
+    ),
+    "erasure.bad_scope": _entry(
+        "The request names both records and a compartment, one thing twice, or an epoch that has not begun.",
+        "Name records, or a compartment through one of its epochs, or nothing for the whole patient.",
+    ),
+    "erasure.contestable": _entry(
+        "The patient may still contest this erasure.",
+        "Carry it out when the time that its verdict states is over.",
+    ),
+    "erasure.erased": _entry(
+        "What is named was erased: it is not opened, recorded to, or erased once more.",
+        "Nothing brings it back. Where a compartment was erased, begin a new epoch to record again.",
+    ),
+    "erasure.id_taken": _entry(
+        "An erasure has this id already.",
+        "Draw a new random id.",
+    ),
+    "erasure.not_a_holder": _entry(
+        "The sender is none of the holders that the erasure names, or it was not carried out.",
+        "Only who is named attests; see `consilium erasure status`.",
+    ),
+    "erasure.not_pending": _entry(
+        "The erasure waits for nothing: it was carried out, refused or contested.",
+        "See `consilium erasure status`; ask anew where it was refused and the reason has ended.",
+    ),
+    "erasure.not_yours": _entry(
+        "The sender may not order, contest or carry out this erasure.",
+        "The patient orders it, a guardian for the general class, an author for what it authored.",
+    ),
+    "erasure.too_large": _entry(
+        "The patient's compartments have more epochs than one erasure looks at.",
+        "Erase the compartments one by one.",
+    ),
+    "erasure.too_many": _entry(
+        "The compartment or patient has as many tombstones that differ as are kept.",
+        "Wait until the holds of spared authors end, then erase all at once.",
+    ),
+    "erasure.too_many_holders": _entry(
+        "More institutions would have to attest than one erasure names.",
+        "Erase by compartment and epoch, or record by record.",
+    ),
+    "erasure.unknown": _entry(
+        "There is no erasure with this id.",
+        "Check the id; the list of a patient's erasures has it.",
+    ),
+    "erasure.unknown_record": _entry(
+        "There is no such record of this patient.",
+        "Check the record's id, and whose it is.",
+    ),
+    "retention.bad_period": _entry(
+        "A hold ends in the future, and at most HOLD_MS_MAX ahead.",
+        "State an end within that time.",
+    ),
+    "retention.id_taken": _entry(
+        "A hold has this id already.",
+        "Draw a new random id.",
+    ),
+    "retention.lifted_already": _entry(
+        "The hold was lifted before.",
+        "Nothing.",
+    ),
+    "retention.not_yours": _entry(
+        "Only who placed a hold lifts it.",
+        "Ask its holder.",
+    ),
+    "retention.too_many_holds": _entry(
+        "As many holds as there may be stand on this patient's records, or are the sender's own.",
+        "Lift one, or wait until one ends.",
+    ),
+    "retention.unknown_hold": _entry(
+        "There is no hold with this id.",
+        "Check the id.",
     ),
     # summary
     "summary.bad_entry": _entry(

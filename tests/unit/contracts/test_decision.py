@@ -32,7 +32,8 @@ def test_the_table_is_the_file_in_the_order_of_the_design() -> None:
         (r["condition"], r["allow"], r["basis"]) for r in rows
     ]
     assert [(row["condition"], row["allow"]) for row in rows] == [
-        ("erased_or_suspended", False),
+        ("erased", False),
+        ("suspended", False),
         ("emergency_deny", False),
         ("legal_mandate", True),
         ("break_glass", True),
@@ -84,6 +85,7 @@ def facts_of(twin: Twin, reader: str) -> Facts:
         patient=PETRA.id,
         reader=IDS[reader],
         standing=not {*readers, "petra"} & twin.suspended,
+        erased="petra" in twin.erased,
         parties=(*(IDS[one] for one in readers), *member, EVERYBODY),
         consents=tuple((g.name, consent_of(g)) for g in twin._speaking(reader, "petra")),
         mandates=tuple(
@@ -208,6 +210,7 @@ def test_every_consent_alone_and_with_every_flag() -> None:
         twin = small_world()
         twin.grants = [Grant(b"1" * 16, "petra", one)]
         twin.suspended = {"south"} if suspended else set()
+        twin.erased = {"petra"} if number % 17 == 0 else set()
         twin.emergency_deny = {"petra"} if denied else set()
         twin.opt_out = {"petra"} if opted else set()
         if mandated:
@@ -218,7 +221,7 @@ def test_every_consent_alone_and_with_every_flag() -> None:
             twin.treatments = [Treatment(b"t" * 16, "petra", "south", ("dora",), 0, NOW + 4)]
         seen |= compare(twin, ("dora", "south")[number % 2])
     assert seen == {
-        *("suspended", "emergency-deny", "legal-mandate", "break-glass"),
+        *("erased", "suspended", "emergency-deny", "legal-mandate", "break-glass"),
         *("denied", "consent", "policy", "no-basis"),
     }
 

@@ -83,6 +83,7 @@ class Twin:
 
     employer: dict[str, str] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
     teams: dict[str, set[str]] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
     mandates: list[Mandate] = field(default_factory=list)
@@ -103,7 +104,8 @@ class Twin:
         self, reader: str, patient: str, compartment: bytes, purpose: str, now: int, record: str | None = None
     ) -> Answer:
         holds = {
-            "erased_or_suspended": self._silent(reader, patient),
+            "erased": [(None, None)] if patient in self.erased else [],
+            "suspended": self._silent(reader, patient),
             "emergency_deny": [(None, None)]
             if patient in self.emergency_deny and purpose in below(("ETREAT",))
             else [],
