@@ -26,7 +26,7 @@ from consilium.client.rpc import RpcClient
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis, genesis_to_json
 from consilium.ledger.validators import VALIDATORS_MAX
-from consilium.node import files, founding, processes
+from consilium.node import files, founding, processes, terms
 from consilium.node.config import Config, load_config, read_ports, write_peers
 from consilium.node.config_sections import Peer, host_and_port
 from consilium.node.founding import CONFIG_FILE, FoundingCard, Place
@@ -118,6 +118,7 @@ def create_cluster(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     ports: Sequence[int] | None = None,
     places: Sequence[Place] | None = None,
+    decided: Mapping[str, Any] = terms.NO_CHANGES,
     progress: Callable[[str], None] = lambda step: None,
 ) -> list[NodeFolder]:
     """Found a network of `nodes` institutions in a new or empty folder.
@@ -126,8 +127,9 @@ def create_cluster(
     is meant for a host or container of this name, and listens there on all interfaces, at HOST_P2P_PORT and
     HOST_RPC_PORT. `settings` are further keys of every configuration, by section; `ports` are 2 * nodes ports that the
     caller has reserved, to be used in place of the system's; `places`, one of each node, take the place of all three.
+    `decided` are settings of the network that differ from those of `terms.local_terms`, by name.
 
-    Raises Refused `founding.folder_taken`, `founding.bad_cards`, `config.*`.
+    Raises Refused `founding.folder_taken`, `founding.bad_cards`, `founding.bad_terms`, `config.*`.
     """
     if not 1 <= nodes <= VALIDATORS_MAX:
         raise Refused("founding.bad_cards", f"{nodes} nodes; a network has 1 to {VALIDATORS_MAX}")
@@ -137,7 +139,7 @@ def create_cluster(
     try:
         with Reservation(0 if hosts or ports or places else 2 * nodes) as reserved:
             chosen = places or _places(nodes, hosts, ports or reserved.ports, settings or {})
-            _build(building, network, chosen, progress)
+            _build(building, network, chosen, decided, progress)
         building.rename(folder)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -258,7 +260,13 @@ def _places(
     ]
 
 
-def _build(folder: Path, network: str, places: Sequence[Place], progress: Callable[[str], None]) -> None:
+def _build(
+    folder: Path,
+    network: str,
+    places: Sequence[Place],
+    decided: Mapping[str, Any],
+    progress: Callable[[str], None],
+) -> None:
     # It brings in the whole node, which nobody else here needs.
     from consilium.node.stores import init_stores
 
@@ -278,7 +286,8 @@ def _build(folder: Path, network: str, places: Sequence[Place], progress: Callab
         )
         files.create_secret(path / PASSPHRASE_FILE, passphrase)
         progress(f"{path.name}: keys")
-    genesis = founding.found(network, cards, time.time_ns() // 1_000_000)
+    agreed = terms.local_terms([card.institution for card in cards], decided)
+    genesis = founding.found(network, cards, time.time_ns() // 1_000_000, agreed)
     files.write_atomically(folder / GENESIS_FILE, genesis_to_json(genesis))
     for index in range(len(places)):
         init_stores(founding.join(folder / f"node-{index}", genesis, cards, {}))

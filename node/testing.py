@@ -35,7 +35,7 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
-from consilium.node import cluster, files, founding, processes
+from consilium.node import cluster, files, founding, processes, terms
 from consilium.node.cluster import START_TIMEOUT_S, NodeFolder
 from consilium.node.config import write_peers
 from consilium.node.config_sections import Peer
@@ -52,7 +52,8 @@ POLL_S: Final = 0.05
 
 class LocalCluster:
     """See the module. `folder` is made (or found empty) and removed at the end unless `keep`; `settings` are further
-    keys of every node's configuration, by section."""
+    keys of every node's configuration, by section; `decided` are settings of the network (`contracts.settings`), by
+    name. The last institution is an authority, the last two issue credentials (`terms.local_terms`)."""
 
     def __init__(
         self,
@@ -64,9 +65,12 @@ class LocalCluster:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         program: Callable[[NodeFolder], Sequence[str]] = lambda node: processes.PROGRAM,
         places: Sequence[Place] | None = None,
+        decided: Mapping[str, Any] = terms.NO_CHANGES,
     ) -> None:
         if places is not None and (cuttable or settings or len(places) != nodes):
-            raise ValueError("places: one of each node, with its settings; links are cut where the places are")
+            raise ValueError(
+                "places: one of each node, with its settings; links are cut where the places are"
+            )
         self.size = nodes
         self.clients: list[RpcClient] = []
         """A client of each node, with its token: `clients[i]`."""
@@ -74,6 +78,7 @@ class LocalCluster:
         self._keep = keep
         self._cuttable = cuttable
         self._settings = settings
+        self._decided = decided
         self._program = program
         self._places = places
         self._made = None if folder is not None else Path(tempfile.mkdtemp(prefix="consilium-"))
@@ -95,6 +100,7 @@ class LocalCluster:
                 settings=self._settings,
                 ports=self._reserved.ports,
                 places=self._places,
+                decided=self._decided,
             )
             self._genesis = cluster.cluster_genesis(self.folder)
             if self._cuttable:
