@@ -90,6 +90,7 @@ class Restart:
         self._answers: dict[bytes, Answer] = {}
         self._heard = asyncio.Event()
         self._patient_until_s: float | None = None
+        self._founding: Verdict | None = None
         self._answered_at: dict[bytes, float] = {}
         self.verdict: Verdict | None = None
         """What was found, once it was."""
@@ -161,7 +162,14 @@ class Restart:
     async def _judge(self) -> Verdict | None:
         status = await asyncio.to_thread(self._status, self._nonce, self._key, [])
         self._answers[self._key] = Answer(status.header.height, tuple(status.said))
-        return judge(self._promise, self._answers, self._sets())
+        verdict = judge(self._promise, self._answers, self._sets())
+        if verdict is None or any(answer.said for answer in self._answers.values()):
+            return verdict
+        # A quorum that knew of no block and of no vote of this validator has said enough: what is decided while more
+        # answers are waited for says nothing of its memory.
+        if verdict.memory is Memory.FOUNDING:
+            self._founding = verdict
+        return self._founding or verdict
 
     def _sets(self) -> tuple[ValidatorSet, ValidatorSet]:
         context = self._executor.context

@@ -210,6 +210,42 @@ async def test_who_was_always_outrun_is_not_taken_for_one_that_lost_its_disk() -
     assert again.remembered == {}
 
 
+async def test_blocks_that_are_decided_while_a_founder_asks_do_not_make_it_one_that_lost_its_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restarts, "GRACE_S", 30.0)
+    network = Network(height=0)
+    network.promises = [None] * 4
+    network.dead = {0}  # the others seal
+    async with asking(network, 3):
+        restart = network.restarts[3]
+        await until(lambda: restart._patient_until_s is not None)
+        await network.settle()
+        network.grow(1, 1, 2, 3)
+        network.dead = set()
+        await until(lambda: network.released[3] is not None)
+        assert restart.verdict is not None
+        assert (restart.verdict.memory, network.released[3]) == (Memory.FOUNDING, 1)
+
+
+async def test_a_vote_that_is_shown_while_a_founder_asks_counts_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restarts, "GRACE_S", 30.0)
+    network = Network(height=0)
+    network.promises = [None] * 4
+    network.dead = {3}
+    key, chain_id = network.nodes[0].key, network.harness.chain_id
+    async with asking(network, 0):
+        restart = network.restarts[0]
+        await until(lambda: restart._patient_until_s is not None)
+        network.dead = set()
+        network.hear(3, sign_prepare(key, chain_id, 1, 0, bytes(32)))
+        await until(lambda: network.released[0] is not None)
+        assert restart.verdict is not None
+        assert restart.verdict.memory is Memory.LOST
+
+
 async def test_an_intact_memory_says_nothing_on_the_ledger() -> None:
     network = Network()
     clerk = FakeClerk(network)
