@@ -61,6 +61,7 @@ __all__ = [
     "RpcSocket",
     "StoredBlock",
     "Submission",
+    "Withheld",
 ]
 
 CALL_TIMEOUT_S: Final = 30.0
@@ -112,11 +113,24 @@ class StoredBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """What a custodian does not release of what was allowed, by name, and why: a record, or (None) a whole verdict."""
+
+    verdict: int
+    record: bytes | None
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
-    """What a custodian handed out: sealed partials, and envelopes in the decision's order of records."""
+    """A page of what a custodian handed out: sealed partials, envelopes in the decision's order of records, and what it
+    withholds. `next` is where the next page starts, None after the last one."""
 
     sealed_partials: bytes
     envelopes: tuple[bytes, ...]
+    withheld: tuple[Withheld, ...] = ()
+    next: int | None = None
 
 
 class RpcClient:
@@ -220,6 +234,11 @@ class RpcClient:
         found = await self._call("state.get", {"key": key.hex()}, values.StateValue)
         return found.value, found.height
 
+    async def resolve(self, did: str) -> dict[str, Any]:
+        """A DID resolution result (`client.did_document`): the node's word, without proof. Raises Refused `did.*`,
+        `identity.unknown`."""
+        return await self._call("identity.resolve", {"did": did}, dict[str, Any])
+
     async def verdict_receipt(self, transaction: bytes, since: int | None = None) -> bytes:
         """A receipt of what became of a transaction. `since`, here and below: the height of a header that the verifier
         trusts, on which the receipt then rests in place of genesis."""
@@ -291,11 +310,21 @@ class RpcClient:
         """Hand a sealed share to a custodian's node: the first URL's. It needs no token."""
         await self._call("custodian.deposit", {"parcel": parcel}, dict[str, Any], privileged=True)
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Released:
-        """Ask a custodian to obey a committed *allow*; `signature` is the reader's, over the decision."""
-        params = {"transaction": transaction.hex(), "operation": operation, "signature": Hex(signature).hex()}
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Released:
+        """Ask a custodian to obey a committed *allow*, from a place on; `signature` is the reader's, over the
+        decision."""
+        params: dict[str, Any] = {
+            "transaction": transaction.hex(),
+            "operation": operation,
+            "signature": Hex(signature).hex(),
+            "start": start,
+        }
         found = await self._call("custodian.release", params, values.ReleaseValue)
-        return Released(found.sealed_partials, tuple(found.envelopes))
+        withheld = tuple(
+            Withheld(one.verdict, None if one.record is None else bytes(one.record), one.code, one.detail)
+            for one in found.withheld
+        )
+        return Released(found.sealed_partials, tuple(found.envelopes), withheld, found.next)
 
     async def _receipt(self, params: dict[str, Any]) -> bytes:
         given = {name: value for name, value in params.items() if value is not None}

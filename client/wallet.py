@@ -36,7 +36,9 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import identity_of
 
 MAGIC_WORD: Final = b"consilium wallet "
-MAGIC: Final = MAGIC_WORD + b"1\n"
+MAGIC: Final = MAGIC_WORD + b"2\n"
+MAGIC_1: Final = MAGIC_WORD + b"1\n"
+"""Of files that do not say for whom their keys speak: still read, no longer written."""
 WALLET_BYTES_MAX: Final = 4 * 1024 * 1024
 COMPARTMENTS_MAX: Final = 4_096
 LABEL_CHARS_MAX: Final = 128
@@ -90,9 +92,24 @@ class _Contents(codec.Wire, frozen=True):
     role: Annotated[str, msgspec.Meta(max_length=ROLE_CHARS_MAX)]
     root: Bytes32
     compartments: Annotated[tuple[KeptCompartment, ...], msgspec.Meta(max_length=COMPARTMENTS_MAX)]
+    speaks_for: Bytes16 | None
+    """Another identity than that of the signing key: where keys were rotated, or taken over with a new wallet."""
 
     def __repr__(self) -> str:
         return "_Contents(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class _Contents1(codec.Wire, frozen=True):
+    label: Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
+    role: Annotated[str, msgspec.Meta(max_length=ROLE_CHARS_MAX)]
+    root: Bytes32
+    compartments: Annotated[tuple[KeptCompartment, ...], msgspec.Meta(max_length=COMPARTMENTS_MAX)]
+
+    def __repr__(self) -> str:
+        return "_Contents1(…)"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return []
@@ -113,15 +130,30 @@ class Wallet:
         """`a`: opens what its institution authored."""
         self.point: Final = group.multiply_base(self.point_secret)
         """`A = a · G`, public."""
-        self.identity: Final = identity_of(self.signing.public)
-        """The id (16 bytes) of the identity that is founded with this wallet's signing key."""
+        self.identity: Final = contents.speaks_for or identity_of(self.signing.public)
+        """Whom this wallet speaks for (16 bytes): the identity that was founded with its signing key, or another."""
 
     @classmethod
     def create(cls, label: str, role: str = "") -> Wallet:
         """A wallet with a fresh root. The label is for its owner, and never leaves the encrypted file."""
         if len(label) > LABEL_CHARS_MAX or len(role) > ROLE_CHARS_MAX:
             raise ValueError(f"a label has at most {LABEL_CHARS_MAX} characters, a role {ROLE_CHARS_MAX}")
-        return cls(_Contents(label, role, random(ROOT_BYTES), ()))
+        return cls.of_root(random(ROOT_BYTES), label, role)
+
+    @classmethod
+    def of_root(cls, root: bytes, label: str = "", role: str = "") -> Wallet:
+        """The wallet with a known root (32 bytes). Everything but the secrets of compartments follows from it."""
+        return cls(_Contents(label, role, root, (), None))
+
+    @property
+    def root(self) -> bytes:
+        """The 32 bytes from which all keys follow: for recovery words and pseudonyms, and for nobody's eyes."""
+        return self._contents.root
+
+    def speaking_for(self, identity: bytes) -> Wallet:
+        """This wallet, as one of an identity (16 bytes) that was founded with another key."""
+        other = None if identity == identity_of(self.signing.public) else identity
+        return Wallet(msgspec.structs.replace(self._contents, speaks_for=other))
 
     @property
     def label(self) -> str:
@@ -197,8 +229,8 @@ class Wallet:
         _check_cost(cost)
         salt, nonce = random(16), random(boxes.CIPHER_NONCE_BYTES)
         key = _stretch(secret, salt, cost)
-        sealed = boxes.encrypt(key, nonce, codec.encode(self._contents), _associated(cost, salt))
-        checksum = _checksum(cost, salt, nonce, sealed)
+        sealed = boxes.encrypt(key, nonce, codec.encode(self._contents), _associated(MAGIC, cost, salt))
+        checksum = _checksum(MAGIC, cost, salt, nonce, sealed)
         return MAGIC + codec.encode(_File(cost.passes, cost.memory_bytes, salt, nonce, sealed, checksum))
 
     @classmethod
@@ -208,18 +240,21 @@ class Wallet:
         Raises Refused: `wallet.too_large`, `wallet.wrong_version`, `wallet.damaged`, `wallet.too_costly`,
         `wallet.wrong_passphrase`.
         """
-        file = _parse(raw)
+        magic, file = _parse(raw)
         cost = Cost(file.passes, file.memory_bytes)
         _check_cost(cost)
         try:
             key = _stretch(_passphrase(passphrase), file.salt, cost)
-            plain = boxes.decrypt(key, file.nonce, file.sealed, _associated(cost, file.salt))
+            plain = boxes.decrypt(key, file.nonce, file.sealed, _associated(magic, cost, file.salt))
         except Refused as refusal:
             if refusal.code in ("sealing.damaged", "wallet.weak_passphrase"):
                 raise Refused("wallet.wrong_passphrase") from None
             raise
         try:
-            return cls(codec.decode(plain, _Contents, WALLET_BYTES_MAX))
+            if magic == MAGIC:
+                return cls(codec.decode(plain, _Contents, WALLET_BYTES_MAX))
+            old = codec.decode(plain, _Contents1, WALLET_BYTES_MAX)
+            return cls(_Contents(old.label, old.role, old.root, old.compartments, None))
         except Refused:
             raise Refused("wallet.damaged", "the wallet's contents are not of this version") from None
 
@@ -295,21 +330,23 @@ def _write(path: Path, raw: bytes, replace: bool) -> None:
         os.close(folder)
 
 
-def _parse(raw: bytes) -> _File:
+def _parse(raw: bytes) -> tuple[bytes, _File]:
     if len(raw) > WALLET_BYTES_MAX:
         raise Refused("wallet.too_large", f"more than {WALLET_BYTES_MAX} bytes")
-    if not raw.startswith(MAGIC):
+    magic = raw[: len(MAGIC)]
+    if magic not in (MAGIC, MAGIC_1):
         version, newline, _ = raw[len(MAGIC_WORD) : len(MAGIC_WORD) + 4].partition(b"\n")
         if raw.startswith(MAGIC_WORD) and newline and version.isdigit():
-            raise Refused("wallet.wrong_version", f"version {int(version)}; this program knows 1")
+            raise Refused("wallet.wrong_version", f"version {int(version)}; this program knows 1 and 2")
         raise Refused("wallet.damaged", "it does not start as a wallet does")
     try:
         file = codec.decode(raw[len(MAGIC) :], _File, WALLET_BYTES_MAX)
     except Refused as refusal:
         raise Refused("wallet.damaged", f"its structure is broken ({refusal.code})") from None
-    if file.checksum != _checksum(Cost(file.passes, file.memory_bytes), file.salt, file.nonce, file.sealed):
+    cost = Cost(file.passes, file.memory_bytes)
+    if file.checksum != _checksum(magic, cost, file.salt, file.nonce, file.sealed):
         raise Refused("wallet.damaged", "its checksum does not match")
-    return file
+    return magic, file
 
 
 def _check_cost(cost: Cost) -> None:
@@ -341,9 +378,9 @@ def _stretch(passphrase: bytes, salt: bytes, cost: Cost) -> bytes:
         ) from None
 
 
-def _associated(cost: Cost, salt: bytes) -> bytes:
-    return MAGIC + codec.encode([cost.passes, cost.memory_bytes, salt])
+def _associated(magic: bytes, cost: Cost, salt: bytes) -> bytes:
+    return magic + codec.encode([cost.passes, cost.memory_bytes, salt])
 
 
-def _checksum(cost: Cost, salt: bytes, nonce: bytes, sealed: bytes) -> bytes:
-    return _CHECKSUM.digest(_associated(cost, salt), nonce, sealed)
+def _checksum(magic: bytes, cost: Cost, salt: bytes, nonce: bytes, sealed: bytes) -> bytes:
+    return _CHECKSUM.digest(_associated(magic, cost, salt), nonce, sealed)

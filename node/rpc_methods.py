@@ -14,6 +14,7 @@ import msgspec
 from consilium.client import rpc_values as values
 from consilium.client.envelope import ENVELOPE_BYTES_MAX
 from consilium.client.rpc_values import CursorText, Hex16, Hex32, Hex64, HexKey
+from consilium.contracts.accounting import RELEASED_RECORDS_MAX, VERDICTS_MAX
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
@@ -21,6 +22,7 @@ from consilium.ledger.transaction import OPERATIONS_MAX, TRANSACTION_BYTES_MAX
 from consilium.node.api import Committed, Cursor, EventAt, Settled, Submission
 from consilium.node.dispatch import Context, Empty, Method
 from consilium.node.jsonrpc import refusal_data
+from consilium.node.rpc_identity import RESOLVE
 
 SUBMIT_TRANSACTIONS_MAX: Final = 512
 WAIT_MS_MAX: Final = 60_000
@@ -132,6 +134,7 @@ class ReleaseParams(_Params, frozen=True):
     transaction: Hex32
     operation: Annotated[int, msgspec.Meta(ge=0, lt=OPERATIONS_MAX)]
     signature: Hex64
+    start: Annotated[int, msgspec.Meta(ge=0, lt=VERDICTS_MAX * RELEASED_RECORDS_MAX)] = 0
 
 
 async def discover(context: Context, _: Empty) -> Any:
@@ -256,8 +259,16 @@ async def deposit(context: Context, params: DepositParams) -> Any:
 
 
 async def release(context: Context, params: ReleaseParams) -> Any:
-    handed = await context.api.release(bytes(params.transaction), params.operation, bytes(params.signature))
-    return values.ReleaseValue(handed.sealed_partials, list(handed.envelopes))
+    handed = await context.api.release(
+        bytes(params.transaction), params.operation, bytes(params.signature), params.start
+    )
+    withheld = [
+        values.WithheldValue(
+            one.verdict, None if one.record is None else Hex16(one.record), one.code, one.detail
+        )
+        for one in handed.withheld
+    ]
+    return values.ReleaseValue(handed.sealed_partials, list(handed.envelopes), withheld, handed.next)
 
 
 def cursor_of(text: str | None) -> Cursor:
@@ -331,6 +342,7 @@ _ROWS: Final = (
         "transaction.get", "A committed transaction and what became of it.", TransactionParams, transaction
     ),
     Method("block.get", "A block with its commit certificate.", BlockParams, block),
+    RESOLVE,
     Method("state.get", "The certified value under a state key.", StateParams, state),
     Method(
         "receipt.get",

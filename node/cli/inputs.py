@@ -162,6 +162,18 @@ def open_wallet(path: Path, passphrase_file: Path | None) -> Wallet:
     return wallets.load(path, passphrase(passphrase_file, str(path)))
 
 
+def secret_words(file: Path | None) -> str:
+    """Recovery words from the file, or whoever sits at the terminal: never from an argument, which others can read.
+
+    Raises Refused `cli.no_words`, `config.insecure_file`.
+    """
+    if file is not None:
+        return files.read_secret(file)
+    if not sys.stdin.isatty():
+        raise Refused("cli.no_words")
+    return str(typer.prompt("Recovery words", hide_input=True, err=True))
+
+
 # --- nodes ----------------------------------------------------------------------------------------------------------
 
 

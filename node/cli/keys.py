@@ -13,6 +13,9 @@ import typer
 from consilium.client import recording
 from consilium.client import wallet as wallets
 from consilium.client.did import did_of_encryption_key
+from consilium.client.pseudonyms import Pseudonym, discover, institutions_of, pseudonym
+from consilium.client.recovery_words import Restored, words_of
+from consilium.client.recovery_words import restore as recover
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
@@ -24,8 +27,10 @@ from consilium.node.cli.inputs import (
     Target,
     WalletOption,
     connected,
+    identity_id,
     open_wallet,
     passphrase,
+    secret_words,
     target,
 )
 from consilium.node.cli.output import example, reporting, table
@@ -147,6 +152,142 @@ async def _deliver(chosen: Target, keepers: Sequence[Target], named: bool, patie
         to = {one.institution: one.rpc for one in known}
         await recording.deliver_shares(Session(rpc, genesis, patient), patient, to)
         return list(to)
+
+
+@app.command("resolve", epilog=example("consilium keys resolve --node demo/node-0 --wallet ada.wallet"))
+def resolve(
+    node: NodeOption,
+    did: Annotated[
+        str | None,
+        typer.Option(
+            "--did",
+            metavar="DID",
+            show_default=False,
+            help="did:consilium:…, or the did:key of a signing key.",
+        ),
+    ] = None,
+    wallet_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--wallet", metavar="FILE", show_default=False, help="In place of --did: whose wallet it is."
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the DID document of an identity: its keys in force, and what each is for."""
+    with reporting(as_json) as report:
+        if (did is None) == (wallet_file is None):
+            raise Refused("cli.bad_value", "give --did or --wallet")
+        asked = did if wallet_file is None else open_wallet(wallet_file, passphrase_file).did
+        value = asyncio.run(_resolve(target(node), asked or ""))
+        report.result(value, lambda console: console.print_json(data=value))
+
+
+async def _resolve(chosen: Target, did: str) -> dict[str, Any]:
+    async with connected(chosen) as (rpc, _):
+        return await rpc.resolve(did)
+
+
+@app.command("words", epilog=example("consilium keys words ada.wallet"))
+def words(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The wallet.", show_default=False)],
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a wallet's 24 recovery words, for paper. Whoever has them is the owner."""
+    with reporting(as_json) as report:
+        said = words_of(open_wallet(file, passphrase_file))
+        report.result({"words": said}, lambda console: console.print(said, markup=False))
+
+
+@app.command(
+    "restore",
+    epilog=example("consilium keys restore --node demo/node-0 --words-file words.txt --out ada-again.wallet"),
+)
+def restore(
+    node: NodeOption,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The new wallet's file.", show_default=False)
+    ],
+    words_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--words-file",
+            metavar="FILE",
+            show_default=False,
+            help="The words, in a file of mode 0600. Else you are asked.",
+        ),
+    ] = None,
+    label: Annotated[str, typer.Option("--label", help="What its owner calls it.")] = "",
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a wallet anew from its recovery words and the chain. Nothing is overwritten."""
+    with reporting(as_json) as report:
+        if out.exists():
+            raise Refused("wallet.exists", f"{out} exists")
+        said = secret_words(words_file)
+        secret = passphrase(passphrase_file, f"the new wallet {out}", confirm=True)
+        found, pseudonyms = asyncio.run(_restore(target(node), said, label))
+        wallets.save(found.wallet, out, secret)
+        value = {
+            "file": str(out),
+            **_public(found.wallet),
+            "enrolled": found.known,
+            "pseudonyms": [
+                {"institution": one.institution.hex(), "identity": one.wallet.identity.hex()}
+                for one in pseudonyms
+            ],
+        }
+        rows = [(name, item if isinstance(item, str) else str(item)) for name, item in value.items()]
+        report.result(value, lambda console: console.print(table(str(out), ("what", "value"), rows)))
+
+
+async def _restore(chosen: Target, said: str, label: str) -> tuple[Restored, list[Pseudonym]]:
+    async with connected(chosen) as (rpc, genesis):
+        found = await recover(rpc, said, label)
+        institutions = await institutions_of(rpc)
+        return found, await discover(rpc, found.wallet, genesis.chain_id, institutions)
+
+
+@app.command(
+    "pseudonym",
+    epilog=example("consilium keys pseudonym --node demo/node-1 --wallet ada.wallet --out ada-at-1.wallet"),
+)
+def as_pseudonym(
+    node: NodeOption,
+    wallet_file: WalletOption,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The pseudonym's file.", show_default=False)
+    ],
+    institution: Annotated[
+        str | None,
+        typer.Option(
+            "--institution", metavar="ID", show_default="the node's", help="At which institution it is used."
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Derive the wallet of the same person at one institution: an identity that nobody else can link to the others."""
+    with reporting(as_json) as report:
+        if out.exists():
+            raise Refused("wallet.exists", f"{out} exists")
+        chosen = target(node)
+        at = chosen.institution().identity if institution is None else identity_id(institution)
+        wallet = open_wallet(wallet_file, passphrase_file)
+        derived = pseudonym(wallet, asyncio.run(_chain_id(chosen)), at)
+        wallets.save(derived, out, passphrase(passphrase_file, f"the new wallet {out}", confirm=True))
+        value = {"file": str(out), "institution": at.hex(), **_public(derived)}
+        report.result(
+            value, lambda console: console.print(table(str(out), ("what", "value"), list(value.items())))
+        )
+
+
+async def _chain_id(chosen: Target) -> bytes:
+    async with connected(chosen) as (_, genesis):
+        return genesis.chain_id
 
 
 def _public(wallet: Wallet) -> dict[str, Any]:

@@ -12,13 +12,24 @@ from typing import Any
 
 import pytest
 
-from consilium.client import boxes, envelope, group, release, sealing, sharing, wallet
+from consilium.client import (
+    boxes,
+    envelope,
+    group,
+    pseudonyms,
+    recovery_words,
+    release,
+    sealing,
+    sharing,
+    wallet,
+)
 from consilium.client.envelope import Context, HeaderFields
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey, Tag
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "client"
 PASSPHRASE = "golden passphrase"
+CHEAP = wallet.Cost(1, wallet.MEMORY_BYTES_MIN)
 PAYLOAD = b'{"resourceType":"Observation","id":"weight-1"}'
 FIELDS = HeaderFields("Observation", "weight-1", "application/fhir+json", "urn:uuid:7", -1_000, 86_400_000)
 
@@ -59,12 +70,12 @@ def make_sealing() -> dict[str, Any]:
 
 def make_wallet() -> dict[str, Any]:
     kept = wallet.KeptCompartment(b"\xc2" * 16, 5, sharing.make_compartment(2, 3))
-    mine = wallet.Wallet.create("Golden", "patient").keeping(kept)
+    mine = wallet.Wallet.create("Golden", "patient").keeping(kept).speaking_for(b"\xc7" * 16)
     return {
         "compartment": codec.encode(kept).hex(),
         "did": mine.did,
         "encryption_public": mine.encryption_public.hex(),
-        "file": mine.sealed(PASSPHRASE, wallet.Cost(1, wallet.MEMORY_BYTES_MIN)).hex(),
+        "file": mine.sealed(PASSPHRASE, CHEAP).hex(),
         "identity": mine.identity.hex(),
         "label": mine.label,
         "point": mine.point.hex(),
@@ -142,12 +153,26 @@ def test_the_golden_release_opens(sealed: dict[str, Any]) -> None:
 
 def test_the_golden_wallet_opens() -> None:
     expected = golden("wallet.json", make_wallet)
+    opens_as(expected)
+    assert bytes.fromhex(expected["file"]).startswith(wallet.MAGIC)
+
+
+def test_a_wallet_of_the_first_version_opens() -> None:
+    expected = json.loads((GOLDEN / "wallet-1.json").read_text(encoding="utf-8"))
+    mine = opens_as(expected)
+    assert bytes.fromhex(expected["file"]).startswith(wallet.MAGIC_1)
+    again = wallet.Wallet.opened(mine.sealed(PASSPHRASE, CHEAP), PASSPHRASE)
+    assert (again.identity, again.compartments) == (mine.identity, mine.compartments)
+
+
+def opens_as(expected: dict[str, Any]) -> wallet.Wallet:
     mine = wallet.Wallet.opened(bytes.fromhex(expected["file"]), PASSPHRASE)
     assert (mine.label, mine.role, mine.did) == (expected["label"], expected["role"], expected["did"])
     assert mine.identity.hex() == expected["identity"]
     assert mine.encryption_public.hex() == expected["encryption_public"]
     assert mine.point.hex() == expected["point"]
     assert [codec.encode(kept).hex() for kept in mine.compartments] == [expected["compartment"]]
+    return mine
 
 
 def test_derivations_do_not_move() -> None:
@@ -157,10 +182,12 @@ def test_derivations_do_not_move() -> None:
 
 def derived() -> dict[str, str]:
     context = Context(b"\x01" * 32, b"\x02" * 16, b"\x03" * 16, 4, b"\x05" * 16)
-    root = wallet._Contents("", "", b"\x06" * 32, ())
+    root = wallet._Contents("", "", b"\x06" * 32, (), None)
     mine = wallet.Wallet(root)
     return {
         "context_digest": context.digest().hex(),
+        "pseudonym": pseudonyms.pseudonym(mine, b"\x08" * 32, b"\x09" * 16).identity.hex(),
+        "words": recovery_words.words_of(mine),
         "encryption_secret": mine.encryption_secret.hex(),
         "hash_to_scalar": group.hash_to_scalar(Tag("consilium/golden/1"), b"part").hex(),
         "identity": mine.identity.hex(),

@@ -124,7 +124,7 @@ def test_garbage_is_called_damage(garbage: bytes) -> None:
 )
 def test_a_file_that_asks_too_much_is_refused_before_any_work(raw: bytes, cost: Cost, mine: Wallet) -> None:
     file = codec.decode(raw[len(wallet.MAGIC) :], wallet._File, len(raw))
-    checksum = wallet._checksum(cost, file.salt, file.nonce, file.sealed)
+    checksum = wallet._checksum(wallet.MAGIC, cost, file.salt, file.nonce, file.sealed)
     hostile = msgspec.structs.replace(
         file, passes=cost.passes, memory_bytes=cost.memory_bytes, checksum=checksum
     )
@@ -136,13 +136,13 @@ def test_weaker_parameters_in_a_forged_file_do_not_open(raw: bytes) -> None:
     """Parameters are bound: a forger who mends the checksum is stopped by the tag."""
     file = codec.decode(raw[len(wallet.MAGIC) :], wallet._File, len(raw))
     cost = Cost(2, file.memory_bytes)
-    checksum = wallet._checksum(cost, file.salt, file.nonce, file.sealed)
+    checksum = wallet._checksum(wallet.MAGIC, cost, file.salt, file.nonce, file.sealed)
     forged = codec.encode(msgspec.structs.replace(file, passes=2, checksum=checksum))
     assert code_of(Wallet.opened, wallet.MAGIC + forged, PASSPHRASE) == "wallet.wrong_passphrase"
 
 
 def test_a_newer_wallet_is_told_from_a_damaged_one() -> None:
-    assert code_of(Wallet.opened, b"consilium wallet 2\nxyz", PASSPHRASE) == "wallet.wrong_version"
+    assert code_of(Wallet.opened, b"consilium wallet 3\nxyz", PASSPHRASE) == "wallet.wrong_version"
     assert code_of(Wallet.opened, b"consilium wallet x\nxyz", PASSPHRASE) == "wallet.damaged"
     assert code_of(Wallet.opened, bytes(wallet.WALLET_BYTES_MAX + 1), PASSPHRASE) == "wallet.too_large"
 
@@ -150,8 +150,8 @@ def test_a_newer_wallet_is_told_from_a_damaged_one() -> None:
 def test_contents_of_another_shape_are_called_damage() -> None:
     salt, nonce = bytes(16), bytes(24)
     key = wallet._stretch(PASSPHRASE.encode(), salt, CHEAP)
-    sealed = boxes.encrypt(key, nonce, codec.encode(["label"]), wallet._associated(CHEAP, salt))
-    checksum = wallet._checksum(CHEAP, salt, nonce, sealed)
+    sealed = boxes.encrypt(key, nonce, codec.encode(["label"]), wallet._associated(wallet.MAGIC, CHEAP, salt))
+    checksum = wallet._checksum(wallet.MAGIC, CHEAP, salt, nonce, sealed)
     file = codec.encode(wallet._File(*CHEAP, salt, nonce, sealed, checksum))
     assert code_of(Wallet.opened, wallet.MAGIC + file, PASSPHRASE) == "wallet.damaged"
 
