@@ -146,12 +146,16 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "See the bases of the verdicts; ask the patient for consent.",
     ),
     "custodian.release_too_large": _entry(
-        "The decision names more than one release may carry.",
-        "Ask for fewer records at a time.",
+        "The decision opens more than a reader takes into memory at a time.",
+        "Ask for fewer records at a time, or take what is released page by page.",
     ),
     "custodian.stale": _entry(
         "The custodian's newest block is too old by its own clock to act on.",
         "Wait until the node follows the chain again; check its clock and its peers.",
+    ),
+    "custodian.untold": _entry(
+        "The custodian has so many releases to attest on the ledger that it may not release more.",
+        "Ask again once the custodian's node reaches the network; ask another custodian meanwhile.",
     ),
     # mempool
     "mempool.author_full": _entry(
@@ -740,6 +744,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "An argument of a command is not of the form that it must have: an id that is not 32 hexadecimal "
         "digits, a time that is neither a date with a zone nor a duration.",
         "Correct the argument that the message names. --help of every command has an example.",
+    ),
+    "cli.core_dumps": _entry(
+        "The system does not let this process rule out core dumps, which would hold its keys.",
+        "Allow setrlimit(RLIMIT_CORE) and prctl(PR_SET_DUMPABLE): a sandbox around the program forbids them.",
     ),
     "cli.internal": _entry(
         "The command met an error that its authors did not expect: a bug.",

@@ -6,6 +6,7 @@ Groups are imported here and import lightly: `consilium node start` must not wai
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from consilium.node.cli import access, cluster, consent, governance, keys, netwo
 from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cli.usage import Commands
+from consilium.node.hardening import keep_secrets_in
 
 app = typer.Typer(
     name="consilium",
@@ -74,7 +76,11 @@ def show_version(as_json: JsonOption = False) -> None:
 
 
 def run() -> None:
-    """The console script."""
+    """The console script. Every command may hold a wallet's secrets."""
+    try:
+        keep_secrets_in()
+    except Refused as refusal:
+        sys.exit(f"error: {refusal}")
     app()
 
 
