@@ -204,13 +204,14 @@ def judge(
     for validators in sets:
         if sum(1 for key in validators.keys if key in answers) < validators.quorum:
             return None
-    top = max((answer.tip for answer in answers.values()), default=0)
+    top = max(answer.tip for answer in answers.values())
     said = [one for answer in answers.values() for one in answer.said]
     if promise is None and top == 0 and not said:
         return Verdict(Memory.FOUNDING, 1, top)
     if promise is not None and all(covers(promise, one) for one in said):
         # What is certified is never voted on again, and a truncated chain catches up with its own promise first.
         return Verdict(Memory.INTACT, max(top + 1, promise.height), top)
-    beyond = max((one.height for one in said), default=0)
-    floor = max(top + SILENT_HEIGHTS, beyond, 0 if promise is None else promise.height) + 1
-    return Verdict(Memory.LOST if promise is None else Memory.STALE, floor, top)
+    silent = [top + SILENT_HEIGHTS, *(one.height for one in said)]
+    if promise is None:
+        return Verdict(Memory.LOST, max(silent) + 1, top)
+    return Verdict(Memory.STALE, max(*silent, promise.height) + 1, top)

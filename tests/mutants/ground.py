@@ -50,11 +50,14 @@ def schedules(first: int, last: int) -> Suite:
 
 CONSENSUS: Final = tests("unit/consensus", "tests/unit/consensus")
 SCENARIOS: Final = tests("scenarios", "tests/scenarios")
+LIMITS: Final = "tests/unit/consensus/test_limits.py"
 PROMISE: Final = tests(
-    "unit/storage", "tests/unit/storage/test_promise.py", "tests/unit/node/test_promises.py"
+    "unit/storage", "tests/unit/storage/test_promise.py", "tests/unit/node/test_promises.py", LIMITS
 )
 DRIVER: Final = tests(
-    "unit/node", *(f"tests/unit/node/test_{name}.py" for name in ("driver", "driver_order", "restart"))
+    "unit/node",
+    *(f"tests/unit/node/test_{name}.py" for name in ("driver", "driver_order", "driver_work", "restart")),
+    LIMITS,
 )
 SIMULATOR: Final = (schedules(1, 2), schedules(3, 6), schedules(7, 12))
 

@@ -9,28 +9,32 @@ import pytest
 
 from consilium.consensus import limits, messages, restart
 from consilium.ledger import validators
+from consilium.node import driver
+from consilium.storage import promise
 from tests.conftest import PROJECT
 
 SECTION = (PROJECT / "docs" / "consensus.md").read_text(encoding="utf-8").split("\n## Limits\n")[1]
 
+UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024}
+
 
 def documented() -> dict[str, Fraction]:
-    """Value by name, from the table's rows: names in backquotes, one value for each, `a KiB`, `a/b` or `a,bcd`."""
+    """Value by name, from the tables' rows: names in backquotes, one value for each, `a KiB`, `a/b` or `a,bcd`."""
     found = {}
     for row in re.findall(r"^\| (`.*?) \| (.*?) \|", SECTION, flags=re.MULTILINE):
         names = re.findall(r"`(\w+)`", row[0])
-        values = re.findall(r"\d+(?:,\d{3})*(?:/\d+)?(?: KiB)?", row[1])
+        values = re.findall(r"\d+(?:,\d{3})*(?:/\d+)?(?: [KM]iB)?", row[1])
         assert len(names) == len(values), row
         for name, value in zip(names, values, strict=True):
-            number = Fraction(value.removesuffix(" KiB").replace(",", ""))
-            found[name] = number * 1024 if value.endswith("KiB") else number
+            number, _, unit = value.replace(",", "").partition(" ")
+            found[name] = Fraction(number) * UNITS[unit]
     return found
 
 
 DOCUMENTED = documented()
 
 
-@pytest.mark.parametrize("module", [limits, messages, restart, validators])
+@pytest.mark.parametrize("module", [limits, messages, restart, validators, driver, promise])
 def test_every_limit_has_the_value_that_the_document_gives(module: object) -> None:
     ours = {
         name: value

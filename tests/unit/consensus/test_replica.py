@@ -12,6 +12,7 @@ from consilium.consensus.io import (
     BatchesHeld,
     Broadcast,
     BuildProposal,
+    CancelTimer,
     Decide,
     Effect,
     Equivocation,
@@ -22,6 +23,7 @@ from consilium.consensus.io import (
     ProposalBuilt,
     Report,
     SendDecided,
+    SendTo,
     SetTimer,
     Started,
     TimerFired,
@@ -37,6 +39,8 @@ from consilium.consensus.messages import (
     ViewChange,
     sign_commit,
     sign_pre_prepare,
+    sign_prepare,
+    sign_view_change,
     verify_message,
 )
 from consilium.consensus.promise import no_promise, promise_prepare
@@ -331,6 +335,28 @@ def test_a_lagging_replica_is_answered_with_the_decided_block() -> None:
     council.deliver()
     assert any(isinstance(e, SendDecided) for seat in range(3) for e in council.effects[seat])
     assert council.seats[3].replica.height == 2
+
+
+def test_each_height_has_its_own_timers() -> None:
+    """A deadline of the height before must not cut short the first view of the next."""
+    backup = replica(1)
+    backup.step(Started(), NOW)
+    assert SetTimer(TimerKind.VIEW, 1_600) in backup.step(WorkPending(True), NOW)
+    effects = backup.step(Advanced(context_of(height=8), True), Now(1_500, NOW.wall_ms))
+    assert CancelTimer(TimerKind.VIEW) in effects
+    assert effects.index(CancelTimer(TimerKind.VIEW)) < effects.index(SetTimer(TimerKind.VIEW, 2_100))
+    assert said(backup.step(TimerFired(TimerKind.VIEW), Now(1_600, NOW.wall_ms))) == []
+
+
+def test_who_changes_the_view_of_what_is_decided_is_told() -> None:
+    """The host may take long to commit: a peer that still waits for this height gets the certificate meanwhile."""
+    backup = replica(1)
+    backup.step(Started(), NOW)
+    decided = Decided(BLOCK, commit_certificate(BLOCK, 0, [0, 2, 3]))
+    backup.step(received(decided), NOW)
+    change = received(sign_view_change(KEYS[3], CHAIN, CONTEXT.height, 1, None))
+    assert SendTo(KEYS[3].public, decided) in backup.step(change, NOW)
+    assert backup.step(received(sign_prepare(KEYS[2], CHAIN, CONTEXT.height, 1, BLOCK.hash)), NOW) == []
 
 
 # Any order of anything ----------------------------------------------------------------------------------------------

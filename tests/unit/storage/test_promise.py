@@ -278,3 +278,46 @@ def test_a_failed_sync_is_final(store: PromiseStore, monkeypatch: pytest.MonkeyP
     with pytest.raises(InvariantBroken):
         store.keep(name_of(1), b"x")
     assert len(asked) == 1
+
+
+def test_a_new_folder_is_durable_before_anything_is_promised_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is synced when it is synced: each file at its full size, then the folder and the one above it."""
+    synced: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def watching(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append((path.name, path.stat().st_size if path.is_file() else -1))
+        fsync(descriptor)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("this system does not name the files that are open")
+    monkeypatch.setattr("os.fsync", watching)
+    store = PromiseStore(tmp_path / "promise", OWNER, create=True)
+    store.close()
+    files = [("votes", 2 * RING_SLOTS * SLOT_BYTES), *((f"proposal-{slot}", 0) for slot in range(4))]
+    assert synced[:7] == [*files, ("promise", -1), (tmp_path.name, -1)]
+
+
+def test_what_a_killed_process_left_is_synced_before_it_is_read(
+    store: PromiseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be said again, and a power cut could take it back afterwards."""
+    store.save(b"votes")
+    store.close()
+    done: list[str] = []
+    fsync, pread = os.fsync, os.pread
+    monkeypatch.setattr("os.fsync", lambda descriptor: (done.append("sync"), fsync(descriptor))[1])
+    monkeypatch.setattr("os.pread", lambda *of: (done.append("read"), pread(*of))[1])
+    assert read_back(store.folder).votes == b"votes"
+    assert done[:6] == ["sync"] * 6
+    assert "sync" not in done[6:]
+
+    def failing(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(InvariantBroken):
+        PromiseStore(store.folder, OWNER)
