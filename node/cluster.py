@@ -216,14 +216,15 @@ async def cluster_status(folder: Path) -> list[NodeReport]:
     return list(await asyncio.gather(*(_report(node) for node in open_cluster(folder))))
 
 
-async def wait_healthy(node: NodeFolder, mark: ProcessMark) -> None:
-    """Wait until a node that was just started says that it serves and follows the chain; the caller sets the time.
+async def wait_healthy(node: NodeFolder, mark: ProcessMark, *, only_answering: bool = False) -> None:
+    """Wait until a node that was just started says that it serves and follows the chain, or `only_answering`: says
+    anything at all; the caller sets the time.
 
     Raises Refused `cluster.node_died` with the end of its log.
     """
     timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        while not await _is_healthy(session, node):
+        while not await _is_healthy(session, node, only_answering):
             if not await asyncio.to_thread(lambda: mark.alive):
                 raise Refused("cluster.node_died", f"{node.name}\n{processes.log_tail(node.path)}")
             await asyncio.sleep(HEALTH_POLL_S)
@@ -337,12 +338,12 @@ def _ports_free(config: Config) -> bool:
     return all(port == 0 or is_free(host, port) for host, port in wanted)
 
 
-async def _is_healthy(session: aiohttp.ClientSession, node: NodeFolder) -> bool:
+async def _is_healthy(session: aiohttp.ClientSession, node: NodeFolder, only_answering: bool) -> bool:
     if not _answers(node):
         return False
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
         async with session.get(f"{node.url()}/healthz", ssl=False) as response:
-            return response.status == 200
+            return only_answering or response.status == 200
     return False
 
 

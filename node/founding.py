@@ -5,6 +5,8 @@ its wallet. Both keys sign the card, so nobody founds a network with somebody el
 and time everybody builds the same genesis, and compares its chain id. Then each institution lets its folder join: the
 genesis and the other nodes' addresses go in, and the stores are made.
 
+Founders agree on *terms* too (`terms`): who issues credentials, who is an authority, and the network's settings.
+
 A node's folder holds `consilium.toml`, `node.key`, `institution.wallet`, `rpc.token`, `card.json`, after joining also
 `genesis.json`, `peers.toml` and the stores below `data`.
 """
@@ -40,6 +42,7 @@ from consilium.ledger.validators import VALIDATORS_MAX, Validator
 from consilium.node import files
 from consilium.node.config import Config, Peer, load_config, read_peers, write_config, write_peers
 from consilium.node.config_sections import host_and_port
+from consilium.node.terms import NO_TERMS, Terms
 
 CARD_FORMAT: Final = "consilium-card/1"
 CARD_BYTES_MAX: Final = 16 * 1024
@@ -48,7 +51,6 @@ CONFIG_FILE: Final = "consilium.toml"
 CARD_FILE: Final = "card.json"
 WALLET_FILE: Final = "institution.wallet"
 INSTITUTION_ROLE: Final = "institution"
-ROLES: Final[list[identity.Role]] = ["author", "custodian", "manager"]
 LOCAL_COST: Final = wallets.Cost(passes=1, memory_bytes=64 * 1024)
 """For a passphrase that is 32 random bytes: there is nothing to guess, so a guess need not be dear."""
 
@@ -166,10 +168,11 @@ def read_card(path: Path) -> FoundingCard:
     return card
 
 
-def found(network: str, cards: Sequence[FoundingCard], time_ms: int) -> Genesis:
+def found(network: str, cards: Sequence[FoundingCard], time_ms: int, terms: Terms = NO_TERMS) -> Genesis:
     """The genesis of a network of these institutions, the same whatever the order of the cards.
 
-    Raises Refused `founding.bad_cards`: none, too many, or two with one key.
+    Raises Refused `founding.bad_cards`: none, too many, or two with one key; `founding.bad_terms`: a role for an
+    institution that is no founder.
     """
     if not 1 <= len(cards) <= VALIDATORS_MAX:
         raise Refused(
@@ -183,12 +186,19 @@ def found(network: str, cards: Sequence[FoundingCard], time_ms: int) -> Genesis:
             if value in seen:
                 raise Refused("founding.bad_cards", f"{seen[value]} and {card.name} have the same {what}")
             seen[value] = card.name
+    founders = {card.institution for card in ordered}
+    for named in (*terms.issuers, *terms.authorities):
+        if named not in founders:
+            raise Refused("founding.bad_terms", f"{named.hex()} is no founder")
     genesis = Genesis(
         GENESIS_VERSION,
         network,
         time_ms,
         [Validator(bytes(card.node_key), card.institution) for card in ordered],
-        [*(operation("identity.found", _founding(card)) for card in ordered), *_settings(ordered)],
+        [
+            *(operation("identity.found", _founding(card, terms)) for card in ordered),
+            *_settings(ordered, terms),
+        ],
     )
     # Held to the bounds of the wire: a name that is too long is found here and not by a node.
     return codec.decode(codec.encode(genesis), Genesis, GENESIS_BYTES_MAX)
@@ -253,16 +263,18 @@ def make_empty(folder: Path) -> None:
         raise Refused("founding.folder_taken", f"{folder} is not empty")
 
 
-def _settings(cards: Sequence[FoundingCard]) -> list[Operation]:
+def _settings(cards: Sequence[FoundingCard], terms: Terms) -> list[Operation]:
     """A network of one founder has nobody to share a sensitive compartment with: it must say that one reads alone."""
+    if terms.settings is not None:
+        return [operation("settings.found", terms.settings)]
     if len(cards) > 1:
         return []
     return [operation("settings.found", msgspec.structs.replace(DEFAULTS, sensitive_threshold_min=1))]
 
 
-def _founding(card: FoundingCard) -> identity.FoundInstitution:
+def _founding(card: FoundingCard, terms: Terms) -> identity.FoundInstitution:
     return identity.FoundInstitution(
-        bytes(card.key), bytes(card.encryption_key), bytes(card.author_point), list(ROLES)
+        bytes(card.key), bytes(card.encryption_key), bytes(card.author_point), terms.roles(card.institution)
     )
 
 

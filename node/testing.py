@@ -11,7 +11,8 @@ Nothing is left behind, whatever happens to the test: the nodes are asked to end
 itself be killed, they see their standard input close, and go. A node that died by itself fails the test at the end.
 `cuttable=True` puts links between the nodes that `cut_off` and `partition` can cut; the cluster's event loop then
 carries its traffic. `program` says what runs a node, in place of the product: a liar with the keys of a validator, or
-the product in a network namespace. `places` are where the nodes are, if not on loopback.
+the product in a network namespace. `waits_for` says of which nodes to wait for health: a liar may never have it.
+`places` are where the nodes are, if not on loopback.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class LocalCluster:
         cuttable: bool = False,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         program: Callable[[NodeFolder], Sequence[str]] = lambda node: processes.PROGRAM,
+        waits_for: Callable[[NodeFolder], bool] = lambda node: True,
         places: Sequence[Place] | None = None,
         decided: Mapping[str, Any] = terms.NO_CHANGES,
     ) -> None:
@@ -80,6 +82,7 @@ class LocalCluster:
         self._settings = settings
         self._decided = decided
         self._program = program
+        self._waits_for = waits_for
         self._places = places
         self._made = None if folder is not None else Path(tempfile.mkdtemp(prefix="consilium-"))
         self.folder = folder if folder is not None else self._made / "cluster" if self._made else Path()
@@ -283,12 +286,14 @@ class LocalCluster:
     async def _ready(self, nodes: Sequence[NodeFolder], timeout_s: float = START_TIMEOUT_S) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.gather(
-                    *(cluster.wait_healthy(node, self._children[node.index].mark) for node in nodes)
-                )
+                await asyncio.gather(*(self._wait(node) for node in nodes))
         except TimeoutError:
             tails = "\n".join(f"{node.name}:\n{self.log(node.index)}" for node in nodes)
             raise TimeoutError(f"not healthy after {timeout_s:g} s\n{tails}") from None
+
+    async def _wait(self, node: NodeFolder) -> None:
+        mark = self._children[node.index].mark
+        await cluster.wait_healthy(node, mark, only_answering=not self._waits_for(node))
 
     async def _climb(self, index: int, height: int, reached: dict[int, int]) -> None:
         while reached.get(index, -1) < height:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from consilium.ledger.errors import Refused
 from consilium.node import cluster as clusters
+from consilium.node import terms
 from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cluster import NodeReport
@@ -54,14 +55,31 @@ def create(
             f"port {clusters.HOST_P2P_PORT} for nodes and {clusters.HOST_RPC_PORT} for the RPC.",
         ),
     ] = None,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            show_default=False,
+            help="Settings of the network that differ, as TOML: `review_ms = 60000`.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Found a network of several institutions in a new folder: keys, wallets, genesis, stores."""
+    """Found a network of several institutions in a new folder: keys, wallets, genesis, stores.
+
+    The last institution is an authority too, and the last two issue credentials.
+    """
     with reporting(as_json) as report:
         with report.progress("creating") as bar:
             steps = iter(range(1, 2 * nodes + 1))
             made = clusters.create_cluster(
-                folder, nodes, network=network, hosts=hosts, progress=lambda step: bar(next(steps), 2 * nodes)
+                folder,
+                nodes,
+                network=network,
+                hosts=hosts,
+                decided={} if settings_file is None else terms.changes_from(settings_file),
+                progress=lambda step: bar(next(steps), 2 * nodes),
             )
         chain_id = clusters.cluster_genesis(folder).chain_id.hex()
         value = {

@@ -16,10 +16,10 @@ from consilium.client.governing import ProposalLine
 from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
-from consilium.contracts import ballot
+from consilium.contracts import ballot, settings
 from consilium.ledger.crypto import KEY_BYTES, SIGNATURE_BYTES
 from consilium.ledger.errors import Refused
-from consilium.node import files, founding
+from consilium.node import files, founding, terms
 from consilium.node.cli.inputs import (
     JsonOption,
     NodeOption,
@@ -86,7 +86,7 @@ def apply(
             raise Refused("cli.unwritable", f"{out} exists")
         chain_id = founding.read_genesis(config.genesis_path).chain_id
         wallet = wallet_of(config)
-        named: list[Any] = sorted({role.value for role in roles} if roles else founding.ROLES)
+        named: list[Any] = sorted({role.value for role in roles} if roles else terms.ROLES)
         admitted = governing.admission(chain_id, wallet, named)
         document = Application(
             admitted.key.hex(),
@@ -111,6 +111,7 @@ def apply(
     epilog=example(
         "consilium governance propose --node demo/node-0 --admit st-anna.application",
         "consilium governance propose --node demo/node-0 --add-validator st-anna.json",
+        "consilium governance propose --node demo/node-0 --change-roles 9f3e… --role author --role issuer",
     ),
 )
 def propose(
@@ -132,18 +133,49 @@ def propose(
     reinstate: Annotated[
         str | None, typer.Option("--reinstate", metavar="ID", help="A suspended institution.")
     ] = None,
+    change_roles: Annotated[
+        str | None,
+        typer.Option("--change-roles", metavar="ID", help="An institution: it is then what --role says."),
+    ] = None,
+    roles: Annotated[
+        list[Role] | None, typer.Option("--role", help="With --change-roles: all that it is to be.")
+    ] = None,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings", metavar="FILE", help="Change settings of the network: those that differ, as TOML."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Propose one change, as the node's institution, which approves it by that. The others vote on its id."""
     with reporting(as_json) as report:
-        if [admit, add, remove, suspend, reinstate].count(None) != 4:
+        if [admit, add, remove, suspend, reinstate, change_roles, settings_file].count(None) != 6:
             raise typer.BadParameter(
-                "give one of --admit, --add-validator, --remove-validator, --suspend, --reinstate"
+                "give one of --admit, --add-validator, --remove-validator, --suspend, --reinstate, "
+                "--change-roles, --settings"
             )
-        change = _change(admit, add, remove, suspend, reinstate)
+        if (roles is None) != (change_roles is None):
+            raise typer.BadParameter("--change-roles and --role belong together")
         chosen = target(node)
+        if change_roles is not None:
+            named: list[Any] = sorted({role.value for role in roles or []})
+            change: ballot.Change = ballot.ChangeRoles(identity_id(change_roles), named)
+        elif settings_file is not None:
+            change = asyncio.run(_settings(chosen, settings_file))
+        else:
+            change = _change(admit, add, remove, suspend, reinstate)
         value = asyncio.run(_propose(chosen, chosen.institution(), change))
         report.result(value, lambda console: console.print(_standing(value), markup=False))
+
+
+async def _settings(node: Target, file: Path) -> ballot.ChangeSettings:
+    """The network's settings as they are now, with what the file changes."""
+    changes = terms.changes_from(file)
+    async with connected(node) as (rpc, _):
+        raw, _ = await rpc.state(settings.SETTINGS.key())
+    current = settings.DEFAULTS if raw is None else settings.SETTINGS.decode(raw)
+    return ballot.ChangeSettings(terms.settings_from(changes, current))
 
 
 def _change(
@@ -262,6 +294,10 @@ def _words(change: ballot.Change) -> str:
             return f"reinstate {institution.hex()}"
         case ballot.AdmitInstitution():
             return f"admit institution {governing.admitted(change).hex()}"
+        case ballot.ChangeRoles(institution, roles):
+            return f"{institution.hex()} is {', '.join(roles) or 'nothing'} from then on"
+        case ballot.ChangeSettings(settled):
+            return f"settings: {msgspec.json.encode(settled).decode()}"
 
 
 def _value(line: ProposalLine, time_ms: int) -> dict[str, Any]:
