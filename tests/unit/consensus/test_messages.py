@@ -279,6 +279,13 @@ BAD: dict[str, Message] = {
             3, {0: prepared(BLOCK, 0), 1: prepared(OTHER, 1), 3: None}, prepared(BLOCK, 0).certificate
         ),
     ),
+    # A liar's claim to a high view, "proved" by an old certificate of its block, would hide what was prepared between.
+    "justification whose highest claim has an older certificate of its block": justified(
+        4,
+        justification(
+            4, {0: prepared(BLOCK, 2), 1: prepared(OTHER, 1), 3: None}, prepared(BLOCK, 0).certificate
+        ),
+    ),
     "justification whose highest claims differ": justified(
         3, justification(3, {0: LOCK, 1: prepared(OTHER, 1), 3: None}, LOCK.certificate)
     ),
