@@ -145,7 +145,7 @@ def _validators_of_top(receipt: Receipt, genesis: Genesis) -> ValidatorSet:
         if not height < change.header.height < receipt.top.height:
             raise Refused("receipt.invalid", "the validator set changes are out of order")
         _check_sealed(change.header, change.sealing, current)
-        current, height = _set_after(current, change), change.header.height
+        current, height = set_after(current, change), change.header.height
     return current
 
 
@@ -155,7 +155,8 @@ def _set_in_order(validators: list[Validator]) -> ValidatorSet:
     return ValidatorSet(validators)
 
 
-def _set_after(before: ValidatorSet, change: SetChange) -> ValidatorSet:
+def set_after(before: ValidatorSet, change: SetChange) -> ValidatorSet:
+    """The set that a change hands over to. Raises Refused `receipt.invalid`."""
     removed, added = change.removed, change.added
     if not removed and not added:
         raise Refused("receipt.invalid", "a validator set change changes nothing")
@@ -178,8 +179,8 @@ def _set_after(before: ValidatorSet, change: SetChange) -> ValidatorSet:
     return following
 
 
-def _check_sealed(header: Header, sealing: Sealing, validators: ValidatorSet) -> None:
-    """Put the certificate together again, and check it as every node does."""
+def certificate_of(header: Header, sealing: Sealing) -> CommitCertificate:
+    """Put the certificate of a header together again. Raises Refused `receipt.invalid`; its seals are not checked."""
     places = [place for place in range(sealing.sealers.bit_length()) if sealing.sealers >> place & 1]
     if sealing.sealers >> VALIDATORS_MAX or len(sealing.signatures) != len(places) * SIGNATURE_BYTES:
         raise Refused("receipt.invalid", "the signatures are not as many as the sealers")
@@ -187,7 +188,11 @@ def _check_sealed(header: Header, sealing: Sealing, validators: ValidatorSet) ->
         Seal(place, sealing.signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES])
         for number, place in enumerate(places)
     ]
-    check_certified(header, CommitCertificate(header.height, sealing.view, header.hash, seals), validators)
+    return CommitCertificate(header.height, sealing.view, header.hash, seals)
+
+
+def _check_sealed(header: Header, sealing: Sealing, validators: ValidatorSet) -> None:
+    check_certified(header, certificate_of(header, sealing), validators)
 
 
 def _check_extension(header: Header, extension: Extension) -> None:

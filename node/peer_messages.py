@@ -23,6 +23,7 @@ from consilium.ledger.block import (
     Block,
     CommitCertificate,
 )
+from consilium.node import snapshot_messages
 from consilium.storage.envelopes import PIECE_BYTES, STREAM_BYTES_MAX
 
 BLOCKS_PER_RESPONSE_MAX: Final = 64
@@ -49,6 +50,14 @@ class Kind(IntEnum):
     STATUS = 8
     ENVELOPE_REQUEST = 20
     ENVELOPE_PIECE = 21
+    SNAPSHOT_REQUEST = 30
+    SNAPSHOT_OFFER = 31
+    PART_REQUEST = 32
+    PART = 33
+    RUN_REQUEST = 34
+    RUN = 35
+    LEAVES_REQUEST = 36
+    LEAVES = 37
 
 
 class EnvelopeRequest(codec.Wire, frozen=True):
@@ -122,5 +131,13 @@ LIMITS: Final[dict[int, int]] = {
     Kind.BLOCKS: BLOCKS_BYTES_MAX,
     Kind.STATUS_REQUEST: REQUEST_BYTES_MAX,
     Kind.STATUS: STATUS_BYTES_MAX,
+    Kind.SNAPSHOT_REQUEST: snapshot_messages.REQUEST_BYTES_MAX,
+    Kind.SNAPSHOT_OFFER: snapshot_messages.OFFER_BYTES_MAX,
+    Kind.PART_REQUEST: snapshot_messages.REQUEST_BYTES_MAX,
+    Kind.PART: snapshot_messages.PART_ANSWER_BYTES_MAX,
+    Kind.RUN_REQUEST: snapshot_messages.REQUEST_BYTES_MAX,
+    Kind.RUN: snapshot_messages.RUN_BYTES_MAX,
+    Kind.LEAVES_REQUEST: snapshot_messages.REQUEST_BYTES_MAX,
+    Kind.LEAVES: snapshot_messages.LEAVES_ANSWER_BYTES_MAX,
 }
 """Bytes at most of each kind; a kind without an entry is refused."""

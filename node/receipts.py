@@ -45,7 +45,10 @@ class ReceiptBuilder:
         self._changes: dict[int, SetChange] = {}
 
     def transaction(self, transaction: bytes, since: int | None = None) -> bytes:
-        """That a transaction is in a block. Raises Refused `transaction.unknown`, and as `state` for `since`."""
+        """That a transaction is in a block.
+
+        Raises Refused `transaction.unknown`, `chain.before_snapshot`, and as `state` for `since`.
+        """
         place = self._place(transaction)
         header = self._store.header(place.height)
         digests = self._store.block(place.height).batches
@@ -111,6 +114,11 @@ class ReceiptBuilder:
 
     def _place(self, transaction: bytes) -> Place:
         place = self._store.place_of(transaction)
+        if place is None and self._store.base:
+            raise Refused(
+                "chain.before_snapshot",
+                f"{transaction.hex()}; transactions are known after {self._store.base}",
+            )
         if place is None:
             raise Refused("transaction.unknown", transaction.hex())
         return place
@@ -157,10 +165,7 @@ class ReceiptBuilder:
         return Start(header, list(self._store.validators(header.next_validators_hash).validators))
 
     def _sealing(self, height: int) -> Sealing:
-        certificate = self._store.certificate(height)
-        if certificate is None:
-            raise Refused("receipt.not_certified", "the genesis block has no certificate")
-        return sealing_of(certificate)
+        return sealing_at(self._store, height)
 
     def _set_changes(self, after: int, before: int) -> list[SetChange]:
         """The changes strictly between two heights, oldest first."""
@@ -173,10 +178,7 @@ class ReceiptBuilder:
         return [self._changes[height] for height in heights]
 
     def _set_change(self, height: int) -> SetChange:
-        header = self._store.header(height)
-        before = self._store.validators(header.validators_hash)
-        following = self._store.validators(header.next_validators_hash)
-        return set_change(header, self._sealing(height), before, following)
+        return set_change_at(self._store, height)
 
 
 def merkle_path(leaf: bytes, proof: InclusionProof) -> MerklePath:
@@ -196,6 +198,22 @@ def sealing_of(certificate: CommitCertificate) -> Sealing:
     """A certificate in the form that receipts have."""
     sealers = sum(1 << seal.validator for seal in certificate.seals)
     return Sealing(certificate.view, sealers, b"".join(seal.signature for seal in certificate.seals))
+
+
+def sealing_at(store: ChainStore, height: int) -> Sealing:
+    """The sealing of a height. Raises Refused `receipt.not_certified`, `chain.*`."""
+    certificate = store.certificate(height)
+    if certificate is None:
+        raise Refused("receipt.not_certified", "the genesis block has no certificate")
+    return sealing_of(certificate)
+
+
+def set_change_at(store: ChainStore, height: int) -> SetChange:
+    """The change of the validator set that the header at `height` hands over by. Raises Refused `chain.*`."""
+    header = store.header(height)
+    before = store.validators(header.validators_hash)
+    following = store.validators(header.next_validators_hash)
+    return set_change(header, sealing_at(store, height), before, following)
 
 
 def set_change(header: Header, sealing: Sealing, before: ValidatorSet, following: ValidatorSet) -> SetChange:

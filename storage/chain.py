@@ -26,9 +26,10 @@ from consilium.ledger.trie import TrieUpdate
 from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.storage import pruning, schema
-from consilium.storage.events import Place, read_events, read_events_of
+from consilium.storage.events import EVENT_INDEX_LAST, Place, read_events, read_events_of
 from consilium.storage.height import TIP_BYTES_MAX, SeenAt, Tip, height_writes, place_in, seen_in
 from consilium.storage.kv import KeyValue, Write
+from consilium.storage.snapshot import StateSnapshot
 from consilium.storage.state import NODE_CACHE_BYTES, VALUE_CACHE_BYTES, StateAt, StateStore
 
 __all__ = ["ChainStore", "Place", "SeenAt", "Tip", "create_chain"]
@@ -73,6 +74,7 @@ class ChainStore:
                 raise Refused("store.corrupt", str(refusal)) from None
             raise
         self._lowest = pruning.lowest_kept(store)
+        self._base = pruning.base_of(store)
 
     # ---- writing
 
@@ -133,6 +135,12 @@ class ChainStore:
         return self._lowest
 
     @property
+    def base(self) -> int:
+        """The height of the snapshot that this store began with; 0 where it began with genesis. What happened up to it
+        is known by its headers and its state alone."""
+        return self._base
+
+    @property
     def tip(self) -> Tip:
         """The last committed height."""
         return self._tip
@@ -187,7 +195,8 @@ class ChainStore:
         return None if raw is None else int.from_bytes(raw, "big")
 
     def place_of(self, transaction: bytes) -> Place | None:
-        """Where a transaction was executed; the index is its receipt leaf's. None where it was not."""
+        """Where a transaction was executed; the index is its receipt leaf's. None where it was not, or not since the
+        window of repetition before `base`."""
         raw = self._store.get(schema.TRANSACTION + transaction)
         return None if raw is None else place_in(raw)
 
@@ -248,11 +257,16 @@ class ChainStore:
     # ---- reading events
 
     def events(self, after: Place, limit: int) -> list[tuple[Place, Event]]:
-        """Events after a cursor, in order. `Place(height, -1)` is before every event of that height."""
+        """Events after a cursor, in order. `Place(height, -1)` is before every event of that height.
+
+        Raises Refused `chain.before_snapshot` for what came before `base`: an answer would not be complete.
+        """
+        self._check_after_base(after)
         return read_events(self._store, after, limit)
 
     def events_of(self, subject: bytes, after: Place, limit: int) -> list[tuple[Place, Event]]:
         """As `events`, of one subject (16 bytes)."""
+        self._check_after_base(after)
         return read_events_of(self._store, subject, after, limit)
 
     def close(self) -> None:
@@ -270,6 +284,14 @@ class ChainStore:
                 raise InvariantBroken(f"a part of height {height} is not in the store")
             raise Refused("chain.unknown_height", f"height {height}; the tip is {self._tip.height}")
         return raw
+
+    def _check_after_base(self, after: Place) -> None:
+        if self._base and after < Place(self._base, EVENT_INDEX_LAST):
+            raise Refused("chain.before_snapshot", f"events are kept after height {self._base}")
+
+    def snapshot(self) -> StateSnapshot:
+        """The state after the tip, held still. To be taken between two commits, and closed."""
+        return StateSnapshot(self._store.snapshot(), self._tip.height)
 
     def _pruned(self, height: int) -> Refused:
         return Refused("chain.height_pruned", f"height {height}; blocks are kept from {self._lowest} on")

@@ -21,6 +21,8 @@ from consilium.storage.kv import KeyValueReader, Write
 
 EVENTS_PER_ROW: Final = 32
 EVENTS_READ_MAX: Final = 10_000
+EVENT_INDEX_LAST: Final = 2**31 - 1
+"""A cursor with this index is behind every event of its height."""
 STORED_EVENT_BYTES_MAX: Final = EVENT_BYTES_MAX + 1024
 
 _INDEX_BYTES: Final = 4

@@ -27,6 +27,12 @@ def lowest_kept(store: KeyValueReader) -> int:
     return 1 if raw is None else int.from_bytes(raw, "big")
 
 
+def base_of(store: KeyValueReader) -> int:
+    """The height of the snapshot that the store began with; 0 where it began with genesis."""
+    raw = store.get(schema.BASE)
+    return 0 if raw is None else int.from_bytes(raw, "big")
+
+
 def lowest_writes(height: int) -> list[Write]:
     """Say that heights below `height` are not kept whole."""
     return [(schema.LOWEST, height.to_bytes(8, "big"))]

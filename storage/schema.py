@@ -7,10 +7,11 @@ without looking for them. `+` is concatenation.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from consilium.ledger.errors import Refused
 from consilium.ledger.merkle import NodePosition
+from consilium.ledger.trie_parts import Subtree
 from consilium.storage.kv import KeyValueReader
 
 STORE_FORMAT: Final = 2
@@ -24,6 +25,9 @@ FORMAT: Final = b"F"  # -> STORE_FORMAT:u32
 TIP: Final = b"T"  # -> storage.chain.Tip: the last committed height, and all that the next one builds on
 LOWEST: Final = (
     b"P"  # -> height:u64: the lowest one that is kept whole; missing while all are (storage.pruning)
+)
+BASE: Final = (
+    b"g"  # -> height:u64 of the snapshot that this store began with; missing where it began with genesis
 )
 BLOCK: Final = b"b"  # height:u64 -> ledger.block.Block
 BATCH: Final = b"B"  # height:u64 + place in the block:u16 -> ledger.batch.Batch, as it was signed
@@ -52,6 +56,11 @@ EVENT: Final = (
 )
 SUBJECT: Final = b"l"  # subject:16 + height:u64 -> indexes of its events there, u32 each (local index)
 
+# ---- a chain's store in the making (storage.staging): gone once it is one
+SYNC_FORMAT: Final = b"f"  # -> STORE_FORMAT:u32 of the program that began it
+SYNC_PART: Final = b"y"  # nibbles of a prefix, a byte each -> hash:32 + version:u64 + size:u8 + keys:u64
+SYNC_RUNS: Final = b"Y"  # -> [[lowest height, highest]] of the runs of blocks that are here
+
 CHAIN_KINDS: Final = {
     "blocks": (BLOCK, HEIGHT_OF),
     "batches": (BATCH, BATCH_PLACE),
@@ -75,11 +84,16 @@ RECEIVING: Final = b"U"  # id:8 -> nothing: its pieces belong to no envelope yet
 ANCHORED: Final = b"N"  # digest of an envelope:32 -> id of the record that anchors it on the chain:16
 ANCHORS_SEEN: Final = b"C"  # -> height:u64 + index:u32: events up to here have been followed
 TOMBSTONE: Final = b"X"  # digest of an erased envelope:32 -> nothing: it does not come back
+DELETED: Final = b"D"  # beginning of deleted keys -> nothing: their bytes may still be in the store's files
+ERASURE_OWED: Final = b"A"  # erasure:16 -> nothing: this institution has not attested to it yet
 VAULT_TOTALS: Final = b"S"  # -> envelopes:u64 + their bytes:u64
 
 
 # ---- a custodian's store of shares
 SHARE: Final = b"K"  # compartment:16 + epoch:u64 -> share parcel, sealed to the institution's encryption key
+RELEASED: Final = (
+    b"J"  # transaction:32 + operation:u16 + verdict:u16 -> what was released on it (storage.releases)
+)
 
 
 def at_height(kind: bytes, height: int) -> bytes:
@@ -117,6 +131,11 @@ def share_key(compartment: bytes, epoch: int) -> bytes:
     return SHARE + compartment + epoch.to_bytes(8, "big")
 
 
+def release_key(transaction: bytes, operation: int, verdict: int) -> bytes:
+    """What was released on one verdict of a decision."""
+    return RELEASED + transaction + operation.to_bytes(2, "big") + verdict.to_bytes(2, "big")
+
+
 def history_key(position: NodePosition) -> bytes:
     """A perfect subtree over the headers."""
     return HISTORY + position.level.to_bytes(1, "big") + position.number.to_bytes(8, "big")
@@ -127,12 +146,48 @@ def format_bytes(number: int) -> bytes:
     return number.to_bytes(4, "big")
 
 
-def check_format(store: KeyValueReader, known: int) -> None:
+class PartRow(NamedTuple):
+    """A part of the state that is here, and how many keys it has."""
+
+    subtree: Subtree
+    keys: int
+
+
+def part_row(row: PartRow) -> bytes:
+    """The value under SYNC_PART."""
+    subtree = row.subtree
+    return b"".join(
+        (
+            subtree.hash,
+            subtree.version.to_bytes(8, "big"),
+            bytes((subtree.size,)),
+            row.keys.to_bytes(8, "big"),
+        )
+    )
+
+
+def part_of(raw: bytes) -> PartRow:
+    """Read back what `part_row` made."""
+    subtree = Subtree(raw[:32], int.from_bytes(raw[32:40], "big"), raw[40])
+    return PartRow(subtree, int.from_bytes(raw[41:49], "big"))
+
+
+def state_row(key: bytes, value: bytes) -> bytes:
+    """The value under STATE."""
+    return bytes((len(key),)) + key + value
+
+
+def state_of(row: bytes) -> tuple[bytes, bytes]:
+    """Read back what `state_row` made: key and value."""
+    return row[1 : 1 + row[0]], row[1 + row[0] :]
+
+
+def check_format(store: KeyValueReader, known: int, key: bytes = FORMAT) -> None:
     """Refuse a store of another format.
 
     Raises Refused: `store.newer_format`, `store.older_format`, and `store.corrupt` where the number is not there.
     """
-    raw = store.get(FORMAT)
+    raw = store.get(key)
     if raw is None or len(raw) != 4:
         raise Refused("store.corrupt", "the store does not say which format it has")
     found = int.from_bytes(raw, "big")
