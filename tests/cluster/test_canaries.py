@@ -1,4 +1,4 @@
-"""Nothing personal on the chain, nor in anything else that a node writes: marked words in all input, searched in every file.
+"""Nothing personal on the chain, nor in anything else that a node writes: marked words in all input, no file has one.
 
 A labelled and a plain bundle with a canary in every field that people fill, a FHIR Consent, and calls that are refused
 with a canary in them. They travel the whole path: they are in what the reader opens at the end. Then every byte below
