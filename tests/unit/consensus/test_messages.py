@@ -228,6 +228,12 @@ def justified(view: int, reason: Justification | None, block: Block = BLOCK) -> 
     return sign_pre_prepare(KEYS[view % 4], CHAIN, view, block, reason)
 
 
+def prepared_at_height(block: Block, height: int) -> PreparedCertificate:
+    """What no honest quorum signs: prepares for a block under another height than its own."""
+    signed = [sign_prepare(KEYS[place], CHAIN, height, 1, block.hash).signature for place in range(3)]
+    return PreparedCertificate(1, block.hash, [Seal(place, one) for place, one in enumerate(signed)])
+
+
 BAD: dict[str, Message] = {
     "prepare of a stranger": sign_prepare(STRANGER, CHAIN, H, 0, BLOCK.hash),
     "prepare for another chain": sign_prepare(KEYS[1], WRONG_CHAIN, H, 0, BLOCK.hash),
@@ -329,6 +335,15 @@ BAD: dict[str, Message] = {
         H + 1,
         2,
         LOCK,
+    ),
+    "view change whose quorum prepared a block of another height": sign_view_change(
+        KEYS[3], CHAIN, H + 1, 2, Prepared(prepared_at_height(BLOCK, H + 1), BLOCK)
+    ),
+    "view change whose quorum prepared a block of another chain": sign_view_change(
+        KEYS[3], CHAIN, H, 2, prepared(Block(replace(BLOCK.header, chain_id=WRONG_CHAIN), BLOCK.batches), 1)
+    ),
+    "view change with a block whose batches are not the header's": sign_view_change(
+        KEYS[3], CHAIN, H, 2, Prepared(LOCK.certificate, Block(BLOCK.header, []))
     ),
     "decided by too few": Decided(BLOCK, commit_certificate(BLOCK, 0, [0, 1])),
     "decided by too many": Decided(BLOCK, commit_certificate(BLOCK, 0, [0, 1, 2, 3])),
