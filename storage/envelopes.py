@@ -97,6 +97,10 @@ class EnvelopeStore(Protocol):
         """Whether the digest was erased here."""
         ...
 
+    def scrub(self) -> bool:
+        """See that the bytes of deleted envelopes are on no disk any more. Takes long. False: not yet, call again."""
+        ...
+
     def digests(self, after: bytes = b"", limit: int = LIST_DIGESTS_MAX) -> list[tuple[bytes, int]]:
         """Digests above `after`, in order, each with its envelope's length in bytes."""
         ...

@@ -68,7 +68,14 @@ class KeyValue(KeyValueReader, Protocol):
         ...
 
     def compact(self, prefix: bytes) -> None:
-        """See that what was deleted under `prefix` is gone from the disk. Takes long."""
+        """Write what is under `prefix` anew, without what was deleted. Takes long."""
+        ...
+
+    def purge(self, prefixes: Sequence[bytes]) -> bool:
+        """See that what was deleted under these prefixes is in none of the store's files any more. Takes long.
+
+        False where somebody who read meanwhile may have kept it alive: then it takes another call.
+        """
         ...
 
     def close(self) -> None:
@@ -168,6 +175,10 @@ class MemoryKV(_MemoryReader):
 
     def compact(self, prefix: bytes) -> None:
         """Nothing deleted is left."""
+
+    def purge(self, prefixes: Sequence[bytes]) -> bool:
+        """Nothing deleted is left."""
+        return True
 
     def crash(self, surviving_writes: int = 0) -> MemoryKV:
         """The store after a crash: what was synced, and the first `surviving_writes` batches of what was not."""

@@ -31,6 +31,9 @@ BLOCK_CACHE_BYTES: Final = 32 * 1024 * 1024
 TABLE_FILE_BYTES: Final = 16 * 1024 * 1024
 OPEN_FILES_MAX: Final = 256
 BLOOM_FILTER_BITS: Final = 10
+PURGE_PASSES: Final = 2
+PURGE_MARK: Final = b"\xff" * 8
+"""After a prefix: behind every key under it that one purges."""
 
 
 def _lock(folder: Path) -> int:
@@ -114,12 +117,27 @@ def _closed(folder: Path) -> InvariantBroken:
     return InvariantBroken(f"the store in {folder} is closed")
 
 
+class _Handles(dict[int, Any]):
+    """Iterators and snapshots that are open, by identity; `opened` counts all that ever were."""
+
+    __slots__ = ("opened",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+
+    def note(self, handle: Any) -> None:
+        """One more is open."""
+        self.opened += 1
+        self[id(handle)] = handle
+
+
 class _LevelReader:
     """Reads from a database or from a snapshot of one: both have the same methods."""
 
     __slots__ = ("_gate", "_handles", "_source", "folder")
 
-    def __init__(self, source: Any, folder: Path, gate: Gate, handles: dict[int, Any]) -> None:
+    def __init__(self, source: Any, folder: Path, gate: Gate, handles: _Handles) -> None:
         self._source = source
         self._gate = gate
         self._handles = handles
@@ -156,7 +174,7 @@ class _LevelReader:
                     verify_checksums=True,
                     fill_cache=False,
                 )
-                self._handles[id(rows)] = rows
+                self._handles.note(rows)
             try:
                 count = 0
                 while limit is None or count < limit:
@@ -225,7 +243,7 @@ class LevelKV(_LevelReader):
         except Refused:
             os.close(self._folder_lock)
             raise
-        super().__init__(source, folder, Gate(), {})
+        super().__init__(source, folder, Gate(), _Handles())
         self._write_lock = threading.Lock()
         self._failed = False
 
@@ -258,7 +276,7 @@ class LevelKV(_LevelReader):
         try:
             with self._gate:
                 source = self._source.snapshot()
-                self._handles[id(source)] = source
+                self._handles.note(source)
                 return LevelSnapshot(source, self.folder, self._gate, self._handles)
         except GateClosed:
             raise _closed(self.folder) from None
@@ -276,6 +294,19 @@ class LevelKV(_LevelReader):
                 self._source.compact_range(start=prefix, stop=prefix_end(prefix))
         except GateClosed:
             raise _closed(self.folder) from None
+
+    def purge(self, prefixes: Sequence[bytes]) -> bool:
+        """Once would not do: a table of the deepest level that has both a row and its deletion is not written anew by
+        itself. Fresh deletions lie above it, and take it along on their way down."""
+        still = not self._handles
+        opened = self._handles.opened
+        for _ in range(PURGE_PASSES):
+            marks = [(mark, None) for prefix in prefixes for mark in (prefix, prefix + PURGE_MARK)]
+            self.write(marks, sync=False)
+            for prefix in prefixes:
+                self.compact(prefix)
+        # Whoever read meanwhile may have kept old files open, or old rows alive.
+        return still and not self._handles and opened == self._handles.opened
 
     def check(self) -> int:
         """Read everything, verifying every checksum. Returns the number of keys. Raises Refused `store.corrupt`."""

@@ -25,6 +25,8 @@ CONNECTIONS_MAX: Final = 16
 PART_BYTES: Final = 8 * 1024 * 1024
 """Of a multipart upload; S3 wants 5 MiB at least, and takes 10,000 parts at most."""
 DELETED_AT_ONCE: Final = 1_000
+UNVERSIONED: Final = "null"
+_NO_VERSIONS: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
 
 _T = TypeVar("_T")
@@ -133,6 +135,26 @@ class Bucket:
                     Bucket=self._address.bucket, Delete={"Objects": keys, "Quiet": True}
                 )
             )
+
+    def purge(self, names: list[str]) -> None:
+        """Delete objects with every version that the bucket keeps of them. A store without versions is asked once."""
+        for name in names:
+            for version in self._call(self._versions(self._key(name))):
+                self._call(self._client.delete_object(**self._named(name), VersionId=version))
+        self.delete(names)
+
+    async def _versions(self, key: str) -> list[str]:
+        found: list[str] = []
+        try:
+            async for page in self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self._address.bucket, Prefix=key
+            ):
+                listed = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                found += [one["VersionId"] for one in listed if one["Key"] == key]
+        except Exception as error:  # botocore makes its exceptions as it goes
+            if _code(error) not in _NO_VERSIONS:
+                raise
+        return [version for version in found if version != UNVERSIONED]
 
     def begin(self, name: str) -> str:
         """Begin an upload in parts; nothing is there until `complete`. Returns its id."""

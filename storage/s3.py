@@ -5,7 +5,8 @@ store: so listing, counting and tombstones cost no call, are in the node's backu
 changed is found out: an object that is not indexed here is not served, and every byte's digest is checked on its way
 out. An object appears in the bucket only once its digest was right (multipart uploads are completed at the end).
 
-The bucket must not keep versions: what is erased would stay in them.
+Of what is erased, the versions that a bucket keeps are deleted too, as far as it lets this node list and delete them.
+Better that it keeps none.
 """
 
 from __future__ import annotations
@@ -110,6 +111,15 @@ class S3Vault:
     def forget(self, digests: Sequence[bytes]) -> int:
         return self._delete(digests, tombstones=False)
 
+    def scrub(self) -> bool:
+        """Delete again what a failure may have left in the bucket, with its versions where it keeps some."""
+        left = [key[1:] for key, _ in self._index.iterate(schema.RECEIVING)]
+        erased = [digest for digest in left if self.erased(digest)]
+        with self._lock:
+            self._bucket.purge([name_of(digest) for digest in erased])
+            self._index.write([(schema.RECEIVING + digest, None) for digest in erased], sync=True)
+        return True
+
     def erased(self, digest: bytes) -> bool:
         return self._index.get(schema.TOMBSTONE + digest) is not None
 
@@ -161,7 +171,12 @@ class S3Vault:
             if tombstones:
                 writes += [(schema.TOMBSTONE + digest, b"") for digest in rows]
             self._write(writes, -len(present), -sum(row.size for row in present))
-            self._sweep(list(rows))
+            if tombstones:
+                self._bucket.delete(
+                    [name_of(digest) for digest in rows]
+                )  # `scrub` does it once more, and for good
+            else:
+                self._sweep(list(rows))
         return len(present)
 
     def _pieces(self, digest: bytes, size: int) -> Iterator[bytes]:

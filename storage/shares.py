@@ -10,8 +10,10 @@ from typing import Final
 
 from consilium.storage import schema
 from consilium.storage.kv import KeyValue
+from consilium.storage.scrubbing import scrub
 
 SHARES_FORMAT: Final = 1
+COMPARTMENT_BYTES: Final = 16
 
 
 class ShareVault:
@@ -37,6 +39,29 @@ class ShareVault:
     def share(self, compartment: bytes, epoch: int) -> bytes | None:
         """The parcel of a compartment's epoch."""
         return self._store.get(schema.share_key(compartment, epoch))
+
+    def places(self, compartment: bytes) -> list[int]:
+        """The epochs of a compartment of which a parcel is kept."""
+        prefix = schema.SHARE + compartment
+        return [int.from_bytes(key[len(prefix) :], "big") for key, _ in self._store.iterate(prefix)]
+
+    def compartments(self) -> list[bytes]:
+        """The compartments of which parcels are kept, in order."""
+        keys = (key for key, _ in self._store.iterate(schema.SHARE))
+        return list(dict.fromkeys(key[1 : 1 + COMPARTMENT_BYTES] for key in keys))
+
+    def erase(self, compartment: bytes, epoch: int) -> bool:
+        """Delete a parcel for good, durable on return. Whether there was one."""
+        key = schema.share_key(compartment, epoch)
+        with self._lock:
+            known = self._store.get(key) is not None
+            self._store.write([(key, None), (schema.DELETED + key, b"")], sync=True)
+            self._count -= known
+        return known
+
+    def scrub(self) -> bool:
+        """See that the bytes of erased parcels are on no disk any more. Takes long. False: not yet, call again."""
+        return scrub(self._store, (schema.SHARE,))
 
     def share_count(self) -> int:
         """How many are kept."""

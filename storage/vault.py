@@ -33,6 +33,7 @@ from consilium.storage.envelopes import (
     checked_envelopes,
 )
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
+from consilium.storage.scrubbing import scrub
 
 __all__ = ["EnvelopeStore", "Incoming", "Totals", "Vault"]
 
@@ -187,10 +188,8 @@ class Vault:
     def forget(self, digests: Sequence[bytes]) -> int:
         return self._delete(digests, tombstones=False)
 
-    def scrub(self) -> None:
-        """See that the bytes of erased envelopes leave the disk. Takes long: from a thread, after an erasure."""
-        self._store.compact(schema.ENVELOPE)
-        self._store.compact(schema.PIECE)
+    def scrub(self) -> bool:
+        return scrub(self._store, (schema.ENVELOPE, schema.PIECE))
 
     def erased(self, digest: bytes) -> bool:
         return self._store.get(schema.TOMBSTONE + digest) is not None
@@ -220,13 +219,16 @@ class Vault:
                 (schema.ENVELOPE + digest, None),
                 (schema.ENVELOPE_SIZE + digest, Row(size, self._clock_ms(), stream).encode()),
                 *self._without_pieces(before),
+                *([(schema.DELETED + schema.ENVELOPE + digest, b"")] if before is not None else []),
             ]
             self._write(writes, before is None, size - (before.size if before is not None else 0))
 
     def abandon(self, stream: bytes) -> None:
         """Delete the pieces of a stream that became no envelope."""
         keys = [key for key, _ in self._store.iterate(schema.PIECE + stream)]
-        self._store.write([*((key, None) for key in keys), (schema.RECEIVING + stream, None)], sync=False)
+        writes: list[Write] = [(key, None) for key in keys]
+        writes += [(schema.RECEIVING + stream, None), (schema.DELETED + schema.PIECE + stream, b"")]
+        self._store.write(writes, sync=False)
 
     def _pieces(self, digest: bytes, row: Row) -> Iterator[bytes]:
         hasher = self.hasher()
@@ -254,6 +256,7 @@ class Vault:
             for digest, row in rows.items():
                 writes.append((schema.ENVELOPE + digest, None))
                 writes.append((schema.ENVELOPE_SIZE + digest, None))
+                writes.append((schema.DELETED + schema.ENVELOPE + digest, b""))
                 writes += self._without_pieces(row)
                 if tombstones:
                     writes.append((schema.TOMBSTONE + digest, b""))
@@ -263,7 +266,9 @@ class Vault:
     def _without_pieces(self, row: Row | None) -> list[Write]:
         if row is None or not row.stream:
             return []
-        return [(schema.piece_key(row.stream, number), None) for number in range(-(-row.size // PIECE_BYTES))]
+        numbers = range(-(-row.size // PIECE_BYTES))
+        writes: list[Write] = [(schema.piece_key(row.stream, number), None) for number in numbers]
+        return [*writes, (schema.DELETED + schema.PIECE + row.stream, b"")]
 
     def _row(self, digest: bytes) -> Row | None:
         raw = self._store.get(schema.ENVELOPE_SIZE + digest)

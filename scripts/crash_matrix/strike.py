@@ -130,6 +130,9 @@ class StruckStore:
     def compact(self, prefix: bytes) -> None:
         self._inner.compact(prefix)
 
+    def purge(self, prefixes: Sequence[bytes]) -> bool:
+        return self._inner.purge(prefixes)
+
     def close(self) -> None:
         self._inner.close()
 

@@ -208,6 +208,25 @@ def test_what_a_crash_leaves_in_the_bucket_is_swept(vault: S3Vault, index: Memor
     assert bucket.abort_all() == 0
 
 
+def test_what_is_erased_leaves_no_version_behind(
+    address: BucketAddress, vault: S3Vault, bucket: Bucket
+) -> None:
+    """Though the bucket should keep none."""
+    enabled = {"Status": "Enabled"}
+    bucket._call(bucket._client.put_bucket_versioning(Bucket=address.bucket, VersioningConfiguration=enabled))
+    for _ in range(2):
+        vault.put_many([(digest_of(SMALL), SMALL), (digest_of(OTHER), OTHER)])
+    vault.erase([digest_of(SMALL)])
+    assert vault.scrub()
+    assert vault.scrub()
+    listed = bucket._call(bucket._client.list_object_versions(Bucket=address.bucket))
+    assert listed.get("DeleteMarkers", []) == []
+    names = [address.prefix + name_of(digest_of(OTHER))] * 2
+    assert [one["Key"] for one in listed["Versions"]] == names
+    assert vault.get(digest_of(OTHER)) == OTHER
+    assert vault.erased(digest_of(SMALL))
+
+
 def test_prefixes_keep_nodes_of_one_bucket_apart(address: BucketAddress, vault: S3Vault) -> None:
     vault.put_many([(digest_of(SMALL), SMALL)])
     other = Bucket(BucketAddress(address.endpoint, address.region, address.bucket, "other/", "key", "secret"))
