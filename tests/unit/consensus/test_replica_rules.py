@@ -1,0 +1,78 @@
+"""The replica's small rules, each at its edge: how long, how many, how soon."""
+
+from __future__ import annotations
+
+from consilium.consensus.io import (
+    Advanced,
+    Broadcast,
+    Censored,
+    Effect,
+    MessageReceived,
+    Now,
+    SendDecided,
+    Started,
+)
+from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaConfig
+from consilium.consensus.messages import Message, ViewChange, sign_prepare, verify_message
+from consilium.consensus.replica import Replica
+from tests.unit.consensus.parts import BLOCK, CHAIN, CONTEXT, KEYS, TIME_MS, VALIDATORS, context_of
+
+H = CONTEXT.height
+NOW = Now(1_000, TIME_MS + 10)
+CONFIG = ReplicaConfig()
+
+
+def replica(who: int = 1) -> Replica:
+    started = Replica(KEYS[who], CONTEXT, None, CONFIG)
+    started.step(Started(), NOW)
+    return started
+
+
+def received(message: Message) -> MessageReceived:
+    return MessageReceived(verify_message(message, CHAIN, VALIDATORS))
+
+
+def changes(effects: list[Effect]) -> list[int]:
+    """The views that a view change was said for."""
+    spoken = [effect.message for effect in effects if isinstance(effect, Broadcast)]
+    return [message.view for message in spoken if isinstance(message, ViewChange)]
+
+
+def batch(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def test_for_a_censored_batch_a_view_change_is_demanded_at_so_many_heights() -> None:
+    backup = replica()
+    demanded = changes(backup.step(Censored(batch(1)), NOW))
+    for later in range(1, 2 * CENSORED_HEIGHTS):
+        demanded += changes(backup.step(Advanced(context_of(height=H + later), False), NOW))
+    assert demanded == [1] * CENSORED_HEIGHTS
+
+
+def test_only_so_many_censored_batches_are_remembered() -> None:
+    backup = replica()
+    for number in range(3 * CENSORED_MAX):
+        backup.step(Censored(batch(number)), NOW)
+    assert list(backup._censored) == [batch(number) for number in range(CENSORED_MAX)]
+
+
+def test_the_primary_demands_nothing_of_itself() -> None:
+    assert changes(replica(0).step(Censored(batch(1)), NOW)) == []
+
+
+def test_late_votes_of_the_height_before_are_answered_only_after_a_while() -> None:
+    """They were on their way when it was decided; who is still there a little later did not hear of it."""
+    backup = replica()
+    backup.step(Advanced(context_of(height=H + 1), False), NOW)
+    vote = received(sign_prepare(KEYS[2], CHAIN, H, 0, BLOCK.hash))
+    soon = CONFIG.resend_first_ms // 2
+    assert backup.step(vote, Now(1_000 + soon - 1, NOW.wall_ms)) == []
+    assert SendDecided(KEYS[2].public, H) in backup.step(vote, Now(1_000 + soon, NOW.wall_ms))
+
+
+def test_who_is_two_heights_behind_is_answered_at_once() -> None:
+    backup = replica()
+    backup.step(Advanced(context_of(height=H + 2), False), NOW)
+    vote = received(sign_prepare(KEYS[2], CHAIN, H, 0, BLOCK.hash))
+    assert SendDecided(KEYS[2].public, H) in backup.step(vote, NOW)
