@@ -8,7 +8,7 @@ from typing import Final
 
 from consilium.client import reading
 from consilium.client.history import records_of
-from consilium.client.reading import Asked, Opened
+from consilium.client.reading import Asked, Opened, Withheld
 from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.contracts import access, records
@@ -17,44 +17,35 @@ from consilium.ledger.errors import Refused
 Custodians = RpcClient | Sequence[RpcClient]
 """The node of one custodian, or those of several: sensitive records take several to open."""
 SLICE_RECORDS: Final = access.RECORDS_PER_REQUEST_MAX
-WITHHELD_IN_A_ROW_MAX: Final = 32
-"""After so many single records that cannot be opened, with none between them that can, it is the custodian's fault."""
-HALVED: Final = frozenset(
-    {
-        "custodian.incomplete",
-        "custodian.no_share",
-        "custodian.release_too_large",
-        "vault.damaged",
-        "vault.unknown",
-    }
-)
-"""Refusals of a whole slice that may be one record's fault, as every `sealing.*` may: halves show whose."""
+WITHHELD_SLICES_MAX: Final = 4
+"""After so many slices of which nothing that was allowed came out, it is the custodian's fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One decided request, and what was opened on it; nothing is fetched where every verdict is a denial.
 
-    `withheld` says why the one record that was allowed could not be opened, or is None.
+    `withheld` names what was allowed and could not be opened, with the reasons.
     """
 
     asked: Asked
     opened: tuple[Opened, ...]
-    withheld: Refused | None = None
+    withheld: tuple[Withheld, ...] = ()
 
 
 async def read_records(
     session: Session, custodian: Custodians, purpose: str, record_ids: Sequence[bytes]
 ) -> AsyncIterator[Slice]:
-    """Ask for the records in slices, and fetch what is allowed. Stops after a slice that is denied as a whole; asks
-    again for halves of one that is more than a custodian releases at a time, or in which something does not open.
+    """Ask for the records in slices, and fetch what is allowed. A slice that is denied ends nothing: the records of a
+    ward are of many patients, and one denial must not fail the others. Of one that does not fit into memory halves are
+    asked for anew.
 
     Any author may anchor a record that nobody can open: it must not close the rest of the chart, nor go unnoticed. It
-    comes as a slice of its own, with `withheld`, and at the end, when all others were read, its reason is raised.
-    Raises Refused as `reading.request` and `reading.fetch`.
+    is withheld by name in its slice, and at the end, when all others were read, the last reason is raised. Raises
+    Refused as `reading.request` and `reading.collect`.
     """
-    withheld, in_a_row = 0, 0
-    last: Refused | None = None
+    withheld: list[Withheld] = []
+    in_a_row = 0
     waiting = [
         record_ids[start : start + SLICE_RECORDS] for start in range(0, len(record_ids), SLICE_RECORDS)
     ]
@@ -64,26 +55,20 @@ async def read_records(
         try:
             slice_ = await _fetched(session, custodian, asked)
         except Refused as refusal:
-            if refusal.code not in HALVED and not refusal.code.startswith("sealing."):
+            if refusal.code != "custodian.release_too_large" or len(part) == 1:
                 raise
-            if len(part) > 1:
-                half = len(part) // 2
-                waiting[:0] = [part[:half], part[half:]]
-                continue
-            withheld, in_a_row = withheld + 1, in_a_row + 1
-            last = Refused(
-                refusal.code, f"record {part[0].hex()}, one of {withheld} withheld: {refusal.detail}"
-            )
-            if in_a_row == WITHHELD_IN_A_ROW_MAX:
-                break
-            yield Slice(asked, (), refusal)
+            waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             continue
+        withheld += slice_.withheld
+        in_a_row = in_a_row + 1 if slice_.withheld and not slice_.opened else 0
         yield slice_
-        if not slice_.opened:
+        if in_a_row == WITHHELD_SLICES_MAX:
             break
-        in_a_row = 0
-    if last is not None:
-        raise last
+    if withheld:
+        last = withheld[-1]
+        what = "a verdict" if last.record is None else f"record {last.record.hex()}"
+        told = f"{what}, one of {len(withheld)} withheld: {last.refusal.detail}"
+        raise Refused(last.refusal.code, told)
 
 
 async def read_patient(
@@ -110,4 +95,5 @@ async def _fetched(session: Session, custodian: Custodians, asked: Asked) -> Sli
     if not any(verdict.allow for verdict in asked.decision.verdicts):
         return Slice(asked, ())
     several = custodian if isinstance(custodian, Sequence) else (custodian,)
-    return Slice(asked, tuple(await reading.fetch(session, asked, *several)))
+    found = await reading.collect(session, asked, *several)
+    return Slice(asked, found.opened, found.withheld)

@@ -2,20 +2,21 @@
 
 A decision is of the ledger; a release is of a custodian, and needs the decision. The reader checks the custodian as
 much as the custodian checks the reader: every envelope is held against its anchor on the chain, every partial against
-its proof, so that what comes out is what the author sealed, or nothing.
+its proof, so that what comes out is what the author sealed, or nothing. One record that does not come out keeps no
+other back: it is named, with the reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, overload
 
 from consilium.client import boxes, sealing
 from consilium.client.envelope import Context, SignedHeader, envelope_digest, verify_anchor
-from consilium.client.release import Partial, Release, open_release
-from consilium.client.rpc import Released, RpcClient
+from consilium.client.release import Partial, open_release
+from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.client.sharing import CompartmentKey
 from consilium.contracts import access, records
@@ -25,6 +26,9 @@ from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import RESULT_BYTES_MAX
+
+FETCH_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Of envelopes from one custodian that `fetch` takes into memory at a time."""
 
 _RELEASE_TAG: Final = Tag("consilium/release-request/1")
 
@@ -58,6 +62,35 @@ class Opened:
     header: SignedHeader
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What was allowed and did not come out: one record, or (None) a whole verdict of the decision, and why."""
+
+    verdict: int
+    record: bytes | None
+    refusal: Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(Sequence[Opened]):
+    """The records that were opened, in the order of the decision, and what was withheld, by name."""
+
+    opened: tuple[Opened, ...]
+    withheld: tuple[Withheld, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.opened)
+
+    @overload
+    def __getitem__(self, index: int) -> Opened: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Opened]: ...
+
+    def __getitem__(self, index: int | slice) -> Opened | Sequence[Opened]:
+        return self.opened[index]
+
+
 class _Wanted(NamedTuple):
     """What it takes to open one record."""
 
@@ -68,6 +101,15 @@ class _Wanted(NamedTuple):
     partials: list[Partial]
 
 
+@dataclass
+class _Answer:
+    """All pages of one custodian."""
+
+    envelopes: dict[bytes, bytes] = field(default_factory=dict)
+    partials: dict[bytes, Partial] = field(default_factory=dict)
+    withheld: list[Withheld] = field(default_factory=list)
+
+
 async def request(
     session: Session,
     purpose: str,
@@ -75,84 +117,190 @@ async def request(
     record_ids: Sequence[bytes] | None = None,
     compartments: Sequence[bytes] | None = None,
     certified: bool = True,
+    application: bytes | None = None,
+    automated: bool = False,
 ) -> Asked:
-    """Ask the ledger for records or whole compartments, for one purpose. A denial is an answer, not an error."""
+    """Ask the ledger for records or whole compartments, for one purpose. A denial is an answer, not an error.
+
+    `application` is the identity of the program that asks in the reader's name; `automated` says that no hand did.
+    """
     ephemeral = boxes.new_box_key()
     body = access.AccessRequest(
         records=None if record_ids is None else list(record_ids),
         compartments=None if compartments is None else list(compartments),
         purpose=purpose,
         ephemeral=ephemeral.public,
+        application=application,
+        automated=automated,
     )
     committed = await session.submit([operation("access.request", body)], certified=certified)
     decision = codec.decode(committed.leaf.results[0], access.Decision, RESULT_BYTES_MAX)
     return Asked(committed.id, committed.height, decision, ephemeral)
 
 
-async def fetch(session: Session, asked: Asked, *custodians: RpcClient) -> list[Opened]:
+async def fetch(session: Session, asked: Asked, *custodians: RpcClient) -> Fetched:
     """Fetch and open everything that the decision allows, from as many custodians as its records take to open.
 
     The general class is opened by one; give the nodes of several for sensitive ones. A custodian that refuses or lies
-    does no harm while enough others answer. Raises Refused with a custodian's reason, or `sealing.*` where what they
-    sent does not check.
+    does no harm while enough others answer. What cannot be opened is withheld by name while anything else can. Raises
+    Refused with the reason where nothing can, `custodian.incomplete` where a record is left out without any, and
+    `sealing.*` where a custodian answers what was not asked.
+    """
+    found = await collect(session, asked, *custodians)
+    if found.withheld and not found.opened:
+        first = found.withheld[0].refusal
+        raise Refused(first.code, first.detail)
+    return found
+
+
+async def collect(session: Session, asked: Asked, *custodians: RpcClient) -> Fetched:
+    """As `fetch`, and what cannot be opened is withheld by name, be it everything.
+
+    Raises Refused where every custodian refuses the whole, and as `fetch` for the rest.
     """
     answers = await asyncio.gather(*(_released(session, asked, one) for one in custodians))
     refusals = [answer for answer in answers if isinstance(answer, Refused)]
-    envelopes: dict[bytes, bytes] = {}
-    partials: dict[bytes, list[Partial]] = {}
-    for answer in answers:
-        if isinstance(answer, Refused):
-            continue
-        released, opened = answer
-        envelopes.update((envelope_digest(envelope), envelope) for envelope in released.envelopes)
-        if len({item.record for item in opened.partials}) != len(opened.partials):
-            raise Refused("sealing.wrong_request", "a custodian names one record twice")
-        for item in opened.partials:
-            partials.setdefault(item.record, []).append(item.partial)
-    if len(refusals) == len(answers):
+    heard = [answer for answer in answers if isinstance(answer, _Answer)]
+    if not heard:
         raise refusals[0] if refusals else Refused("sealing.too_few_partials", "no custodian was asked")
-    # what the patient's conditions withhold is left out rightly, and nobody here knows what that is
-    whole = [verdict for verdict in asked.decision.verdicts if verdict.allow and not verdict.obligations]
-    named = [record for verdict in whole for record in verdict.records or []]
-    missing = [record for record in named if record not in partials]
-    if missing:
-        if refusals:
-            raise refusals[0]
-        raise Refused(
-            "custodian.incomplete", f"{len(missing)} of {len(named)} records, {missing[0].hex()} first"
-        )
-    keys: dict[tuple[bytes, int], CompartmentKey] = {}
+    withheld = _left_out(asked, heard, refusals)
     wanted: list[_Wanted] = []
-    for identifier, given in partials.items():
+    keys: dict[tuple[bytes, int], CompartmentKey] = {}
+    for identifier in dict.fromkeys(one for answer in heard for one in answer.partials):
         record = await session.state(records.RECORDS, identifier)
-        if record is None or not any(access.opens(v, record, identifier) for v in asked.decision.verdicts):
+        verdict = _verdict_of(asked, identifier, record)
+        if record is None or verdict is None:
             raise Refused("sealing.wrong_request", f"record {identifier.hex()} was not decided on")
-        envelope = envelopes.get(record.envelope)
-        if envelope is None:
-            raise Refused("sealing.wrong_anchor", f"the envelope of record {identifier.hex()} is missing")
         place = (record.compartment, record.epoch)
         if place not in keys:
             keys[place] = await _compartment_key(session, *place)
-        if len(given) < keys[place].threshold and refusals:
-            raise refusals[0]
-        wanted.append(_Wanted(identifier, record, keys[place], envelope, given))
-    read = await asyncio.to_thread(_open_all, session.chain_id, wanted)
+        given = [answer.partials[identifier] for answer in heard if identifier in answer.partials]
+        if len(given) < keys[place].threshold:
+            withheld.append(Withheld(verdict, identifier, _reason(verdict, identifier, heard, refusals)))
+            continue
+        envelopes = [
+            answer.envelopes[record.envelope] for answer in heard if record.envelope in answer.envelopes
+        ]
+        if not envelopes:
+            missing = Refused("sealing.wrong_anchor", f"the envelope of record {identifier.hex()} is missing")
+            withheld.append(Withheld(verdict, identifier, missing))
+            continue
+        wanted.append(_Wanted(identifier, record, keys[place], envelopes[0], given))
+    opened = await asyncio.to_thread(_open_all, session.chain_id, wanted)
     authors = {one.identifier: one.record.author for one in wanted}
-    for signer in dict.fromkeys((one.header.key, authors[one.record]) for one in read):
-        await _check_author(session, *signer)
-    return read
+    vouched = await _vouched(
+        session, [(one, authors[one.record]) for one in opened if isinstance(one, Opened)]
+    )
+    for one, known in zip(opened, wanted, strict=True):
+        problem = one if isinstance(one, Refused) else vouched.get((one.header.key, known.record.author))
+        if problem is not None:
+            verdict = _verdict_of(asked, known.identifier, known.record)
+            withheld.append(Withheld(verdict or 0, known.identifier, problem))
+    kept = {one.record for one in withheld}
+    return Fetched(
+        tuple(one for one in opened if isinstance(one, Opened) and one.record not in kept), tuple(withheld)
+    )
 
 
-async def _released(
-    session: Session, asked: Asked, custodian: RpcClient
-) -> tuple[Released, Release] | Refused:
-    """What one custodian releases, or why it does not."""
+def _left_out(asked: Asked, heard: Sequence[_Answer], refusals: Sequence[Refused]) -> list[Withheld]:
+    """What nobody released of what is named, with the reasons that were given.
+
+    What the patient's conditions withhold is left out rightly, and nobody here knows what that is. Raises Refused
+    `custodian.incomplete` where another record is left out without any reason.
+    """
+    released = {record for answer in heard for record in answer.partials}
+    withheld: list[Withheld] = []
+    missing: list[bytes] = []
+    for index, verdict in enumerate(asked.decision.verdicts):
+        if not verdict.allow:
+            continue
+        said = [one for answer in heard for one in answer.withheld if one.verdict == index]
+        whole = next((one for one in said if one.record is None), None)
+        if verdict.records is None:
+            found = {one.record: one for one in said if one.record is not None}
+            withheld += [one for record, one in found.items() if record not in released]
+            if sum(one.record is None for one in said) == len(heard) and whole is not None:
+                withheld.append(whole)
+            continue
+        reasons = {one.record: one for one in reversed(said)}
+        for record in verdict.records:
+            reason = reasons.get(record) or whole
+            if record in released or (reason is None and verdict.obligations):
+                continue
+            if reason is not None:
+                withheld.append(Withheld(index, record, reason.refusal))
+            elif refusals:
+                withheld.append(Withheld(index, record, refusals[0]))
+            else:
+                missing.append(record)
+    if missing:
+        raise Refused("custodian.incomplete", f"{len(missing)} records, {missing[0].hex()} first")
+    return withheld
+
+
+def _reason(verdict: int, record: bytes, heard: Sequence[_Answer], refusals: Sequence[Refused]) -> Refused:
+    """Why a record has too few partials."""
+    said = [one for answer in heard for one in answer.withheld if one.verdict == verdict]
+    named = [one.refusal for one in said if one.record in (record, None)]
+    if named or refusals:
+        return [*named, *refusals][0]
+    return Refused("sealing.too_few_partials", f"record {record.hex()}")
+
+
+def _verdict_of(asked: Asked, identifier: bytes, record: records.Record | None) -> int | None:
+    if record is None:
+        return None
+    for index, verdict in enumerate(asked.decision.verdicts):
+        if access.opens(verdict, record, identifier):
+            return index
+    return None
+
+
+async def _released(session: Session, asked: Asked, custodian: RpcClient) -> _Answer | Refused:
+    """All that one custodian releases, page after page, or why it does not.
+
+    Raises Refused `sealing.wrong_request` where a custodian repeats itself.
+    """
     signature = session.wallet.signing.sign(release_digest(session.chain_id, asked.transaction, 0))
-    try:
-        released = await custodian.release(asked.transaction, 0, signature)
-        return released, open_release(released.sealed_partials, asked.ephemeral, asked.transaction)
-    except Refused as refusal:
-        return refusal
+    answer = _Answer()
+    start, size = 0, 0
+    while True:
+        try:
+            page = await custodian.release(asked.transaction, 0, signature, start)
+            opened = open_release(page.sealed_partials, asked.ephemeral, asked.transaction)
+        except Refused as refusal:
+            return refusal
+        for item in opened.partials:
+            if item.record in answer.partials:
+                raise Refused("sealing.wrong_request", "a custodian names one record twice")
+            answer.partials[item.record] = item.partial
+        answer.envelopes.update((envelope_digest(envelope), envelope) for envelope in page.envelopes)
+        answer.withheld += [
+            Withheld(one.verdict, one.record, Refused(one.code, one.detail)) for one in page.withheld
+        ]
+        size += sum(map(len, page.envelopes))
+        if page.next is None:
+            return answer
+        if page.next <= start:
+            raise Refused("sealing.wrong_request", "a custodian goes round in circles")
+        if size > FETCH_BYTES_MAX:
+            return Refused("custodian.release_too_large", f"more than {FETCH_BYTES_MAX} bytes")
+        start = page.next
+
+
+async def _vouched(
+    session: Session, read: Sequence[tuple[Opened, bytes]]
+) -> dict[tuple[bytes, bytes], Refused]:
+    """The signing keys of headers that do not speak for the author, with the refusal."""
+    found: dict[tuple[bytes, bytes], Refused] = {}
+    for signer in dict.fromkeys((one.header.key, author) for one, author in read):
+        try:
+            await _check_author(session, *signer)
+        except Refused as refusal:
+            if refusal.code != "sealing.bad_signature":
+                raise
+            found[signer] = refusal
+    return found
 
 
 async def _check_author(session: Session, key: bytes, author: bytes) -> None:
@@ -169,11 +317,16 @@ async def _compartment_key(session: Session, compartment: bytes, number: int) ->
     return CompartmentKey(session.chain_id, compartment, number, tuple(epoch.commitments))
 
 
-def _open_all(chain_id: bytes, wanted: Sequence[_Wanted]) -> list[Opened]:
-    read = []
+def _open_all(chain_id: bytes, wanted: Sequence[_Wanted]) -> list[Opened | Refused]:
+    """Each record, or why it does not open."""
+    read: list[Opened | Refused] = []
     for identifier, record, key, envelope, partials in wanted:
         context = Context(chain_id, identifier, record.compartment, record.epoch, record.author)
-        verify_anchor(envelope, context, record.anchor)
-        opened = sealing.open_with_partials(envelope, context, key, partials)
-        read.append(Opened(identifier, opened.payload, opened.header))
+        try:
+            verify_anchor(envelope, context, record.anchor)
+            opened = sealing.open_with_partials(envelope, context, key, partials)
+        except Refused as refusal:
+            read.append(refusal)
+        else:
+            read.append(Opened(identifier, opened.payload, opened.header))
     return read

@@ -17,12 +17,21 @@ import random
 import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import aiohttp
 
 from consilium.client import rpc_values as values
+from consilium.client.rpc_answers import (
+    Committed,
+    Released,
+    StoredBlock,
+    Submission,
+    Withheld,
+    committed_of,
+    released_of,
+    submission_of,
+)
 from consilium.client.rpc_transport import (
     ConnectionLost,
     RemoteRefusal,
@@ -45,7 +54,6 @@ from consilium.ledger.block import (
     decode_block,
 )
 from consilium.ledger.errors import Refused
-from consilium.ledger.execution import ReceiptLeaf
 from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis
 
 __all__ = [
@@ -79,58 +87,6 @@ PUT_BYTES_MAX: Final = 8 * 1024 * 1024
 PUT_ENVELOPES_MAX: Final = 512
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """The answer to one transaction: its id (None where the bytes were none); `code` is None where admitted."""
-
-    id: bytes | None
-    code: str | None
-    detail: str
-    retry_after_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """Where a transaction is in the chain and what became of it."""
-
-    id: bytes
-    height: int
-    index: int
-    time_ms: int
-    leaf: ReceiptLeaf
-    certified: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlock:
-    """A block, its certificate (None for genesis), and the ids of what it executed."""
-
-    block: Block
-    certificate: CommitCertificate | None
-    transactions: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Withheld:
-    """What a custodian does not release of what was allowed, by name, and why: a record, or (None) a whole verdict."""
-
-    verdict: int
-    record: bytes | None
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """A page of what a custodian handed out: sealed partials, envelopes in the decision's order of records, and what it
-    withholds. `next` is where the next page starts, None after the last one."""
-
-    sealed_partials: bytes
-    envelopes: tuple[bytes, ...]
-    withheld: tuple[Withheld, ...] = ()
-    next: int | None = None
 
 
 class RpcClient:
@@ -189,7 +145,7 @@ class RpcClient:
             raise Refused(
                 "rpc.remote_error", f"{len(answer.results)} answers to {len(transactions)} transactions"
             )
-        return [_submission(one) for one in answer.results]
+        return [submission_of(one) for one in answer.results]
 
     async def wait(
         self, transaction: bytes, timeout_s: float = CALL_TIMEOUT_S, certified: bool = False
@@ -207,14 +163,14 @@ class RpcClient:
                 found = await self._call(
                     "transaction.wait", params, values.CommittedValue, timeout_s=left_s + WAIT_SPARE_S
                 )
-                return _committed(found)
+                return committed_of(found)
             except Refused as refusal:
                 if refusal.code != "rpc.timeout" or time.monotonic() >= deadline:
                     raise
 
     async def transaction(self, transaction: bytes) -> Committed:
         """A committed transaction. Raises Refused `transaction.unknown`."""
-        return _committed(
+        return committed_of(
             await self._call("transaction.get", {"id": transaction.hex()}, values.CommittedValue)
         )
 
@@ -320,11 +276,7 @@ class RpcClient:
             "start": start,
         }
         found = await self._call("custodian.release", params, values.ReleaseValue)
-        withheld = tuple(
-            Withheld(one.verdict, None if one.record is None else bytes(one.record), one.code, one.detail)
-            for one in found.withheld
-        )
-        return Released(found.sealed_partials, tuple(found.envelopes), withheld, found.next)
+        return released_of(found)
 
     async def _receipt(self, params: dict[str, Any]) -> bytes:
         given = {name: value for name, value in params.items() if value is not None}
@@ -380,21 +332,6 @@ class RpcClient:
             if privileged or attempt % len(self.urls) == 0:
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
-
-
-def _submission(answer: values.SubmissionValue) -> Submission:
-    identifier = None if answer.id is None else bytes(answer.id)
-    if answer.accepted:
-        return Submission(identifier, None, "")
-    if answer.error is None:
-        return Submission(identifier, "rpc.remote_error", "refused without a reason")
-    error = answer.error
-    return Submission(identifier, error.code, error.detail, error.retry_after_ms)
-
-
-def _committed(found: values.CommittedValue) -> Committed:
-    leaf = ReceiptLeaf(bytes(found.id), found.code, found.failed, list(found.results))
-    return Committed(bytes(found.id), found.height, found.index, found.time_ms, leaf, found.certified)
 
 
 def _slices(envelopes: Sequence[bytes]) -> list[list[bytes]]:

@@ -271,11 +271,22 @@ class EnvelopeValue(msgspec.Struct, frozen=True):
     envelope: bytes
 
 
+class WithheldValue(msgspec.Struct, frozen=True):
+    """A record (None: the whole verdict) that an allow names and a custodian does not release, and why."""
+
+    verdict: int
+    record: Hex16 | None
+    code: str
+    detail: str
+
+
 class ReleaseValue(msgspec.Struct, frozen=True):
-    """What a custodian hands out on a committed *allow*."""
+    """A page of what a custodian hands out on a committed *allow*; `next` is the `start` of the next page."""
 
     sealed_partials: bytes
     envelopes: list[bytes]
+    withheld: list[WithheldValue] = []
+    next: int | None = None
 
 
 def event_value(event: Event) -> EventValue:

@@ -89,7 +89,7 @@ class AccessDecided(codec.Wire, frozen=True):
 
 
 class RecordsReleased(codec.Wire, frozen=True):
-    """The data of `disclosure.attested`: a custodian says how many records it has released on a verdict so far, and when.
+    """The data of `disclosure.attested`: how many records a custodian has released on a verdict so far, and when.
 
     `request` and `request_operation` name the decision; `released_ms` is the custodian's own clock.
     """

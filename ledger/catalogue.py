@@ -543,6 +543,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The node has no snapshot of that height, or no longer.",
         "Ask which snapshots it has, or ask another node.",
     ),
+    "snapshot.untrusted": _entry(
+        "The snapshot that the peers offer does not contain the header that the operator trusts.",
+        "Compare `[sync] trusted_header` with another institution; wait if the header is newer than the snapshot.",
+    ),
     "snapshot.wrong_chain": _entry(
         "The snapshot belongs to another chain.",
         "Check the genesis file; report the node that sent it.",

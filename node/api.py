@@ -83,12 +83,28 @@ class EventAt:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """A record that an allow names and a custodian does not release, or (`record` None) a whole verdict of it, and
+    why. `verdict` is its index in the decision."""
+
+    verdict: int
+    record: bytes | None
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """What a custodian hands out on a committed decision: partials sealed to the request's ephemeral key, and the
-    envelopes (ciphertext) that they open, in the decision's order of records."""
+    """A page of what a custodian hands out on a committed decision: partials sealed to the request's ephemeral key, and
+    the envelopes (ciphertext) that they open, in the decision's order of records; and what it withholds, by name.
+
+    `next` is the place to go on from, None where this is the last page.
+    """
 
     sealed_partials: bytes
     envelopes: tuple[bytes, ...]
+    withheld: tuple[Withheld, ...] = ()
+    next: int | None = None
 
 
 class NodeApi(Protocol):
@@ -184,7 +200,7 @@ class NodeApi(Protocol):
         """Take over a custodian's share of a compartment's secret, sealed to this institution's encryption key."""
         ...
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
-        """Obey a committed *allow*. `signature` is the reader's, over the decision, with the key that signed the
-        request. Raises Refused with the reason where the decision does not stand (any more)."""
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
+        """Obey a committed *allow*, from a place on. `signature` is the reader's, over the decision, with the key that
+        signed the request. Raises Refused with the reason where nothing of it can be released (any more)."""
         ...

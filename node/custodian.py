@@ -3,7 +3,8 @@
 It never decides. It releases what a committed *allow* names, and only while the decision still stands: in a state
 that the next header has certified, on a tip that is fresh by its own clock, within the window, with the reader's key,
 credential, the consent and the compartment's epoch as they were. What was never decided is never released, so the
-log comes first by construction.
+log comes first by construction. What it releases it writes to its journal first, and attests on the ledger
+(`attesting`): so the accounting shows what was released beside what was decided.
 
 Shares are stored as they came: sealed to the institution's encryption key, so the disk holds no share in the clear.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final, Protocol
 
 from consilium.client import boxes, sharing
@@ -24,18 +26,13 @@ from consilium.client.envelope import (
 )
 from consilium.client.obligations import facts_of, open_conditions
 from consilium.client.reading import release_digest
-from consilium.client.release import (
-    RELEASE_PARTIALS_MAX,
-    RELEASE_VERSION,
-    RecordPartial,
-    make_partial,
-    seal_release,
-)
+from consilium.client.release import RELEASE_VERSION, RecordPartial, make_partial, seal_release
 from consilium.client.release import Release as ReleaseValue
 from consilium.client.sharing import PARCEL_BYTES_MAX, CompartmentKey, ShareParcel
 from consilium.client.wallet import Wallet
 from consilium.contracts import access, records
 from consilium.contracts.access import Decision, Verdict
+from consilium.contracts.accounting import RELEASED_RECORDS_MAX
 from consilium.contracts.conditions import Conditions
 from consilium.ledger import codec
 from consilium.ledger.block import Header
@@ -43,9 +40,9 @@ from consilium.ledger.crypto import verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.state import StateReader
 from consilium.node.api import Release
+from consilium.node.releasing import Page, from_place, place_of
+from consilium.storage.releases import ReleaseJournal
 
-RELEASE_BYTES_MAX: Final = 48 * 1024 * 1024
-"""Of envelopes in one release: beyond it the reader is told to ask for fewer records."""
 SHARES_CACHED_MAX: Final = 4_096
 
 
@@ -96,6 +93,7 @@ class Custodian:
         ledger: Ledger,
         shares: ShareStore,
         envelopes: Envelopes,
+        journal: ReleaseJournal,
         staleness_max_ms: int,
         clock_ms: Callable[[], int],
     ) -> None:
@@ -104,6 +102,7 @@ class Custodian:
         self._ledger = ledger
         self._shares = shares
         self._envelopes = envelopes
+        self._journal = journal
         self._staleness_max_ms = staleness_max_ms
         self._clock_ms = clock_ms
         self._opened: dict[tuple[bytes, int], ShareParcel] = {}
@@ -126,30 +125,33 @@ class Custodian:
         self._shares.put_share(claimed.compartment, claimed.epoch, parcel)
         self._remember(claimed.compartment, claimed.epoch, opened)
 
-    def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
-        """Obey the decision of an operation. `signature` is over `release_digest`, by the key that asked.
+    def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
+        """Obey the decision of an operation, from the place `start` on: a page of it. `signature` is over
+        `release_digest`, by the key that asked.
 
-        Raises Refused: `custodian.stale`, `custodian.no_decision`, `custodian.bad_signature`,
-        `custodian.nothing_allowed`, `custodian.release_too_large`, `custodian.no_share`, `vault.unknown`, and the
-        codes of `access.still_stands`.
+        What goes out is in the journal, durable, on return. Raises Refused: `custodian.stale`, `custodian.no_decision`,
+        `custodian.bad_signature`, `custodian.nothing_allowed`, `custodian.untold`, and where nothing at all can be
+        released for one reason, that: `custodian.not_ours`, `custodian.no_share`, `custodian.no_conditions`, `vault.*`,
+        and the codes of `access.still_stands`.
         """
         tip = self._ledger.tip()
         now_ms = self._clock_ms()
-        if now_ms - tip.time_ms > self._staleness_max_ms:
+        if abs(now_ms - tip.time_ms) > self._staleness_max_ms:
+            # A clock that lags behind the chain so far could not tell an old tip from a fresh one.
             raise Refused("custodian.stale", f"the newest block is {(now_ms - tip.time_ms) // 1000} s old")
         decision = self._decision(transaction, operation)
         if not verify(decision.key, release_digest(self._chain_id, transaction, operation), signature):
             raise Refused("custodian.bad_signature")
-        allowed = [verdict for verdict in decision.verdicts if verdict.allow]
-        if not allowed:
+        if not any(verdict.allow for verdict in decision.verdicts):
             raise Refused("custodian.nothing_allowed", ", ".join(v.basis for v in decision.verdicts))
         # What ended since the decision counts, even where the next header has not certified it yet.
-        state = self._ledger.tip_state()
-        for verdict in allowed:
-            problem = access.still_stands(state, decision, verdict, max(now_ms, tip.time_ms))
-            if problem is not None:
-                raise Refused(problem)
-        return self._release(transaction, decision, allowed, state, max(now_ms, tip.time_ms))
+        now_ms = max(now_ms, tip.time_ms)
+        page = self._page(decision, self._ledger.tip_state(), now_ms, start)
+        page.refuse_empty(start)
+        self._journal.note(list(page.notes(transaction, operation, decision, now_ms)))
+        answer = ReleaseValue(RELEASE_VERSION, transaction, tuple(page.partials))
+        sealed = seal_release(answer, decision.ephemeral)
+        return Release(sealed, tuple(page.envelopes), tuple(page.withheld), page.next)
 
     @property
     def compartments(self) -> int:
@@ -162,48 +164,75 @@ class Custodian:
             raise Refused("custodian.no_decision", f"{transaction.hex()} operation {operation}")
         return access.DECISIONS.decode(raw)
 
-    def _release(
+    def _page(self, decision: Decision, state: StateReader, now_ms: int, start: int) -> Page:
+        page = Page()
+        first, offset = from_place(start)
+        for index, verdict in enumerate(decision.verdicts[first:], first):
+            begin, offset = offset, 0
+            if not verdict.allow:
+                continue
+            problem = access.still_stands(state, decision, verdict, now_ms)
+            if problem is not None:
+                page.withhold(index, None, Refused(problem))
+                continue
+            try:
+                conditions = self._conditions(state, decision, verdict, now_ms)
+            except Refused as refusal:
+                page.withhold(index, None, refusal)
+                continue
+            named = islice(self._named(verdict), begin, RELEASED_RECORDS_MAX)
+            for place, identifier in enumerate(named, begin):
+                if page.is_full():
+                    page.next = place_of(index, place)
+                    return page
+                page.looked += 1
+                try:
+                    fits = self._add(page, index, place, identifier, decision, state, now_ms, conditions)
+                except Refused as refusal:
+                    page.withhold(index, identifier, refusal)
+                    continue
+                if not fits:
+                    page.next = place_of(index, place)
+                    return page
+        return page
+
+    def _add(
         self,
-        transaction: bytes,
+        page: Page,
+        index: int,
+        place: int,
+        identifier: bytes,
         decision: Decision,
-        allowed: list[Verdict],
         state: StateReader,
         now_ms: int,
-    ) -> Release:
-        partials: list[RecordPartial] = []
-        envelopes: list[bytes] = []
-        total = 0
-        kept: dict[tuple[bytes, int], bool] = {}
-        for verdict in allowed:
-            conditions = self._conditions(state, decision, verdict, now_ms)
-            for identifier in self._named(verdict):
-                record = records.visible_record(state, identifier)
-                if record is None or not access.opens(verdict, record, identifier):
-                    continue
-                if not self._keeps(record, kept):
-                    continue
-                envelope = self._envelopes.get(record.envelope)
-                if envelope is None or envelope_digest(envelope) != record.envelope:
-                    raise Refused("vault.unknown", f"the envelope of record {identifier.hex()}")
-                total += len(envelope)
-                if total > RELEASE_BYTES_MAX or len(partials) == RELEASE_PARTIALS_MAX:
-                    raise Refused("custodian.release_too_large", f"{len(partials)} records and more")
-                context = Context(self._chain_id, identifier, record.compartment, record.epoch, record.author)
-                verify_anchor(envelope, context, record.anchor)
-                head = parse(envelope).head
-                if conditions is not None:
-                    header = open_header_as_custodian(head, context, self._wallet.encryption)
-                    facts = facts_of(record.author, header.fields)
-                    if not access.permits_record(state, decision, verdict, now_ms, facts, conditions):
-                        continue
-                share = self._share(record.compartment, record.epoch)
-                partial = make_partial(share, head, context)
-                partials.append(RecordPartial(identifier, partial))
-                envelopes.append(envelope)
-        if kept and not any(kept.values()):
-            raise Refused("custodian.not_ours", "none of the records is in a compartment kept here")
-        answer = ReleaseValue(RELEASE_VERSION, transaction, tuple(partials))
-        return Release(seal_release(answer, decision.ephemeral), tuple(envelopes))
+        conditions: dict[bytes, Conditions] | None,
+    ) -> bool:
+        """Put a record into the page, if it is this custodian's to release; False where it has no room left.
+
+        Raises Refused with the reason where the record cannot be released.
+        """
+        verdict = decision.verdicts[index]
+        record = records.visible_record(state, identifier)
+        if record is None or not access.opens(verdict, record, identifier):
+            return True
+        if not self._keeps(record, page.kept):
+            return True
+        envelope = self._envelopes.get(record.envelope)
+        if envelope is None or envelope_digest(envelope) != record.envelope:
+            raise Refused("vault.unknown", f"the envelope of record {identifier.hex()}")
+        if not page.has_room(len(envelope)):
+            return False
+        context = Context(self._chain_id, identifier, record.compartment, record.epoch, record.author)
+        verify_anchor(envelope, context, record.anchor)
+        head = parse(envelope).head
+        if conditions is not None:
+            header = open_header_as_custodian(head, context, self._wallet.encryption)
+            facts = facts_of(record.author, header.fields)
+            if not access.permits_record(state, decision, verdict, now_ms, facts, conditions):
+                return True
+        partial = make_partial(self._share(record.compartment, record.epoch), head, context)
+        page.add(index, place, record.epoch, RecordPartial(identifier, partial), envelope)
+        return True
 
     def _conditions(
         self, state: StateReader, decision: Decision, verdict: Verdict, now_ms: int

@@ -1,4 +1,4 @@
-"""What a node does beside deciding and serving: it compares its memory with others', reports faults, joins.
+"""What a node does beside deciding and serving: it compares its memory, reports faults, joins, attests releases.
 
 One object, so that `wire` builds one thing and the driver and the router know none of its parts. What needs the
 institution's wallet is left out on a node without one; evidence then stays visible in its status.
@@ -14,6 +14,7 @@ from consilium.consensus.evidence import Evidence
 from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
 from consilium.ledger.crypto import SigningKey
+from consilium.node.attesting import Attesting
 from consilium.node.clerk import Clerk
 from consilium.node.driver import Driver
 from consilium.node.driver_ports import Outlet
@@ -47,6 +48,7 @@ class Duties:
         clerk: Clerk | None,
         members_changed: Callable[[], None],
         remember: Callable[[Promise], None],
+        attesting: Attesting | None = None,
     ) -> None:
         self._executor = executor
         self._synchroniser = synchroniser
@@ -67,6 +69,7 @@ class Duties:
         )
         self._whistle: Whistle | None = None
         self._joining: Joining | None = None
+        self._attesting = attesting
         if clerk is not None:
             self._whistle = Whistle(
                 key.public,
@@ -86,6 +89,8 @@ class Duties:
                 group.create_task(self.restart.run(self._clerk), name="restart")
             if self._whistle is not None:
                 group.create_task(self._whistle.run(), name="whistle")
+            if self._attesting is not None:
+                group.create_task(self._attesting.run(), name="attesting")
             if self._joining is not None:
                 group.create_task(self._joining.run(), name="joining")
 
@@ -100,6 +105,11 @@ class Duties:
         """The replica saw a validator contradict itself."""
         if self._whistle is not None:
             self._whistle.blow(evidence)
+
+    def released(self) -> None:
+        """The custodian was asked to release something: what it did is told to the ledger."""
+        if self._attesting is not None:
+            self._attesting.look()
 
     def committed(self, commit: Commit) -> None:
         """A block was committed."""

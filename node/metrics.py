@@ -121,6 +121,12 @@ class Metrics:
         self._releases = Counter(
             "consilium_releases", "Requests to release keys, by outcome", ["outcome"], registry=registry
         )
+        self._attestations = Counter(
+            "consilium_release_attestations",
+            "Verdicts whose releases the ledger was told of, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
         self._lag = Histogram(
             "consilium_event_loop_lag_seconds", "Delay of the event loop", buckets=_FAST_S, registry=registry
         )
@@ -189,6 +195,10 @@ class Metrics:
     def released(self, outcome: str) -> None:
         """A custodian was asked to release: "ok", or the code of the refusal."""
         self._releases.labels(outcome).inc()
+
+    def attested(self, outcome: str, count: int) -> None:
+        """The ledger was told of the releases on `count` verdicts: "ok", or the code of the refusal."""
+        self._attestations.labels(outcome).inc(count)
 
     def loop_lag(self, seconds: float) -> None:
         """The event loop came late by so much."""

@@ -24,6 +24,7 @@ from consilium.node.promises import promise_owner, recall
 from consilium.node.stores import OpenStores, Stores, open_envelopes, read_genesis
 from consilium.storage.chain import ChainStore
 from consilium.storage.envelopes import EnvelopeStore
+from consilium.storage.releases import ReleaseJournal
 from consilium.storage.shares import ShareVault
 
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_WALLET_PASSPHRASE"
@@ -44,6 +45,7 @@ class Parts:
     """The batches of the promise's proposals."""
     vault: EnvelopeStore
     shares: ShareVault
+    releases: ReleaseJournal
 
 
 def open_parts(config: Config, open_them: OpenStores, stack: ExitStack) -> Parts:
@@ -64,6 +66,7 @@ def open_parts(config: Config, open_them: OpenStores, stack: ExitStack) -> Parts
         promised=promised,
         vault=open_envelopes(config, stores.vault, stack),
         shares=ShareVault(stores.shares),
+        releases=ReleaseJournal(stores.shares),
     )
 
 

@@ -32,12 +32,12 @@ from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked
 from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore, Place
+from consilium.storage.events import EVENT_INDEX_LAST
 from consilium.storage.vault import EnvelopeStore
 
 EVENTS_PAGE: Final = 1_000
 STREAM_PAGE: Final = 128
 """A subscriber that reads slowly holds so many events in memory at most."""
-EVENT_INDEX_MAX: Final = 2**32 - 2
 RELEASE_WAIT_S: Final = 5.0
 """So long a custodian waits for its own chain to reach a decision that a reader brings."""
 
@@ -314,17 +314,17 @@ class Service:
         """See `NodeApi.deposit_share`."""
         await asyncio.to_thread(self._require_custodian().deposit, parcel)
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
         """See `NodeApi.release`."""
         try:
-            release = await self._release(transaction, operation, signature)
+            release = await self._release(transaction, operation, signature, start)
         except Refused as refusal:
             self._released(refusal.code)
             raise
         self._released("ok")
         return release
 
-    async def _release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
+    async def _release(self, transaction: bytes, operation: int, signature: bytes, start: int) -> Release:
         custodian = self._require_custodian()
         try:
             # The reader's node may be a moment ahead of this one.
@@ -335,7 +335,7 @@ class Service:
             raise Refused(
                 "custodian.no_decision", f"not certified here within {RELEASE_WAIT_S:g} s"
             ) from None
-        return await asyncio.to_thread(custodian.release, transaction, operation, signature)
+        return await asyncio.to_thread(custodian.release, transaction, operation, signature, start)
 
     # Inside; these block
 
@@ -355,7 +355,7 @@ class Service:
         return self._store.state_at(height).get(key), height
 
     def _page(self, after: Cursor, subject: bytes | None, size: int) -> list[EventAt]:
-        place = Place(after.height, max(-1, min(after.index, EVENT_INDEX_MAX)))
+        place = Place(after.height, max(-1, min(after.index, EVENT_INDEX_LAST)))
         limit = min(size, EVENTS_PAGE)
         rows = (
             self._store.events(place, limit)

@@ -20,6 +20,7 @@ from consilium.consensus.replica import Replica
 from consilium.consensus.restart import NEVER
 from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, PeerFault
+from consilium.node.attesting import Attesting
 from consilium.node.backup import backup
 from consilium.node.clerk import Clerk
 from consilium.node.config import Config, write_ports
@@ -200,7 +201,7 @@ class _Node:
             custodian=self._custodian(),
             retry_after_ms=MempoolLimits().retry_after_ms,
             refused=self._metrics.refused,
-            released=self._metrics.released,
+            released=self._released,
             latency=Latency(self._metrics.commit_latency),
             clock_ms=wall_ms,
             storage=lambda: self._housekeeper.usage,
@@ -209,9 +210,10 @@ class _Node:
     def _charged(self) -> Duties:
         parts = self._parts
         chain_id, store = parts.genesis.chain_id, parts.executor.store
-        clerk = None
+        clerk, attesting = None, None
         if parts.wallet is not None:
             clerk = Clerk(parts.wallet, chain_id, self._service, lambda: store.tip.time_ms, wall_ms)
+            attesting = Attesting(parts.releases, clerk, wall_ms, told=self._metrics.attested)
         duties = Duties(
             key=parts.key,
             validates=self._config.node.role == "validator",
@@ -225,6 +227,7 @@ class _Node:
             clerk=clerk,
             members_changed=self._update_members,
             remember=lambda promise: self._keeper.keep(promise, self._mempool.batch),
+            attesting=attesting,
         )
         self._service.voting = duties.status
         return duties
@@ -336,6 +339,10 @@ class _Node:
             await asyncio.sleep(LAG_SAMPLE_S)
             self._metrics.loop_lag(max(0.0, self._loop.time() - start_s - LAG_SAMPLE_S))
 
+    def _released(self, outcome: str) -> None:
+        self._metrics.released(outcome)
+        self._duties.released()
+
     def _update_members(self) -> None:
         self._mesh.set_members(members(self._parts.executor, self._config.p2p.peers))
 
@@ -349,6 +356,7 @@ class _Node:
             ledger=LedgerReader(parts.executor.store),
             shares=parts.shares,
             envelopes=parts.vault,
+            journal=parts.releases,
             staleness_max_ms=self._config.custodian.release_staleness_max_ms,
             clock_ms=wall_ms,
         )

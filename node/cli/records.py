@@ -317,6 +317,14 @@ async def _keep(slice_: Slice, found: _Reading, out: Path) -> None:
                 }
                 for verdict, words in zip(asked.decision.verdicts, verdicts, strict=True)
             ],
+            "withheld": [
+                {
+                    "verdict": one.verdict,
+                    "record": one.record.hex() if one.record else None,
+                    **error_value(one.refusal.code, one.refusal.detail),
+                }
+                for one in slice_.withheld
+            ],
         }
     )
     found.denied += [

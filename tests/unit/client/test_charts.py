@@ -1,4 +1,4 @@
-"""Reading in slices: each decided on its own, halved where a custodian cannot release it at once, ended by a denial."""
+"""Reading in slices: each decided on its own; what does not open is named, and keeps no other back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consilium.client import charts, reading
-from consilium.client.reading import Asked, Opened
+from consilium.client.reading import Asked, Fetched, Opened, Withheld
 from consilium.contracts.access import Decision, Verdict
 from consilium.ledger.errors import Refused
 
@@ -27,7 +27,7 @@ class Custody:
         self.broken: dict[bytes, str] = {}
         """Records that cannot be opened, with the code that a custodian or the reader's own check gives for them."""
         monkeypatch.setattr(reading, "request", self._request)
-        monkeypatch.setattr(reading, "fetch", self._fetch)
+        monkeypatch.setattr(reading, "collect", self._collect)
 
     async def _request(
         self,
@@ -56,14 +56,18 @@ class Custody:
         decision = Decision(1, bytes(16), None, bytes(32), purpose, 0, bytes(32), [verdict])
         return Asked(bytes(32), 1, decision, None)  # type: ignore[arg-type]
 
-    async def _fetch(self, session: Any, asked: Asked, custodian: Any) -> list[Opened]:
+    async def _collect(self, session: Any, asked: Asked, custodian: Any) -> Fetched:
         named = asked.decision.verdicts[0].records or []
         if len(named) > self.releases_max:
             raise Refused("custodian.release_too_large")
         for record in named:
-            if record in self.broken:
-                raise Refused(self.broken[record], record.hex())
-        return [Opened(record, record, None) for record in named]  # type: ignore[arg-type]
+            if self.broken.get(record, "").startswith("whole "):
+                raise Refused(self.broken[record].removeprefix("whole "), record.hex())
+        opened = [Opened(record, record, None) for record in named if record not in self.broken]  # type: ignore[arg-type]
+        withheld = [
+            Withheld(0, record, Refused(self.broken[record])) for record in named if record in self.broken
+        ]
+        return Fetched(tuple(opened), tuple(withheld))
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ async def test_a_record_that_is_too_large_alone_is_refused(custody: Custody) -> 
 
 @pytest.mark.parametrize(
     "code",
-    ["vault.unknown", "vault.damaged", "custodian.incomplete", "custodian.no_share", "sealing.bad_proof"],
+    ["vault.unknown", "vault.damaged", "access.consent_ended", "custodian.no_share", "sealing.bad_proof"],
 )
 async def test_a_record_that_cannot_be_opened_does_not_close_the_chart(custody: Custody, code: str) -> None:
     """Any author may anchor a digest of nothing in a patient's compartment."""
@@ -112,12 +116,12 @@ async def test_a_record_that_cannot_be_opened_does_not_close_the_chart(custody: 
     with pytest.raises(Refused, match=f"{IDS[300].hex()}, one of 2") as refused:
         await keep()
     assert refused.value.code == code
+    assert custody.asked == [256, 256, 88]
     assert [opened.record for one in slices for opened in one.opened] == [
         record for record in IDS if record not in custody.broken
     ]
-    withheld = [one for one in slices if one.withheld is not None]
-    assert [one.asked.decision.verdicts[0].records for one in withheld] == [[IDS[7]], [IDS[300]]]
-    assert {one.withheld.code for one in withheld if one.withheld} == {code}
+    withheld = [[(item.record, item.refusal.code) for item in one.withheld] for one in slices]
+    assert withheld == [[(IDS[7], code)], [(IDS[300], code)], []]
 
 
 async def test_a_denial_does_not_hide_what_was_withheld_before(custody: Custody) -> None:
@@ -127,24 +131,25 @@ async def test_a_denial_does_not_hide_what_was_withheld_before(custody: Custody)
 
 
 async def test_a_custodian_that_opens_nothing_is_given_up(custody: Custody) -> None:
-    custody.broken = dict.fromkeys(IDS, "sealing.damaged")
+    many = [number.to_bytes(16, "big") for number in range(256 * 6)]
+    custody.broken = dict.fromkeys(many, "sealing.damaged")
     with pytest.raises(Refused, match=r"sealing\.damaged"):
-        await _read(IDS)
-    assert custody.asked.count(1) == charts.WITHHELD_IN_A_ROW_MAX
+        await _read(many)
+    assert len(custody.asked) == charts.WITHHELD_SLICES_MAX
 
 
 @pytest.mark.parametrize("code", ["custodian.stale", "access.not_allowed", "rpc.timeout"])
 async def test_what_is_no_records_fault_is_not_asked_again(custody: Custody, code: str) -> None:
-    custody.broken = {IDS[7]: code}
+    custody.broken = {IDS[7]: f"whole {code}"}
     with pytest.raises(Refused, match=code):
         await _read(IDS)
     assert custody.asked == [256]
 
 
-async def test_a_denial_ends_the_reading(custody: Custody) -> None:
+async def test_a_slice_that_is_denied_does_not_end_the_ward_round(custody: Custody) -> None:
     custody.denied = frozenset({IDS[300]})
-    assert await _read(IDS) == IDS[:256]
-    assert custody.asked == [256, 256]
+    assert await _read(IDS) == IDS[:256] + IDS[512:]
+    assert custody.asked == [256, 256, 88]
 
 
 async def test_a_patient_without_records_is_asked_about_nevertheless(

@@ -61,8 +61,10 @@ class Liar:
         self._lie = lie
         self._asked = asked
 
-    async def release(self, transaction: bytes, operation_index: int, signature: bytes) -> rpc.Released:
-        true = await self._honest.release(transaction, operation_index, signature)
+    async def release(
+        self, transaction: bytes, operation_index: int, signature: bytes, start: int = 0
+    ) -> rpc.Released:
+        true = await self._honest.release(transaction, operation_index, signature, start)
         opened = open_release(true.sealed_partials, self._asked.ephemeral, transaction)
         changed, envelopes = self._lie(opened, true.envelopes)
         return rpc.Released(seal_release(changed, self._asked.ephemeral.public), envelopes)
@@ -261,10 +263,17 @@ async def test_a_header_that_another_signed_for_the_author_is_refused(care: Ward
         envelope=record.digest,
     )
     await care.west.submit([operation("records.anchor", body)])
-    asked = await reading.request(care.south, "TREAT", record_ids=[context.record, *imported.records])
+    alone = await reading.request(care.south, "TREAT", record_ids=[context.record])
     with pytest.raises(Refused) as refused:
-        await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+        await reading.fetch(care.south, alone, care.rpc)  # type: ignore[arg-type]
     assert code_of(refused) == "sealing.bad_signature"
+    # It keeps nothing else back.
+    asked = await reading.request(care.south, "TREAT", record_ids=[context.record, *imported.records])
+    found = await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+    assert [one.record for one in found] == list(imported.records)
+    assert [(one.record, one.refusal.code) for one in found.withheld] == [
+        (context.record, "sealing.bad_signature")
+    ]
 
 
 async def test_an_old_key_of_the_author_still_vouches_for_what_it_signed(care: Ward) -> None:

@@ -119,6 +119,12 @@ async def test_every_method_reaches_the_node_and_comes_back_typed() -> None:
         released = await rpc.release(ID, 2, b"\x01" * 64)
         assert released.sealed_partials == b"partials" + ID
         assert released.envelopes == (b"envelope", b"envelope")
+        assert [(one.verdict, one.record, one.code) for one in released.withheld] == [
+            (3, None, "access.epoch_ended"),
+            (4, bytes(16), "vault.unknown"),
+        ]
+        assert released.next == 7
+        assert (await rpc.release(ID, 2, b"\x01" * 64, start=7)).next == 14
 
 
 async def test_a_refusal_has_the_nodes_code() -> None:

@@ -69,7 +69,9 @@ class Told:
         return known.lines, known.head
 
 
-def releasing(transaction: bytes, decision: access.Decision, records_: int = 2, **changes: int) -> AttestedRelease:
+def releasing(
+    transaction: bytes, decision: access.Decision, records_: int = 2, **changes: int
+) -> AttestedRelease:
     value = AttestedRelease(transaction, 0, 0, 0, records_, decision.time_ms + 5)
     return msgspec.structs.replace(value, **changes)
 

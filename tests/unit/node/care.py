@@ -21,6 +21,7 @@ from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.service import Service
 from consilium.storage.kv import MemoryKV
+from consilium.storage.releases import ReleaseJournal
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 from tests.unit.node.harness import Harness, HostedNode, wallet_of
@@ -73,10 +74,13 @@ class DirectRpc:
         self._called("deposit_share")
         await self.service.deposit_share(parcel)
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes) -> rpc.Released:
+    async def release(
+        self, transaction: bytes, operation: int, signature: bytes, start: int = 0
+    ) -> rpc.Released:
         self._called("release")
-        one = await self.service.release(transaction, operation, signature)
-        return rpc.Released(one.sealed_partials, one.envelopes)
+        one = await self.service.release(transaction, operation, signature, start)
+        withheld = tuple(rpc.Withheld(w.verdict, w.record, w.code, w.detail) for w in one.withheld)
+        return rpc.Released(one.sealed_partials, one.envelopes, withheld, one.next)
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Ward:
     service: Service
     custodian: Custodian
     rpc: DirectRpc
+    journal: ReleaseJournal
     petra: Wallet = field(default_factory=lambda: wallet_of("petra"))
 
     @property
@@ -150,15 +155,19 @@ async def ward() -> AsyncIterator[Ward]:
     harness = Harness(1, more=2)
     node = HostedNode(harness)
     vault = Vault(MemoryKV(), envelope_digest, create=True)
+    store = MemoryKV()
+    shares = ShareVault(store, create=True)
+    journal = ReleaseJournal(store)
     custodian = Custodian(
         wallet=harness.wallets[0],
         chain_id=harness.chain_id,
         ledger=LedgerReader(node.executor.store),
-        shares=ShareVault(MemoryKV(), create=True),
+        shares=shares,
         envelopes=vault,
+        journal=journal,
         staleness_max_ms=STALENESS_MS,
         clock_ms=node.clock.now_ms,
     )
     keeper = service_of(node, vault, custodian)
     async with running(node):
-        yield Ward(harness, node, keeper, custodian, DirectRpc(keeper))
+        yield Ward(harness, node, keeper, custodian, DirectRpc(keeper), journal)

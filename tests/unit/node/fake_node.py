@@ -17,7 +17,7 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import Event, ReceiptLeaf
 from consilium.ledger.genesis import Genesis, genesis_block
 from consilium.ledger.validators import Validator
-from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, StoredBlock, Submission
+from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, StoredBlock, Submission, Withheld
 from consilium.node.config_sections import RpcSection
 from consilium.node.metrics import Metrics
 from consilium.node.rpc import RpcServer
@@ -200,10 +200,14 @@ class FakeNode:
     async def deposit_share(self, parcel: bytes) -> None:
         self.parcels.append(parcel)
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes) -> Release:
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
         if signature == bytes(64):
             raise Refused("access.not_allowed", "the decision denies")
-        return Release(b"partials" + transaction, (b"envelope",) * operation)
+        withheld = (
+            Withheld(3, None, "access.epoch_ended", "since"),
+            Withheld(4, bytes(16), "vault.unknown", ""),
+        )
+        return Release(b"partials" + transaction, (b"envelope",) * operation, withheld, start + 7)
 
 
 @dataclass

@@ -22,10 +22,13 @@ from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.node import custodian as custodians
+from consilium.node import releasing
 from consilium.node.api import Release
 from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
+from consilium.storage import releases as journals
 from consilium.storage import schema
+from consilium.storage.releases import ReleaseJournal
 from tests.unit.node.care import HEADER, STALENESS_MS, Ward, note, ward
 from tests.unit.node.harness import wallet_of
 
@@ -249,8 +252,18 @@ async def test_the_window_closes_at_its_exact_end(care: Ward) -> None:
 async def test_a_clock_that_runs_behind_the_chain_does_not_stretch_the_window(care: Ward) -> None:
     _, asked, _ = await allowed(care, 1)
     await care.pass_time(WINDOW_MS + 1_000)
-    care.node.clock.wall_ms -= WINDOW_MS
+    care.node.clock.wall_ms = care.node.executor.store.tip.time_ms - STALENESS_MS
     assert refusal(care, asked) == "access.window_closed"
+
+
+async def test_a_clock_that_cannot_tell_old_from_fresh_releases_nothing(care: Ward) -> None:
+    """By a clock that lags by an hour, a tip that is an hour old looks fresh."""
+    _, asked, _ = await allowed(care, 1)
+    tip_ms = care.node.executor.store.tip.time_ms
+    care.node.clock.wall_ms = tip_ms - STALENESS_MS
+    obey(care, asked)
+    care.node.clock.wall_ms = tip_ms - STALENESS_MS - 1
+    assert refusal(care, asked) == "custodian.stale"
 
 
 async def test_a_consent_that_ended_meanwhile_ends_it(care: Ward) -> None:
@@ -359,15 +372,19 @@ async def test_a_missing_or_damaged_envelope_is_named(care: Ward) -> None:
     place = schema.ENVELOPE + stored.envelope
     whole = vault.get(stored.envelope)
     vault._store.write([(place, whole[:-1] + bytes([whole[-1] ^ 1]))], sync=True)
-    assert refusal(care, asked) == "vault.damaged"
+
+    def withheld() -> list[tuple[bytes | None, str]]:
+        released = obey(care, asked)
+        assert named(released, asked) == [imported.records[0]]
+        return [(one.record, one.code) for one in released.withheld]
+
+    assert withheld() == [(imported.records[1], "vault.damaged")]
     vault._store.write([(place, None)], sync=True)
-    with pytest.raises(Refused, match=imported.records[1].hex()) as refused:
-        obey(care, asked)
-    assert code_of(refused) == "vault.unknown"
+    assert withheld() == [(imported.records[1], "vault.unknown")]
     vault.put_many([(stored.envelope, whole)])
-    obey(care, asked)
+    assert obey(care, asked).withheld == ()
     vault.erase([stored.envelope])
-    assert refusal(care, asked) == "vault.unknown"
+    assert withheld() == [(imported.records[1], "vault.unknown")]
 
 
 async def anchor(care: Ward, imported: Imported, envelope: bytes, digest: bytes, commitment: bytes) -> bytes:
@@ -432,26 +449,35 @@ async def test_a_strangers_wrap_in_an_own_envelope_opens_nothing(care: Ward) -> 
     assert refusal(care, asked) == "sealing.bad_proof"
 
 
-async def test_a_release_that_is_too_large_says_so(care: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+async def pages(care: Ward, asked: Asked) -> list[Release]:
+    """All pages of a release."""
+    found = [obey(care, asked)]
+    while found[-1].next is not None:
+        signature = sign(care, care.south, asked)
+        found.append(care.custodian.release(asked.transaction, 0, signature, found[-1].next))
+    return found
+
+
+async def test_a_release_comes_in_pages_of_bounded_size(care: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     imported, asked, _ = await allowed(care, 3)
     stored = [await care.north.state(records.RECORDS, record) for record in imported.records]
-    size = sum([len(await care.service.get_envelope(one.envelope)) for one in stored if one is not None])
-    monkeypatch.setattr(custodians, "RELEASE_BYTES_MAX", size)
-    obey(care, asked)
-    monkeypatch.setattr(custodians, "RELEASE_BYTES_MAX", size - 1)
-    assert refusal(care, asked) == "custodian.release_too_large"
-    monkeypatch.setattr(custodians, "RELEASE_BYTES_MAX", size)
-    monkeypatch.setattr(custodians, "RELEASE_PARTIALS_MAX", 2)
-    assert refusal(care, asked) == "custodian.release_too_large"
+    sizes = [len(await care.service.get_envelope(one.envelope)) for one in stored if one is not None]
+    for bytes_max, expected in ((sum(sizes), [3]), (sum(sizes) - 1, [2, 1]), (1, [1, 1, 1])):
+        monkeypatch.setattr(releasing, "PAGE_BYTES_MAX", bytes_max)
+        found = await pages(care, asked)
+        assert [len(page.envelopes) for page in found] == expected
+        assert [one for page in found for one in named(page, asked)] == list(imported.records)
+    opened = await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+    assert [one.record for one in opened] == list(imported.records)
 
 
-async def test_too_large_a_compartment_is_not_read_to_its_end(
+async def test_a_large_compartment_is_looked_at_page_by_page(
     care: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported = await care.import_notes(5)
     await permit(care, care.south)
     asked = await reading.request(care.south, "TREAT", compartments=[imported.compartment])
-    monkeypatch.setattr(custodians, "RELEASE_PARTIALS_MAX", 2)
+    monkeypatch.setattr(releasing, "PAGE_PARTIALS_MAX", 2)
     looked: list[bytes] = []
     records_in = care.custodian._ledger.records_in
 
@@ -461,8 +487,119 @@ async def test_too_large_a_compartment_is_not_read_to_its_end(
             yield one
 
     monkeypatch.setattr(care.custodian._ledger, "records_in", counting)
-    assert refusal(care, asked) == "custodian.release_too_large"
+    first = obey(care, asked)
     assert len(looked) == 3
+    assert first.next == 2
+    assert [len(page.envelopes) for page in await pages(care, asked)] == [2, 2, 1]
+    monkeypatch.setattr(releasing, "PAGE_PLACES_MAX", 1)
+    assert [len(page.envelopes) for page in await pages(care, asked)] == [1] * 5
+    opened = await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+    assert [one.record for one in opened] == list(imported.records)
+
+
+async def ward_round(care: Ward) -> tuple[Imported, Imported, Asked, bytes]:
+    """Petra's and Paul's records in one decision that allows both, and Petra's consent."""
+    petras = await care.import_notes(2)
+    paul = wallet_of("paul")
+    await recording.enrol(care.north, "patient", paul)
+    paul = await recording.open_compartments(
+        care.session(paul), paul, care.harness.wallets[0].identity, lambda wallet: None
+    )
+    pauls = await recording.import_records(care.north, paul.identity, [Payload(note("paul", 0), HEADER)])
+    consent = await permit(care, care.south)
+    now_ms = care.node.clock.wall_ms
+    await consenting.grant(
+        care.session(paul),
+        care.south.identity,
+        ["TREAT"],
+        not_before_ms=now_ms - 1,
+        not_after_ms=now_ms + 86_400_000,
+    )
+    asked = await reading.request(care.south, "TREAT", record_ids=[*petras.records, *pauls.records])
+    assert asked.allowed
+    return petras, pauls, asked, consent
+
+
+async def test_one_verdict_that_has_ended_does_not_keep_the_others_back(care: Ward) -> None:
+    petras, pauls, asked, consent = await ward_round(care)
+    assert named(obey(care, asked), asked) == [*petras.records, *pauls.records]
+    await consenting.revoke(care.patient, consent)
+    released = obey(care, asked)
+    assert named(released, asked) == list(pauls.records)
+    assert [(one.verdict, one.record, one.code) for one in released.withheld] == [
+        (0, None, "access.consent_ended")
+    ]
+    found = await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+    assert [one.record for one in found] == list(pauls.records)
+    assert [(one.record, one.refusal.code) for one in found.withheld] == [
+        (record, "access.consent_ended") for record in petras.records
+    ]
+
+
+async def test_one_record_that_cannot_be_released_does_not_keep_the_others_back(care: Ward) -> None:
+    petras, pauls, asked, _ = await ward_round(care)
+    stored = await care.north.state(records.RECORDS, petras.records[0])
+    assert stored is not None
+    vault: Any = care.service._vault
+    vault._store.write([(schema.ENVELOPE + stored.envelope, None)], sync=True)
+    released = obey(care, asked)
+    assert named(released, asked) == [petras.records[1], *pauls.records]
+    assert [(one.verdict, one.record, one.code) for one in released.withheld] == [
+        (0, petras.records[0], "vault.unknown")
+    ]
+    found = await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+    assert [one.refusal.code for one in found.withheld] == ["vault.unknown"]
+
+
+# --- the journal ----------------------------------------------------------------------------------------------------
+
+
+def untold(care: Ward) -> list[tuple[int, int]]:
+    return [(one.key.verdict, one.records) for one in care.journal.untold(100)]
+
+
+async def test_what_is_released_is_in_the_journal_before_it_leaves(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, asked, _ = await ward_round(care)
+    order: list[str] = []
+    note_, seal = care.journal.note, custodians.seal_release
+    monkeypatch.setattr(care.journal, "note", lambda notes: (order.append("noted"), note_(notes))[1])
+    monkeypatch.setattr(custodians, "seal_release", lambda *a: (order.append("sealed"), seal(*a))[1])
+    obey(care, asked)
+    assert order == ["noted", "sealed"]
+    assert untold(care) == [(0, 2), (1, 1)]
+    store: Any = care.journal._store
+    again = ReleaseJournal(store.crash())  # all that is not synced is gone
+    assert [(one.key.transaction, one.key.operation) for one in again.untold(9)] == [
+        (asked.transaction, 0)
+    ] * 2
+
+
+async def test_what_is_fetched_again_counts_once_and_what_is_withheld_not_at_all(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    petras, _, asked, _ = await ward_round(care)
+    monkeypatch.setattr(releasing, "PAGE_PARTIALS_MAX", 1)
+    obey(care, asked)
+    assert untold(care) == [(0, 1)]
+    obey(care, asked)
+    assert untold(care) == [(0, 1)]
+    await pages(care, asked)
+    assert untold(care) == [(0, 2), (1, 1)]
+    stored = await care.north.state(records.RECORDS, petras.records[0])
+    assert stored is not None
+    vault: Any = care.service._vault
+    vault._store.write([(schema.ENVELOPE + stored.envelope, None)], sync=True)
+    one = await reading.request(care.south, "TREAT", record_ids=petras.records[:1])
+    assert refusal(care, one) == "vault.unknown"
+    assert untold(care) == [(0, 2), (1, 1)]
+
+
+async def test_a_journal_that_is_full_stops_the_releases(care: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, asked, _ = await allowed(care, 1)
+    monkeypatch.setattr(journals, "ROWS_MAX", 0)
+    assert refusal(care, asked) == "custodian.untold"
 
 
 async def test_without_its_share_it_cannot_help(care: Ward) -> None:
@@ -570,6 +707,7 @@ async def test_a_custodian_that_the_chain_does_not_name_takes_nothing(care: Ward
         ledger=care.custodian._ledger,
         shares=care.custodian._shares,
         envelopes=care.custodian._envelopes,
+        journal=care.journal,
         staleness_max_ms=STALENESS_MS,
         clock_ms=care.node.clock.now_ms,
     )

@@ -172,7 +172,18 @@ async def test_vault_and_custodian(rpc: Rpc) -> None:
     assert await rpc.result("custodian.deposit", parcel=b64(b"share")) == {}
     assert rpc.node.parcels == [b"share"]
     released = await rpc.result("custodian.release", transaction=ID.hex(), operation=2, signature="01" * 64)
-    assert released == {"sealed_partials": b64(b"partials" + ID), "envelopes": [b64(b"envelope")] * 2}
+    assert released == {
+        "sealed_partials": b64(b"partials" + ID),
+        "envelopes": [b64(b"envelope")] * 2,
+        "withheld": [
+            {"verdict": 3, "record": None, "code": "access.epoch_ended", "detail": "since"},
+            {"verdict": 4, "record": "00" * 16, "code": "vault.unknown", "detail": ""},
+        ],
+        "next": 7,
+    }
+    asked = {"transaction": ID.hex(), "operation": 2, "signature": "01" * 64}
+    assert (await rpc.result("custodian.release", **asked, start=7))["next"] == 14
+    assert (await rpc.error("custodian.release", **asked, start=-1))["code"] == -32602
     denied = await rpc.error("custodian.release", transaction=ID.hex(), operation=2, signature="00" * 64)
     assert denied["data"]["code"] == "access.not_allowed"
 
