@@ -11,8 +11,8 @@ Nothing is left behind, whatever happens to the test: the nodes are asked to end
 itself be killed, they see their standard input close, and go. A node that died by itself fails the test at the end.
 `cuttable=True` puts links between the nodes that `cut_off` and `partition` can cut; the cluster's event loop then
 carries its traffic. `program` says what runs a node, in place of the product: a liar with the keys of a validator, or
-the product in a network namespace. `waits_for` says of which nodes to wait for health: a liar may never have it.
-`places` are where the nodes are, if not on loopback.
+the product in a network namespace. `waits_for` says of which nodes to wait for health: a liar may never have it, so it
+is started first, and only has to answer. `places` are where the nodes are, if not on loopback.
 """
 
 from __future__ import annotations
@@ -109,9 +109,11 @@ class LocalCluster:
             if self._cuttable:
                 await self._link(self._reserved.ports[::2])
             self._reserved.yield_to_nodes()
-            for node in self.nodes:
-                self._start(node)
-            await self._ready(self.nodes)
+            for group in (False, True):
+                starting = [node for node in self.nodes if self._waits_for(node) is group]
+                for node in starting:
+                    self._start(node)
+                await self._ready(starting)
             for node in self.nodes:
                 client = RpcClient(node.url(), node.token())
                 self.clients.append(await client.__aenter__())
