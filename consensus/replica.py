@@ -218,7 +218,7 @@ class Replica:
             return
         self._effects += self._timers.restart()
         self._work = work_pending
-        self._censored = {batch: last for batch, last in self._censored.items() if last > context.height}
+        self._censored = {batch: until for batch, until in self._censored.items() if until > context.height}
         failures = max(0, self._round.failures - 1)
         self._round = open_round(context, self._promised, self._own_key, failures, now.monotonic_ms)
         self._say_again()
