@@ -8,7 +8,7 @@ from typing import Final
 from consilium.client.obligations import seal_conditions
 from consilium.client.rpc import Committed, RpcClient
 from consilium.client.session import Session, new_id
-from consilium.contracts import consent, records
+from consilium.contracts import consent, delegation, records
 from consilium.contracts.attestation import Attestation
 from consilium.contracts.conditions import Condition
 from consilium.contracts.registry import operation
@@ -98,3 +98,30 @@ async def custodian_keys(session: Session, patient: bytes) -> list[bytes]:
 async def revoke(session: Session, identifier: bytes) -> Committed:
     """Revoke a consent: from that block on nothing is decided, and nothing released, on its ground."""
     return await session.submit([operation("consent.revoke", consent.RevokeConsent(identifier))])
+
+
+async def pass_on(
+    session: Session,
+    parent: bytes,
+    actor: bytes,
+    purposes: Sequence[str],
+    *,
+    not_before_ms: int,
+    not_after_ms: int,
+    compartments: Sequence[bytes] | None = None,
+) -> tuple[bytes, Committed]:
+    """Let another read on the ground of a transferable consent to this session's identity: once, never more than it.
+
+    Returns the new consent's id (16 bytes).
+    """
+    identifier = new_id()
+    body = delegation.PassOn(
+        consent=identifier,
+        parent=parent,
+        actor=actor,
+        purposes=list(purposes),
+        compartments=None if compartments is None else list(compartments),
+        not_before=not_before_ms,
+        not_after=not_after_ms,
+    )
+    return identifier, await session.act("delegation.pass_on", body)

@@ -142,7 +142,7 @@ async def deliver_shares(session: Session, patient: Wallet, to: Mapping[bytes, R
 
     A share that a custodian has already is taken again without harm. Raises Refused as the custodian does.
     """
-    for identifier in (await _opened(session, patient.identity)).compartments:
+    for identifier in (await _opened(session, session.identity)).compartments:
         number, epoch = await current_epoch(session, identifier)
         secret = patient.compartment_secret(identifier, number)
         if secret is None:

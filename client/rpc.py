@@ -127,6 +127,12 @@ class RpcClient:
         """Any method by name, with JSON values; bytes must be in their JSON form already. Public methods only."""
         return await self._call(method, params, Any)
 
+    async def ask(
+        self, method: str, params: dict[str, Any], kind: type[_T], *, privileged: bool = False
+    ) -> _T:
+        """Any method by name, with its result as a `kind` of `rpc_values`; a privileged one goes to the first URL."""
+        return await self._call(method, params, kind, privileged=privileged)
+
     async def status(self) -> dict[str, Any]:
         """What the node is and how far it has come: `NodeApi.status`."""
         return await self._call("node.status", {}, dict[str, Any])

@@ -17,6 +17,7 @@ from nacl.utils import random
 from consilium.client.rpc import Committed, RpcClient
 from consilium.client.wallet import Wallet
 from consilium.contracts import identity as identities
+from consilium.contracts import registry
 from consilium.contracts.operation import ID_BYTES, Slot
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -46,7 +47,11 @@ def new_id() -> bytes:
 
 
 class Session:
-    """See the module. `clock_ms` gives the wall time in milliseconds."""
+    """See the module. `clock_ms` gives the wall time in milliseconds.
+
+    `sender` is whom the wallet's key speaks for, where that is not the identity that was founded with it: a key that
+    was added later, a clinician's key of a shift, a patient's new key after a take-over or recovery.
+    """
 
     def __init__(
         self,
@@ -55,17 +60,32 @@ class Session:
         wallet: Wallet,
         *,
         clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
+        sender: bytes | None = None,
     ) -> None:
         self.rpc = rpc
         self.genesis = genesis
         self.wallet = wallet
         self.chain_id: bytes = genesis.chain_id
         self._clock_ms = clock_ms
+        self._sender = sender or wallet.identity
 
     @property
     def identity(self) -> bytes:
         """Who this session speaks for (16 bytes)."""
-        return self.wallet.identity
+        return self._sender
+
+    @property
+    def clock_ms(self) -> int:
+        """This computer's wall time, in milliseconds since 1970."""
+        return self._clock_ms()
+
+    async def act(self, name: str, body: codec.Wire, *, certified: bool = False) -> Committed:
+        """Submit one operation by itself, as `submit` does."""
+        return await self.submit([registry.operation(name, body)], certified=certified)
+
+    async def tip_ms(self) -> int:
+        """Block time of the node's newest block: what periods are held against."""
+        return int((await self.rpc.status())["tip_time_ms"])
 
     async def submit(self, operations: Sequence[Operation], *, certified: bool = False) -> Committed:
         """Sign the operations as one atomic transaction, and wait until it is decided.
@@ -106,7 +126,7 @@ class Session:
         return known
 
     async def _valid_until(self) -> int:
-        tip_ms = int((await self.rpc.status())["tip_time_ms"])
+        tip_ms = await self.tip_ms()
         return min(max(self._clock_ms(), tip_ms) + VALIDITY_MS, tip_ms + VALIDITY_MAX_MS)
 
     async def _admit(self, raw: bytes) -> None:

@@ -1204,6 +1204,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Who signed second is one of those who are involved already, or is not of the kind that may.",
         "Ask somebody of another institution; for break-glass, another practitioner.",
     ),
+    "attestation.wrong_draft": _entry(
+        "The file is no draft of an act that takes a second signature, or it was made by another sender or network.",
+        "Use the file as the command wrote it, with the sender's own wallet.",
+    ),
     # credential
     "credential.bad_holder": _entry(
         "The key that a credential would be bound to is no lasting key of its subject, or did not sign for it.",
