@@ -321,3 +321,25 @@ def test_what_a_killed_process_left_is_synced_before_it_is_read(
     monkeypatch.setattr("os.fsync", failing)
     with pytest.raises(InvariantBroken):
         PromiseStore(store.folder, OWNER)
+
+
+def test_a_folder_is_made_with_those_above_it_or_an_empty_one_is_used_and_others_cannot_look(
+    tmp_path: Path,
+) -> None:
+    deep = tmp_path / "a" / "b" / "promise"
+    PromiseStore(deep, OWNER, create=True).close()
+    assert deep.stat().st_mode & 0o777 == 0o700
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    PromiseStore(empty, OWNER, create=True).close()
+    assert read_back(empty) == Kept(None, {})
+
+
+def test_proposals_stay_on_the_disk(store: PromiseStore) -> None:
+    """Four of them may have 80 MiB each: memory holds their names."""
+    for number in range(4):
+        store.keep(name_of(number), proposal_of(number))
+    for opened in (store, reopened(store)):
+        assert [kept[1:] if kept else None for kept in opened._proposals] == [
+            (name_of(number), b"") for number in range(4)
+        ]
