@@ -599,6 +599,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The bytes of an envelope do not have the digest that they are kept by.",
         "Check the disk; a running node fetches a whole copy from other custodians. Or put the envelope again.",
     ),
+    "vault.behind": _entry(
+        "The node does not know yet whether what it keeps was erased: it has not followed the chain to its tip.",
+        "Wait until a quorum of the other validators is reached and the node has caught up, then ask again.",
+    ),
     "vault.deleted": _entry(
         "An envelope with this digest was erased here, and does not come back.",
         "Nothing: erasure is final. Remove the envelope from wherever it came from.",
@@ -641,6 +645,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Ask again, and fetch within RELEASE_WINDOW_MS of the decision.",
     ),
     # accounting: who a patient's records were disclosed to
+    "accounting.bad_signature": _entry(
+        "The signature over the consultation is not of the key that asked.",
+        "Sign with the key that signed disclosure.consult.",
+    ),
     "accounting.broken": _entry(
         "Lines of the accounting are missing, changed or exchanged: they do not lead to the head that the chain holds.",
         "Do not rely on it. Ask another node, and report the one that served this.",

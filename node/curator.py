@@ -5,7 +5,7 @@ An envelope belongs where its record's author is and where the custodians of its
 it travels in pieces, asked for one by one, so neither side holds more than one; it becomes an envelope here only when
 the digest of all pieces is the one that the chain names. Who may ask is read from the chain too. Tombstones come
 first: what was erased is neither asked for nor given, and nothing is given before this node has followed the chain to
-its tip once, so that a restored vault brings nothing back.
+its tip once, and that is the network's, so that a restored vault brings nothing back.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ import structlog
 
 from consilium.client.envelope import HEAD_LENGTH_BYTES, parse_head
 from consilium.client.sealing_streams import head_length
-from consilium.contracts import records
+from consilium.contracts import forgetting, keys, records, tombstones
 from consilium.ledger import codec
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX
 from consilium.ledger.validators import ValidatorSet
+from consilium.node.eraser import Eraser, recall_erasures
 from consilium.node.peer_messages import LIMITS, EnvelopePiece, EnvelopeRequest, Kind
 from consilium.node.sync import Send
-from consilium.storage.anchors import AnchorIndex
-from consilium.storage.chain import ChainStore
+from consilium.storage.anchors import AnchoredInState, AnchorIndex
+from consilium.storage.chain import ChainStore, Place
 from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore, is_whole
+from consilium.storage.events import EVENT_INDEX_LAST
 
 KINDS: Final = (Kind.ENVELOPE_REQUEST, Kind.ENVELOPE_PIECE)
 EVENTS_PAGE: Final = 1_000
+STATE_PAGE: Final = 2_000
 SWEEP_DIGESTS: Final = 64
 SWEEP_BYTES: Final = 4 * 1024 * 1024
 """So much is read and checked in one round of the sweep: a hundred gigabytes take about a day."""
@@ -45,11 +48,27 @@ UNASKED_WEIGHT: Final = 5
 _log = structlog.get_logger("consilium.curator")
 
 
+def follow_state(chain: ChainStore, index: AnchorIndex) -> None:
+    """Note every record that the state holds. Reads all of the state; in a thread."""
+    after = b""
+    while page := list(chain.state_rows(after, STATE_PAGE)):
+        after = page[-1][0]
+        found = []
+        for _, key, _ in page:
+            record = records.RECORDS.get(chain.state, key[1:]) if key[:1] == keys.RECORD else None
+            if record is not None and record.envelope != tombstones.BLANK:
+                found.append(
+                    AnchoredInState(record.envelope, key[1:], record.compartment, record.anchored_ms)
+                )
+        index.follow_state(found)
+
+
 class _Holders(NamedTuple):
     """Whose an envelope is: institutions (16 bytes each)."""
 
     digest: bytes
     institutions: frozenset[bytes]
+    erased: bool
 
 
 class Curator:
@@ -68,6 +87,8 @@ class Curator:
         fault: Callable[[bytes, PeerFault], None],
         clock_ms: Callable[[], int],
         grace_ms: int,
+        eraser: Eraser,
+        key: bytes,
     ) -> None:
         self._institution = institution
         self._chain = chain
@@ -79,9 +100,13 @@ class Curator:
         self._fault = fault
         self._clock_ms = clock_ms
         self._grace_ms = grace_ms
+        self._eraser = eraser
+        self._key = key
+        self._tips: dict[bytes, int] = {}
+        """Validator -> how far it said to be, since this process began."""
         self._wanted: dict[bytes, bytes] = {}
         """Digest -> record."""
-        self._caught_up = False
+        self._current = False
         self._swept = b""
         self._collected = b""
         self._asked: tuple[bytes, bytes, int] | None = None
@@ -101,14 +126,35 @@ class Curator:
 
     async def round(self) -> None:
         """Follow the chain to its tip, fetch what is wanted, check and collect a little."""
+        height = self._chain.tip.height
         while await asyncio.to_thread(self._follow):
             pass
-        self._caught_up = True
+        self._current = self._current or self._is_current(height)
         await asyncio.to_thread(self._sweep)
         for digest, record in list(self._wanted.items()):
             if await self._fetch(digest, record):
                 self._wanted.pop(digest, None)
         await asyncio.to_thread(self._collect)
+
+    @property
+    def current(self) -> bool:
+        """Whether this node has followed the chain, since it began, to where a quorum of the validators said to be:
+        every erasure that was certified before that is applied."""
+        return self._current
+
+    def heard(self, peer: bytes, height: int) -> None:
+        """A peer says how far it is."""
+        if not self._current and peer in self._validators():
+            self._tips[peer] = height
+
+    def _is_current(self, followed: int) -> bool:
+        """So many claims may be lies: what counts is what so many claim that one of them is honest."""
+        validators = self._validators()
+        tips = {peer: tip for peer, tip in self._tips.items() if peer in validators}
+        if self._key in validators:
+            tips[self._key] = followed
+        highest = sorted(tips.values(), reverse=True)
+        return len(highest) >= validators.quorum and followed >= highest[validators.f]
 
     @property
     def missing(self) -> int:
@@ -118,18 +164,26 @@ class Curator:
     # ---- looking (in a thread)
 
     def _follow(self) -> bool:
-        """One page of events. False at the tip."""
+        """One page of events; of a chain that began with a snapshot, first what its state anchors. False at the tip."""
+        base = Place(self._chain.base, EVENT_INDEX_LAST)
+        if self._chain.base and self._index.followed() < base:
+            follow_state(self._chain, self._index)
+            recall_erasures(self._chain, self._eraser)
+            self._index.follow([], base)
+            return True
         page = self._chain.events(self._index.followed(), EVENTS_PAGE)
         if not page:
             return False
         state = self._chain.state
         anchored: list[tuple[bytes, bytes]] = []
         for _, event in page:
+            if event.kind == forgetting.CARRIED.name:
+                self._eraser.apply(codec.decode(event.data, forgetting.Erased, EVENT_BYTES_MAX))
             if event.kind != records.ANCHORED.name:
                 continue
             identifier = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX).record
             record = records.RECORDS.get(state, identifier)
-            if record is not None:
+            if record is not None and record.envelope != tombstones.BLANK:
                 anchored.append((record.envelope, identifier))
         self._index.follow(anchored, page[-1][0])
         for digest, identifier in anchored:
@@ -151,7 +205,13 @@ class Curator:
     def _look(self, digest: bytes, identifier: bytes, *, whole: bool) -> int:
         """Want the envelope if it belongs here and is missing, or with `whole` damaged. Returns bytes read."""
         holders = self._holders(identifier)
-        if holders is None or holders.digest != digest or self._institution not in holders.institutions:
+        if holders is None:
+            return 0
+        if holders.erased:
+            if not self._vault.erased(digest):
+                self._vault.erase([digest])
+            return 0
+        if holders.digest != digest or self._institution not in holders.institutions:
             return 0
         size = self._vault.size(digest)
         good = size is not None and (not whole or self._is_whole(digest))
@@ -173,7 +233,8 @@ class Curator:
             return None
         epoch = records.EPOCHS.get(state, record.compartment, records.epoch_bytes(record.epoch))
         custodians = epoch.custodians if epoch is not None else []
-        return _Holders(record.envelope, frozenset([record.author, *custodians]))
+        erased = records.is_erased(state, record)
+        return _Holders(record.envelope, frozenset([record.author, *custodians]), erased)
 
     def _collect(self) -> None:
         """Forget what nothing anchors and has been here for longer than the grace."""
@@ -207,7 +268,7 @@ class Curator:
     async def _fetch(self, digest: bytes, identifier: bytes) -> bool:
         """Fetch an envelope from whoever has it. False where nobody gave it: it is tried again."""
         holders = await asyncio.to_thread(self._holders, identifier)
-        if holders is None or await asyncio.to_thread(self._vault.erased, digest):
+        if holders is None or holders.erased or await asyncio.to_thread(self._vault.erased, digest):
             return True
         connected = self._connected()
         for validator in self._validators().validators:
@@ -277,13 +338,13 @@ class Curator:
 
     def _reply(self, peer: bytes, request: EnvelopeRequest) -> EnvelopePiece:
         nothing = EnvelopePiece(request.digest, request.piece, None, b"")
-        if not self._caught_up:
+        if not self._current:
             return nothing
         holders = self._holders(request.record)
         institution = next((v.institution for v in self._validators().validators if v.key == peer), None)
         if holders is None or holders.digest != request.digest or institution not in holders.institutions:
             raise PeerFault("it asked for an envelope that is not its own to keep", UNASKED_WEIGHT)
-        if self._vault.erased(request.digest):
+        if holders.erased or self._vault.erased(request.digest):
             return nothing
         size = self._vault.size(request.digest)
         data = self._vault.piece(request.digest, request.piece)

@@ -153,6 +153,11 @@ class Custodian:
         sealed = seal_release(answer, decision.ephemeral)
         return Release(sealed, tuple(page.envelopes), tuple(page.withheld), page.next)
 
+    def forget(self, compartment: bytes, epoch: int) -> None:
+        """Drop from memory what a share was opened to: it is erased."""
+        with self._lock:
+            self._opened.pop((compartment, epoch), None)
+
     @property
     def compartments(self) -> int:
         """How many shares are kept."""

@@ -31,6 +31,7 @@ STREAMS_AT_ONCE: Final = 16
 BUFFER_BYTES: Final = 1024 * 1024
 _STATUSES: Final = {
     "vault.unknown": 404,
+    "vault.behind": 503,
     "vault.deleted": 410,
     "vault.oversized": 413,
     "vault.unavailable": 503,

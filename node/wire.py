@@ -24,13 +24,13 @@ from consilium.node.attesting import Attesting
 from consilium.node.backup import backup
 from consilium.node.clerk import Clerk
 from consilium.node.config import Config, write_ports
-from consilium.node.curator import KINDS as ENVELOPE_KINDS
-from consilium.node.curator import Curator
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.duties import KINDS, Duties
 from consilium.node.executor import Commit
 from consilium.node.housekeeping import Housekeeper
+from consilium.node.keeping import KINDS as ENVELOPE_KINDS
+from consilium.node.keeping import Keeping
 from consilium.node.latency import Latency
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.membership import MEMBERS_MAX, members
@@ -46,7 +46,6 @@ from consilium.node.stores import OpenStores, open_stores
 from consilium.node.streams import BackupStream, VaultStreams
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
-from consilium.storage.anchors import AnchorIndex
 
 TICK_S: Final = 1.0
 LAG_SAMPLE_S: Final = 0.02
@@ -125,7 +124,14 @@ class _Node:
             synchroniser=self._synchroniser,
             send=self._send_bulk,
         )
-        self._curator = self._curated()
+        self._keeping = Keeping(
+            parts,
+            connected=self._mesh.connected,
+            send=self._send_bulk,
+            fault=self._fault,
+            clock_ms=wall_ms,
+            grace_ms=config.storage.unanchored_grace_s * 1_000,
+        )
         self._service = self._face()
         self._duties = self._charged()
         self._housekeeper = Housekeeper(
@@ -138,7 +144,7 @@ class _Node:
             parts.token,
             metrics=self._metrics,
             on_broken=self._break,
-            streams=(*backups.routes, *VaultStreams(parts.vault, self._break).routes),
+            streams=(*backups.routes, *VaultStreams(self._keeping.vault, self._break).routes),
         )
 
     def _pool(self) -> Mempool:
@@ -170,21 +176,6 @@ class _Node:
             abstain_below=NEVER,
         )
 
-    def _curated(self) -> Curator:
-        parts = self._parts
-        return Curator(
-            institution=None if parts.wallet is None else parts.wallet.identity,
-            chain=parts.executor.store,
-            vault=parts.vault,
-            index=AnchorIndex(parts.stores.vault),
-            validators=lambda: parts.executor.context.validators,
-            connected=self._mesh.connected,
-            send=self._send_bulk,
-            fault=self._fault,
-            clock_ms=wall_ms,
-            grace_ms=self._config.storage.unanchored_grace_s * 1_000,
-        )
-
     def _face(self) -> Service:
         config, parts = self._config, self._parts
         return Service(
@@ -197,7 +188,7 @@ class _Node:
             replica=self._replica,
             mempool=self._mempool,
             mesh=self._mesh,
-            vault=parts.vault,
+            vault=self._keeping.vault,
             custodian=self._custodian(),
             retry_after_ms=MempoolLimits().retry_after_ms,
             refused=self._metrics.refused,
@@ -213,6 +204,7 @@ class _Node:
         clerk, attesting = None, None
         if parts.wallet is not None:
             clerk = Clerk(parts.wallet, chain_id, self._service, lambda: store.tip.time_ms, wall_ms)
+            self._keeping.clerk = clerk
             attesting = Attesting(parts.releases, clerk, wall_ms, told=self._metrics.attested)
         duties = Duties(
             key=parts.key,
@@ -262,7 +254,7 @@ class _Node:
                 ("tick", self._tick()),
                 ("lag", self._sample_lag()),
                 ("housekeeping", self._housekeeper.run()),
-                ("curator", self._curator.run()),
+                ("keeping", self._keeping.run()),
                 ("broken", self._until_broken()),
                 ("stop", _until_set(stop)),
             )
@@ -288,8 +280,10 @@ class _Node:
         if kind in KINDS:
             await self._duties.handle(peer, kind, body)
         elif kind in ENVELOPE_KINDS:
-            await self._curator.handle(peer, kind, body)
+            await self._keeping.handle(peer, kind, body)
         else:
+            if kind == Kind.TIP:
+                self._keeping.heard(peer, codec.decode(body, Tip, LIMITS[Kind.TIP]).height)
             await self._router.handle(peer, kind, body)
 
     async def _deliver(self, decision: VerifiedDecision) -> None:
@@ -350,16 +344,18 @@ class _Node:
         parts = self._parts
         if parts.wallet is None:
             return None
-        return Custodian(
+        custodian = Custodian(
             wallet=parts.wallet,
             chain_id=parts.genesis.chain_id,
             ledger=LedgerReader(parts.executor.store),
-            shares=parts.shares,
-            envelopes=parts.vault,
+            shares=self._keeping.shares,
+            envelopes=self._keeping.vault,
             journal=parts.releases,
             staleness_max_ms=self._config.custodian.release_staleness_max_ms,
             clock_ms=wall_ms,
         )
+        self._keeping.forget_with(custodian.forget)
+        return custodian
 
 
 async def _until_set(event: asyncio.Event) -> None:

@@ -115,6 +115,8 @@ class S3Vault:
         """Delete again what a failure may have left in the bucket, with its versions where it keeps some."""
         left = [key[1:] for key, _ in self._index.iterate(schema.RECEIVING)]
         erased = [digest for digest in left if self.erased(digest)]
+        if not erased:
+            return True
         with self._lock:
             self._bucket.purge([name_of(digest) for digest in erased])
             self._index.write([(schema.RECEIVING + digest, None) for digest in erased], sync=True)

@@ -82,6 +82,9 @@ ENVELOPE_SIZE: Final = (
 PIECE: Final = b"W"  # id:8 + number:u32 -> a piece of an envelope that came as a stream
 RECEIVING: Final = b"U"  # id:8 -> nothing: its pieces belong to no envelope yet
 ANCHORED: Final = b"N"  # digest of an envelope:32 -> id of the record that anchors it on the chain:16
+ANCHORED_IN: Final = (
+    b"G"  # compartment:16 + when, ms:u64 + record:16 -> nothing: what a snapshot's state anchored
+)
 ANCHORS_SEEN: Final = b"C"  # -> height:u64 + index:u32: events up to here have been followed
 TOMBSTONE: Final = b"X"  # digest of an erased envelope:32 -> nothing: it does not come back
 DELETED: Final = b"D"  # beginning of deleted keys -> nothing: their bytes may still be in the store's files

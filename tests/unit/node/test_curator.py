@@ -9,12 +9,13 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from consilium.client.envelope import Context, HeaderFields, envelope_digest, envelope_hasher
 from consilium.client.sealing import AuthorKeys, seal
 from consilium.client.sharing import make_compartment
-from consilium.contracts import records
+from consilium.contracts import forgetting, records, tombstones
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import PeerFault, Refused
@@ -23,17 +24,21 @@ from consilium.ledger.state import MemoryState
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.node import curator as curating
 from consilium.node.curator import Curator
+from consilium.node.eraser import Eraser
 from consilium.node.peer_messages import LIMITS, EnvelopePiece, EnvelopeRequest, Kind
 from consilium.storage import schema
 from consilium.storage.anchors import AnchorIndex
 from consilium.storage.chain import Place
 from consilium.storage.kv import MemoryKV
+from consilium.storage.owed import OwedErasures
+from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
 
 INSTITUTIONS = [bytes([number]) * 16 for number in range(1, 5)]
 KEYS = [SigningKey(bytes([number]) * 32).public for number in range(1, 5)]
 VALIDATORS = ValidatorSet([Validator(key, one) for key, one in zip(KEYS, INSTITUTIONS, strict=True)])
 COMPARTMENT = b"c" * 16
+PATIENT = b"p" * 16
 SECRET = make_compartment(threshold=1, custodians=1)
 AUTHOR = AuthorKeys(SigningKey(b"s" * 32), SECRET.point)
 NOW_MS = 10_000_000
@@ -56,6 +61,10 @@ class Chain:
         epoch = records.Epoch(list(SECRET.commitments), [INSTITUTIONS[0]], 5)
         key = records.EPOCHS.key(COMPARTMENT, records.epoch_bytes(0))
         self._values[key] = codec.encode(epoch)
+        compartment = records.Compartment(PATIENT, True, b"m" * 32, 0)
+        self._values[records.COMPARTMENTS.key(COMPARTMENT)] = codec.encode(compartment)
+        opened = records.PatientCompartments([COMPARTMENT])
+        self._values[records.PATIENTS.key(PATIENT)] = codec.encode(opened)
 
     @property
     def state(self) -> MemoryState:
@@ -68,9 +77,60 @@ class Chain:
         record = records.Record(COMPARTMENT, [], 0, INSTITUTIONS[1], b"b" * 16, 0, b"a" * 32, digest, NOW_MS)
         self._values[records.RECORDS.key(identifier)] = codec.encode(record)
         data = codec.encode(records.Anchored(identifier, COMPARTMENT, [], b"b" * 16, 0, 1))
-        event = Event(records.ANCHORED.name, [], b"t" * 32, 0, NOW_MS, data)
+        event = Event(records.ANCHORED.name, [PATIENT, INSTITUTIONS[1]], b"t" * 32, 0, NOW_MS, data)
         self._events.append((Place(len(self._events) + 1, 0), event))
         return digest
+
+    def erase(self, told: forgetting.Erased) -> None:
+        """As the contract leaves it: commitments blank, or a tombstone; and the event."""
+        for identifier in told.records or []:
+            known = records.RECORDS.get(self.state, identifier)
+            assert known is not None
+            blank = msgspec.structs.replace(known, anchor=bytes(32), envelope=bytes(32))
+            self._values[records.RECORDS.key(identifier)] = codec.encode(blank)
+        stone = tombstones.Tombstone(told.erasure, told.epoch or 65_535, NOW_MS, [])
+        stones = codec.encode(tombstones.Tombstones([stone]))
+        if told.records is None and told.compartment is None:
+            self._values[tombstones.ERASED_PATIENTS.key(told.patient)] = stones
+        elif told.compartment is not None:
+            self._values[tombstones.ERASED_COMPARTMENTS.key(told.compartment)] = stones
+        erasure = forgetting.Erasure(
+            patient=told.patient,
+            requested_by=told.patient,
+            records=told.records,
+            compartment=told.compartment,
+            epoch=told.epoch,
+            basis="consent-withdrawn",
+            outcome="carried-out",
+            requested_ms=NOW_MS,
+            due_ms=NOW_MS,
+            carried_out_ms=NOW_MS,
+            kept=[],
+            holders=INSTITUTIONS[:2],
+            attested=[],
+        )
+        self._values[forgetting.ERASURES.key(told.erasure)] = codec.encode(erasure)
+        data = codec.encode(told)
+        event = Event(forgetting.CARRIED.name, [PATIENT, told.erasure], b"t" * 32, 0, NOW_MS, data)
+        self._events.append((Place(len(self._events) + 1, 0), event))
+
+    def attest(self, erasure: bytes, institution: bytes) -> None:
+        known = forgetting.ERASURES.get(self.state, erasure)
+        assert known is not None
+        attested = msgspec.structs.replace(known, attested=[*known.attested, institution])
+        self._values[forgetting.ERASURES.key(erasure)] = codec.encode(attested)
+
+    base = 0
+
+    @property
+    def tip(self) -> Any:
+        return SimpleNamespace(height=len(self._events))
+
+    def state_rows(self) -> list[tuple[bytes, bytes, bytes]]:
+        return [(bytes(32), key, value) for key, value in self._values.items()]
+
+    def events_of(self, subject: bytes, after: Place, limit: int) -> list[tuple[Place, Event]]:
+        return [one for one in self.events(after, len(self._events)) if subject in one[1].subjects][:limit]
 
     def events(self, after: Place, limit: int) -> list[tuple[Place, Event]]:
         return [(place, event) for place, event in self._events if place > after][:limit]
@@ -95,6 +155,16 @@ class Node:
         self._tasks: set[asyncio.Future[None]] = set()
         net[self.key] = self
         parts: Any = SimpleNamespace(chain=chain)
+        self.shares = ShareVault(MemoryKV(), create=True)
+        self.owed = OwedErasures(self.store)
+        self.eraser = Eraser(
+            institution=INSTITUTIONS[place],
+            chain=parts.chain,
+            vault=self.vault,
+            shares=self.shares,
+            index=self.index,
+            owed=self.owed,
+        )
         self.curator = Curator(
             institution=INSTITUTIONS[place],
             chain=parts.chain,
@@ -106,7 +176,11 @@ class Node:
             fault=lambda peer, fault: self.faults.append((peer, fault)),
             clock_ms=lambda: self.now_ms,
             grace_ms=GRACE_MS,
+            eraser=self.eraser,
+            key=self.key,
         )
+        for key in KEYS:
+            self.curator.heard(key, 0)
 
     def send(self, peer: bytes, kind: int, body: bytes) -> bool:
         assert len(body) <= LIMITS[kind]
