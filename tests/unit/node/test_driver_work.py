@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
+import pytest
+
+from consilium.consensus.io import HoldBatches, SendDecided, SetTimer, TimerKind, WorkPending
+from consilium.node import driver as drivers
 from consilium.node.peer_messages import Kind
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, until
 from tests.unit.node.hosting import running, scripted
@@ -19,3 +26,73 @@ async def test_what_comes_after_a_proposal_was_built_is_sealed_too(four: Harness
         node.mempool.admit(later, START_MS)
         node.driver.work_arrived()
         await until(lambda: len(node.outlet.sent(Kind.BATCH)) == 2)
+
+
+async def test_a_batch_may_arrive_before_the_loop_runs(four: Harness) -> None:
+    node, machine = scripted(four)
+    node.mempool.add_batch(four.batch([four.transaction(four.wallets[0])], author=1), 1)
+    node.driver.batch_arrived()
+    async with running(node):
+        await until(lambda: machine.of(WorkPending))
+    assert machine.of(WorkPending)[0] == WorkPending(True)
+
+
+async def test_a_timer_is_set_for_its_time_and_a_late_one_for_now(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, _ = scripted(four)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with monkeypatch.context() as still:
+        still.setattr(loop, "time", lambda: began)
+        now_ms = node.clock().monotonic_ms
+        node.driver._set_timer(TimerKind.VIEW, now_ms + 1_000_000)
+        node.driver._set_timer(TimerKind.RESEND, now_ms - 1)
+    due = {kind: handle.when() - began for kind, handle in node.driver._timers.items()}
+    for handle in node.driver._timers.values():
+        handle.cancel()
+    assert due == {
+        TimerKind.VIEW: pytest.approx(1_000.0, abs=1e-6),
+        TimerKind.RESEND: pytest.approx(0, abs=1e-6),
+    }
+
+
+async def test_only_so_many_peers_are_remembered_as_shown(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "PEERS_SHOWN_MAX", 2)
+    node, _ = scripted(four)
+    four.commit(node.executor)
+    for number in range(5):
+        peer = bytes([number]) * 32
+        await node.driver._send_decided(peer, 1)
+        assert peer in node.driver._shown
+        assert len(node.driver._shown) == 1 + number % 2
+
+
+async def test_the_end_stops_all_that_was_under_way(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a driver that has ended may run later: what it works on is closed next."""
+    batch = four.batch([four.transaction(four.wallets[0])], author=1)
+    missing = four.decide(four.executor().context, [batch]).block
+    node, _ = scripted(
+        four,
+        Started=[
+            HoldBatches(missing, ()),
+            SendDecided(four.keys[1].public, 1),
+            SetTimer(TimerKind.VIEW, 10**9),
+        ],
+    )
+    go = threading.Event()
+    monkeypatch.setattr(node.executor, "encoded_blocks", lambda first, count: go.wait(10) and None)
+    node.driver._seal_delay_s = 60.0
+    async with running(node):
+        node.driver.work_arrived()
+        await until(lambda: node.driver._serving and node.driver._timers)
+        serving, sealing = list(node.driver._serving), node.driver._sealing
+    assert sealing is not None
+    assert sealing.cancelled()
+    assert node.driver._timers == {}
+    assert node.driver._holding._retry is None
+    go.set()
+    await asyncio.gather(*serving, return_exceptions=True)
+    assert all(task.cancelled() for task in serving)

@@ -199,6 +199,18 @@ def test_a_save_that_lost_both_copies_is_refused_unless_it_was_never_promised(
         assert refusal(lambda: PromiseStore(store.folder, OWNER)) == "promise.corrupt"
 
 
+@pytest.mark.parametrize("saved", [1, 2])
+def test_a_save_that_became_nothing_but_zeros_is_refused(store: PromiseStore, saved: int) -> None:
+    for number in range(1, 4):
+        store.save(b"votes %d" % number)
+    store.close()
+    raw = bytearray((store.folder / "votes").read_bytes())
+    for at in (saved * SLOT_BYTES, (RING_SLOTS + saved) * SLOT_BYTES):
+        raw[at : at + SLOT_BYTES] = bytes(SLOT_BYTES)
+    (store.folder / "votes").write_bytes(raw)
+    assert refusal(lambda: PromiseStore(store.folder, OWNER)) == "promise.corrupt"
+
+
 def test_bytes_where_nothing_was_written_are_refused(store: PromiseStore) -> None:
     store.save(b"votes")
     store.close()
