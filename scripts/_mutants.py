@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import queue
-import random
 import sys
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.mutants.catalogue import Drawn, Mutant, at_random, by_hand, chosen  # noqa: E402
 from tests.mutants.ground import Ground, Suite, all_of, suites_for, tests  # noqa: E402
+from tests.mutants.operators import lot  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ def main() -> int:
     started = time.monotonic()
     chosen_by_hand = by_hand(ROOT)
     if arguments.hand is not None:
-        chosen_by_hand = random.Random(arguments.seed).sample(chosen_by_hand, arguments.hand)
+        chosen_by_hand.sort(key=lambda mutant: lot(arguments.seed, mutant.name))
+        del chosen_by_hand[arguments.hand :]
     drawn = at_random(ROOT, arguments.random, arguments.seed)
     mutants = chosen([*chosen_by_hand, *drawn.mutants], arguments.only)
     if arguments.list:
