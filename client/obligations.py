@@ -16,7 +16,7 @@ import msgspec
 from nacl.utils import random
 
 from consilium.client import boxes
-from consilium.client.envelope import HeaderFields, envelope_digest, reference_tag
+from consilium.client.envelope import HeaderFields, envelope_digest, parse, reference_tag
 from consilium.client.sharing import CUSTODIANS_MAX
 from consilium.contracts.conditions import (
     CONDITIONS_BYTES_MAX,
@@ -49,6 +49,15 @@ class _Sealed(codec.Wire, frozen=True):
 def is_sealed_conditions(raw: bytes) -> bool:
     """Whether bytes in a vault are conditions and no envelope: no envelope begins like this."""
     return raw.startswith(MAGIC)
+
+
+def digest_of_sealed(raw: bytes) -> bytes:
+    """Under what a vault keeps these bytes, an envelope or conditions. Raises Refused where they are neither."""
+    if is_sealed_conditions(raw):
+        parse_sealed(raw)
+    else:
+        parse(raw)
+    return envelope_digest(raw)
 
 
 def seal_conditions(

@@ -23,6 +23,7 @@ import aiohttp
 
 from consilium.client import rpc_values as values
 from consilium.client.rpc_answers import (
+    AccountingRow,
     Committed,
     Released,
     StoredBlock,
@@ -59,6 +60,7 @@ from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis
 __all__ = [
     "BEFORE_ALL",
     "NOW",
+    "AccountingRow",
     "Committed",
     "ConnectionLost",
     "Cursor",
@@ -283,6 +285,27 @@ class RpcClient:
         }
         found = await self._call("custodian.release", params, values.ReleaseValue)
         return released_of(found)
+
+    async def accounting(
+        self,
+        transaction: bytes,
+        operation: int,
+        signature: bytes,
+        after: Cursor = BEFORE_ALL,
+        limit: int = 1_000,
+    ) -> tuple[list[AccountingRow], Cursor, bool]:
+        """Lines of a patient's accounting after a cursor, on a committed consultation; the next cursor, and whether
+        more may follow. `signature` is over the consultation."""
+        params: dict[str, Any] = {
+            "transaction": transaction.hex(),
+            "operation": operation,
+            "signature": Hex(signature).hex(),
+            "after": str(after),
+            "limit": limit,
+        }
+        found = await self._call("accounting.list", params, values.AccountingResult)
+        rows = [AccountingRow(one.number, one.height, bytes(one.digest), one.line) for one in found.rows]
+        return rows, Cursor.parse(found.next), found.more
 
     async def _receipt(self, params: dict[str, Any]) -> bytes:
         given = {name: value for name, value in params.items() if value is not None}

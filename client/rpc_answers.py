@@ -63,6 +63,16 @@ class Released:
     next: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AccountingRow:
+    """A line of a patient's accounting: number, height, digest, and its bytes where they may be seen."""
+
+    number: int
+    height: int
+    digest: bytes
+    line: bytes | None
+
+
 def submission_of(answer: values.SubmissionValue) -> Submission:
     """From its JSON form."""
     identifier = None if answer.id is None else bytes(answer.id)

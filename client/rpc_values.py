@@ -289,6 +289,23 @@ class ReleaseValue(msgspec.Struct, frozen=True):
     next: int | None = None
 
 
+class AccountingRowValue(msgspec.Struct, frozen=True):
+    """A line of a patient's accounting (`contracts.accounting.Line`); `line` is None where only its digest is shown."""
+
+    number: int
+    height: int
+    digest: Hex32
+    line: bytes | None
+
+
+class AccountingResult(msgspec.Struct, frozen=True):
+    """Some lines, and the cursor to go on from; `more` may be true where none follow."""
+
+    rows: list[AccountingRowValue]
+    next: CursorText
+    more: bool
+
+
 def event_value(event: Event) -> EventValue:
     """The JSON shape of a committed event."""
     return EventValue(

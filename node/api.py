@@ -107,6 +107,26 @@ class Release:
     next: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AccountingRow:
+    """A line of a patient's accounting: its number, the height that it is of, its digest, and its bytes; `line` is None
+    where only the digest may be seen."""
+
+    number: int
+    height: int
+    digest: bytes
+    line: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountingPage:
+    """Some lines, the cursor to go on from, and whether these are the last."""
+
+    rows: tuple[AccountingRow, ...]
+    next: Cursor
+    is_last: bool
+
+
 class NodeApi(Protocol):
     """The node, as its faces see it."""
 
@@ -203,4 +223,11 @@ class NodeApi(Protocol):
     async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
         """Obey a committed *allow*, from a place on. `signature` is the reader's, over the decision, with the key that
         signed the request. Raises Refused with the reason where nothing of it can be released (any more)."""
+        ...
+
+    async def accounting(
+        self, transaction: bytes, operation: int, signature: bytes, after: Cursor, limit: int
+    ) -> AccountingPage:
+        """Answer a committed consultation of a patient's accounting. `signature` is over the consultation, with the key
+        that signed it. Raises Refused `accounting.*`, `access.window_closed`, `identity.*`."""
         ...

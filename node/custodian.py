@@ -181,25 +181,34 @@ class Custodian:
                 page.withhold(index, None, Refused(problem))
                 continue
             try:
-                conditions = self._conditions(state, decision, verdict, now_ms)
+                if not self._fill(page, index, begin, decision, state, now_ms):
+                    break
             except Refused as refusal:
                 page.withhold(index, None, refusal)
-                continue
-            named = islice(self._named(verdict), begin, RELEASED_RECORDS_MAX)
-            for place, identifier in enumerate(named, begin):
-                if page.is_full():
-                    page.next = place_of(index, place)
-                    return page
+        return page
+
+    def _fill(
+        self, page: Page, index: int, begin: int, decision: Decision, state: StateReader, now_ms: int
+    ) -> bool:
+        """Put a verdict's records into the page, from the place `begin` on; False where it is full.
+
+        Raises Refused with the reason where the verdict as a whole cannot be obeyed here.
+        """
+        verdict = decision.verdicts[index]
+        conditions = self._conditions(state, decision, verdict, now_ms)
+        named = islice(self._named(verdict), begin, RELEASED_RECORDS_MAX)
+        for place, identifier in enumerate(named, begin):
+            fits = not page.is_full()
+            if fits:
                 page.looked += 1
                 try:
                     fits = self._add(page, index, place, identifier, decision, state, now_ms, conditions)
                 except Refused as refusal:
                     page.withhold(index, identifier, refusal)
-                    continue
-                if not fits:
-                    page.next = place_of(index, place)
-                    return page
-        return page
+            if not fits:
+                page.next = place_of(index, place)
+                return False
+        return True
 
     def _add(
         self,

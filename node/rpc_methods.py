@@ -137,6 +137,14 @@ class ReleaseParams(_Params, frozen=True):
     start: Annotated[int, msgspec.Meta(ge=0, lt=VERDICTS_MAX * RELEASED_RECORDS_MAX)] = 0
 
 
+class AccountingParams(_Params, frozen=True):
+    transaction: Hex32
+    operation: Annotated[int, msgspec.Meta(ge=0, lt=OPERATIONS_MAX)]
+    signature: Hex64
+    after: CursorText | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=EVENTS_MAX)] = EVENTS
+
+
 async def discover(context: Context, _: Empty) -> Any:
     """The table itself, for people and generators of clients."""
     return {
@@ -271,6 +279,20 @@ async def release(context: Context, params: ReleaseParams) -> Any:
     return values.ReleaseValue(handed.sealed_partials, list(handed.envelopes), withheld, handed.next)
 
 
+async def accounting(context: Context, params: AccountingParams) -> Any:
+    page = await context.api.accounting(
+        bytes(params.transaction),
+        params.operation,
+        bytes(params.signature),
+        cursor_of(params.after),
+        params.limit,
+    )
+    rows = [
+        values.AccountingRowValue(row.number, row.height, Hex32(row.digest), row.line) for row in page.rows
+    ]
+    return values.AccountingResult(rows, CursorText(page.next), not page.is_last)
+
+
 def cursor_of(text: str | None) -> Cursor:
     """The cursor of a checked text; None is before everything. Raises msgspec.ValidationError for "now": only a stream
     can mean that."""
@@ -363,6 +385,12 @@ _ROWS: Final = (
     Method("vault.put", "Store sealed envelopes durably.", PutParams, vault_put, privileged=True),
     Method("vault.get", "An envelope by its digest.", GetParams, vault_get, privileged=True),
     Method("custodian.deposit", "Hand over a custodian's sealed share.", DepositParams, deposit),
+    Method(
+        "accounting.list",
+        "Lines of a patient's accounting, on a committed consultation.",
+        AccountingParams,
+        accounting,
+    ),
     Method("custodian.release", "Ask a custodian to obey a committed allow.", ReleaseParams, release),
 )
 

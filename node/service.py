@@ -12,15 +12,24 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from consilium.client.envelope import envelope_digest, parse
-from consilium.client.obligations import is_sealed_conditions, parse_sealed
+from consilium.client.obligations import digest_of_sealed
 from consilium.consensus.replica import Replica
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
 from consilium.ledger.genesis import Genesis
-from consilium.ledger.transaction import Transaction, Verified, verify_transaction
-from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, StoredBlock, Submission
+from consilium.ledger.transaction import Transaction, Verified
+from consilium.node.accountant import Accountant
+from consilium.node.api import (
+    AccountingPage,
+    Committed,
+    Cursor,
+    EventAt,
+    Release,
+    Settled,
+    StoredBlock,
+    Submission,
+)
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.executor import Commit, Executor
@@ -28,7 +37,7 @@ from consilium.node.latency import Latency
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
 from consilium.node.standing import Standing
-from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked
+from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked, verify_all
 from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore, Place
@@ -96,6 +105,7 @@ class Service:
             voting=lambda: self.voting(),
         )
         self._receipts = ReceiptBuilder(self._store, genesis)
+        self._accountant = Accountant(genesis.chain_id, self._store, clock_ms)
         self._tick = asyncio.Event()
         self._closed = False
         self._waiting = Waiting()
@@ -144,9 +154,9 @@ class Service:
         self._checking += len(taken)
         try:
             if len(taken) <= INLINE_TRANSACTIONS_MAX:
-                verified = _verify_all(taken, self._genesis.chain_id)
+                verified = verify_all(taken, self._genesis.chain_id)
             else:
-                verified = await checked(_verify_all, taken, self._genesis.chain_id)
+                verified = await checked(verify_all, taken, self._genesis.chain_id)
         finally:
             self._checking -= len(taken)
         answers = [self._admit(one) for one in verified]
@@ -324,6 +334,12 @@ class Service:
         self._released("ok")
         return release
 
+    async def accounting(
+        self, transaction: bytes, operation: int, signature: bytes, after: Cursor, limit: int
+    ) -> AccountingPage:
+        """See `NodeApi.accounting`."""
+        return await asyncio.to_thread(self._accountant.page, transaction, operation, signature, after, limit)
+
     async def _release(self, transaction: bytes, operation: int, signature: bytes, start: int) -> Release:
         custodian = self._require_custodian()
         try:
@@ -365,12 +381,7 @@ class Service:
         return [EventAt(Cursor(at.height, at.index), event) for at, event in rows]
 
     def _put_envelopes(self, envelopes: list[bytes]) -> list[bytes]:
-        for envelope in envelopes:
-            if is_sealed_conditions(envelope):
-                parse_sealed(envelope)
-            else:
-                parse(envelope)
-        named = [(envelope_digest(envelope), envelope) for envelope in envelopes]
+        named = [(digest_of_sealed(envelope), envelope) for envelope in envelopes]
         self._vault.put_many(named)
         return [digest for digest, _ in named]
 
@@ -378,13 +389,3 @@ class Service:
         if self._custodian is None:
             raise Refused("custodian.disabled")
         return self._custodian
-
-
-def _verify_all(raws: list[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:
-    answers: list[Verified[Transaction] | Refused] = []
-    for raw in raws:
-        try:
-            answers.append(verify_transaction(raw, chain_id))
-        except Refused as refusal:
-            answers.append(refusal)
-    return answers

@@ -14,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
+from consilium.ledger.errors import Refused
+from consilium.ledger.transaction import Transaction, Verified, verify_transaction
+
 DURABLE_THREADS: Final = 8
 """One for each node would do: there are several nodes to a process in tests only."""
 
@@ -44,3 +47,14 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
 async def checked(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Signatures and decoding: long work that touches no disk."""
     return await asyncio.get_running_loop().run_in_executor(_checking, partial(work, *args, **kwargs))
+
+
+def verify_all(raws: list[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:
+    """Raw transactions, each verified, or why it is refused. Blocks."""
+    answers: list[Verified[Transaction] | Refused] = []
+    for raw in raws:
+        try:
+            answers.append(verify_transaction(raw, chain_id))
+        except Refused as refusal:
+            answers.append(refusal)
+    return answers

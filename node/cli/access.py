@@ -30,7 +30,7 @@ def log(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Show every verdict, allow and deny: when, who, for what purpose, on what basis.
+    """Show every verdict, allow and deny: when, who, for what purpose, on what basis; and what was released on it.
 
     Each line is a decision on the chain: `consilium receipt get` proves it by its transaction.
     """
@@ -44,11 +44,12 @@ def log(
                 "ALLOW" if line.allow else "DENY",
                 BASES.get(line.basis, line.basis),
                 "all" if line.records is None else line.records,
+                ", ".join(f"{one.records} by {one.custodian.hex()}" for one in line.released),
                 line.transaction.hex(),
             )
             for line in lines
         ]
-        columns = ("time", "reader", "purpose", "verdict", "basis", "records", "transaction")
+        columns = ("time", "reader", "purpose", "verdict", "basis", "records", "released", "transaction")
         report.result(
             [_value(line) for line in lines],
             lambda console: console.print(table(f"{len(lines)} verdicts", columns, rows)),
@@ -74,6 +75,19 @@ def _value(line: AccessLine) -> dict[str, Any]:
         "consent": _hex(line.ground),
         "compartment": _hex(line.compartment),
         "records": line.records,
+        "application": _hex(line.application),
+        "automated": line.automated,
+        "released": [
+            {
+                "custodian": one.custodian.hex(),
+                "records": one.records,
+                "released_ms": one.released_ms,
+                "attested_ms": one.attested_ms,
+                "height": one.height,
+                "transaction": one.transaction.hex(),
+            }
+            for one in line.released
+        ],
     }
 
 

@@ -14,7 +14,7 @@ import typer
 
 from consilium.ledger.catalogue import CATALOGUE
 from consilium.ledger.errors import Refused
-from consilium.node.cli import access, cluster, consent, governance, keys, network, node, receipt, records
+from consilium.node.cli import accounting, cluster, consent, governance, keys, network, node, receipt, records
 from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cli.usage import Commands
@@ -35,7 +35,7 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(keys.app, name="keys")
 app.add_typer(records.app, name="records")
 app.add_typer(consent.app, name="consent")
-app.add_typer(access.app, name="access")
+app.add_typer(accounting.app, name="access")
 app.add_typer(governance.app, name="governance")
 app.add_typer(receipt.app, name="receipt")
 

@@ -127,6 +127,16 @@ async def test_every_method_reaches_the_node_and_comes_back_typed() -> None:
         assert (await rpc.release(ID, 2, b"\x01" * 64, start=7)).next == 14
 
 
+async def test_an_accounting_comes_with_its_cursor() -> None:
+    async with served() as running, RpcClient(running.url) as rpc:
+        rows, after, more = await rpc.accounting(ID, 0, b"\x01" * 64, Cursor(5, 1), 9)
+        assert [(row.number, row.height, row.line) for row in rows] == [(1, 5, b"line"), (2, 6, None)]
+        assert (after, more) == (Cursor(6, 9), True)
+        assert (await rpc.accounting(ID, 0, b"\x01" * 64))[1] == Cursor(0, 1_000)
+        with pytest.raises(RemoteRefusal, match=r"accounting\.denied"):
+            await rpc.accounting(ID, 0, bytes(64))
+
+
 async def test_a_refusal_has_the_nodes_code() -> None:
     async with served() as running, RpcClient(running.url) as rpc:
         with pytest.raises(RemoteRefusal) as refused:

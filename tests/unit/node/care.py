@@ -17,6 +17,7 @@ from consilium.client.recording import Imported, Payload
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.genesis import Genesis
+from consilium.node.api import Cursor
 from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.service import Service
@@ -81,6 +82,17 @@ class DirectRpc:
         one = await self.service.release(transaction, operation, signature, start)
         withheld = tuple(rpc.Withheld(w.verdict, w.record, w.code, w.detail) for w in one.withheld)
         return rpc.Released(one.sealed_partials, one.envelopes, withheld, one.next)
+
+    async def state_receipt(self, key: bytes) -> bytes:
+        return await self.service.state_receipt(key, None)
+
+    async def accounting(
+        self, transaction: bytes, operation: int, signature: bytes, after: rpc.Cursor, limit: int
+    ) -> tuple[list[rpc.AccountingRow], rpc.Cursor, bool]:
+        place = Cursor(after.height, after.index)
+        page = await self.service.accounting(transaction, operation, signature, place, limit)
+        rows = [rpc.AccountingRow(one.number, one.height, one.digest, one.line) for one in page.rows]
+        return rows, rpc.Cursor(page.next.height, page.next.index), not page.is_last
 
 
 @dataclass

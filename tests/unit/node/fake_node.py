@@ -17,8 +17,20 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import Event, ReceiptLeaf
 from consilium.ledger.genesis import Genesis, genesis_block
 from consilium.ledger.validators import Validator
-from consilium.node.api import Committed, Cursor, EventAt, Release, Settled, StoredBlock, Submission, Withheld
+from consilium.node.api import (
+    AccountingPage,
+    AccountingRow,
+    Committed,
+    Cursor,
+    EventAt,
+    Release,
+    Settled,
+    StoredBlock,
+    Submission,
+    Withheld,
+)
 from consilium.node.config_sections import RpcSection
+from consilium.node.emergency_api import EmergencyDesk
 from consilium.node.metrics import Metrics
 from consilium.node.rpc import RpcServer
 
@@ -73,6 +85,7 @@ class FakeNode:
     open_subscriptions: int = 0
 
     genesis: Genesis = GENESIS
+    desk: EmergencyDesk | None = None
 
     def commit(self, found: EventAt) -> None:
         self.events_log.append(found)
@@ -208,6 +221,14 @@ class FakeNode:
             Withheld(4, bytes(16), "vault.unknown", ""),
         )
         return Release(b"partials" + transaction, (b"envelope",) * operation, withheld, start + 7)
+
+    async def accounting(
+        self, transaction: bytes, operation: int, signature: bytes, after: Cursor, limit: int
+    ) -> AccountingPage:
+        if signature == bytes(64):
+            raise Refused("accounting.denied")
+        rows = (AccountingRow(1, 5, bytes(32), b"line"), AccountingRow(2, 6, bytes(32), None))
+        return AccountingPage(rows, Cursor(after.height + 1, limit), is_last=False)
 
 
 @dataclass

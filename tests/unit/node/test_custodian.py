@@ -14,7 +14,7 @@ from consilium.client import envelope as layout
 from consilium.client.envelope import Context, parse
 from consilium.client.reading import Asked, release_digest
 from consilium.client.recording import Imported, Payload, current_epoch, general_compartment
-from consilium.client.release import open_release
+from consilium.client.release import open_release, seal_release
 from consilium.client.session import Session, new_id
 from consilium.client.sharing import CompartmentKey, make_compartment, seal_parcels
 from consilium.contracts import access, identity, records
@@ -563,9 +563,18 @@ async def test_what_is_released_is_in_the_journal_before_it_leaves(
 ) -> None:
     _, _, asked, _ = await ward_round(care)
     order: list[str] = []
-    note_, seal = care.journal.note, custodians.seal_release
-    monkeypatch.setattr(care.journal, "note", lambda notes: (order.append("noted"), note_(notes))[1])
-    monkeypatch.setattr(custodians, "seal_release", lambda *a: (order.append("sealed"), seal(*a))[1])
+    note_ = care.journal.note
+
+    def noted(notes: Any) -> None:
+        order.append("noted")
+        note_(notes)
+
+    def sealed(answer: Any, ephemeral: bytes) -> bytes:
+        order.append("sealed")
+        return seal_release(answer, ephemeral)
+
+    monkeypatch.setattr(care.journal, "note", noted)
+    monkeypatch.setattr(custodians, "seal_release", sealed)
     obey(care, asked)
     assert order == ["noted", "sealed"]
     assert untold(care) == [(0, 2), (1, 1)]

@@ -188,6 +188,21 @@ async def test_vault_and_custodian(rpc: Rpc) -> None:
     assert denied["data"]["code"] == "access.not_allowed"
 
 
+async def test_an_accounting_comes_in_pages(rpc: Rpc) -> None:
+    asked = {"transaction": ID.hex(), "operation": 0, "signature": "01" * 64}
+    assert await rpc.result("accounting.list", **asked, after="5.1", limit=9) == {
+        "rows": [
+            {"number": 1, "height": 5, "digest": "00" * 32, "line": b64(b"line")},
+            {"number": 2, "height": 6, "digest": "00" * 32, "line": None},
+        ],
+        "next": "6.9",
+        "more": True,
+    }
+    assert (await rpc.result("accounting.list", **asked))["next"] == "0.100"
+    denied = await rpc.error("accounting.list", **{**asked, "signature": "00" * 64})
+    assert denied["data"]["code"] == "accounting.denied"
+
+
 @pytest.mark.parametrize(
     ("method", "params", "reason"),
     [
