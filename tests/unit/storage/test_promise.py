@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable
@@ -236,6 +237,31 @@ def test_a_proposal_that_is_named_must_be_whole(store: PromiseStore) -> None:
         files[1].write_bytes(whole)
     files[1].write_bytes(whole[:-1])
     assert refusal(lambda: read_back(store.folder)) == "promise.corrupt"
+
+
+def test_files_of_another_format_are_not_read(store: PromiseStore) -> None:
+    """Whole, checksum and all, but written by a program that means something else by its fields."""
+    store.keep(name_of(1), proposal_of(1))
+    store.save(b"votes")
+    store.close()
+    file = store.folder / "proposal-0"
+    head, rest = file.read_bytes()[:84], file.read_bytes()[84 + 32 :]
+    assert rest == proposal_of(1)
+    other = head[:7] + b"9" + head[8:]
+    file.write_bytes(other + hashlib.sha256(other + rest).digest() + rest)
+    opened = PromiseStore(store.folder, OWNER)
+    assert not opened.holds(name_of(1))
+    opened.close()
+    raw = bytearray((store.folder / "votes").read_bytes())
+    record = bytes(raw[SLOT_BYTES : SLOT_BYTES + 53 + len(b"votes")])
+    other = record[:7] + b"9" + record[8:]
+    for at in (SLOT_BYTES, (RING_SLOTS + 1) * SLOT_BYTES):
+        assert raw[at : at + len(record) + 32] == record + hashlib.sha256(record).digest()
+        raw[at : at + len(record) + 32] = other + hashlib.sha256(other).digest()
+    (store.folder / "votes").write_bytes(raw)
+    opened = PromiseStore(store.folder, OWNER)
+    assert opened.load() == Kept(None, {})
+    opened.close()
 
 
 def test_a_cut_off_proposal_is_written_anew(store: PromiseStore) -> None:
