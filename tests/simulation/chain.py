@@ -1,4 +1,4 @@
-"""A disk with a tiny chain on it: what survives a crash. Execution is a hash chain; the shape is that of the real one.
+"""A tiny chain for replicas on a table (council.py). Execution is a hash chain; the shape is that of the real one.
 
 A batch whose text starts with `set:` and a bit mask over the hosts changes the validator set two heights later.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from consilium.consensus.context import HeightContext
-from consilium.consensus.promise import Promise, no_promise
 from consilium.ledger.block import BLOCK_VERSION, Block, CommitCertificate, Header
 from consilium.ledger.merkle import EMPTY_ROOT
 from consilium.ledger.validators import ValidatorSet
@@ -113,32 +112,3 @@ class Chain:
                 _mix(last.history_root, block.hash),
             )
         )
-
-
-@dataclass
-class Disk:
-    """What a host finds again after a crash: what was synced. `writing` may or may not have reached it."""
-
-    chain: Chain
-    promise: Promise | None = None
-    writing: Promise | None = None
-    batches: dict[bytes, bytes] = field(default_factory=dict)
-    copies: dict[int, Promise] = field(default_factory=dict)
-    """By tip, the promise in a copy of the disk that was made then; `copied_batches` are its batches."""
-    copied_batches: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
-
-    def backup(self, due: bool) -> None:
-        """A copy of the disk, now and then."""
-        if due and self.promise is not None:
-            self.copies[self.chain.tip] = self.promise
-            self.copied_batches[self.chain.tip] = {
-                digest: self.batches[digest]
-                for block in self.promise.proposals
-                for digest in block.batches
-                if digest in self.batches
-            }
-
-    def durable(self, height: int) -> Promise:
-        """The synced promise of this height."""
-        kept = self.promise
-        return kept if kept is not None and kept.height == height else no_promise(height)

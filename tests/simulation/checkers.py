@@ -1,22 +1,25 @@
 """What must hold, judged apart from the code that must uphold it.
 
-Safety is checked at every vote and every commit of every honest host: agreement, validity, certificate soundness,
-durable before sent, no contradicting votes (over crashes too). Progress is checked by the schedule, after it healed.
+Safety is checked at every vote and every commit of every honest host: agreement on blocks and on the state after them,
+validity, certificate soundness, durable before sent, no contradicting votes (over crashes too). At the end chains are
+compared and executed again from genesis. Progress is checked by the schedule, after it healed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from consilium.consensus.evidence import verify_evidence
-from consilium.consensus.io import Equivocation, Misbehaviour
+from consilium.consensus.context import HeightContext
+from consilium.consensus.evidence import Evidence, verify_evidence
 from consilium.consensus.limits import CLOCK_BOUND_MS
 from consilium.consensus.messages import Commit, Decided, Message, Prepare, PrePrepare, ViewChange
-from consilium.ledger.block import Block, CommitCertificate, check_certified
+from consilium.ledger.batch import verify_batch
+from consilium.ledger.block import check_certified
 from consilium.ledger.errors import Refused
-from tests.simulation.chain import CHAIN_ID
-from tests.simulation.world import WALL_EPOCH_MS
+from consilium.node import executor
+from tests.simulation.founding import Founding, replayed
+from tests.simulation.world import WALL_EPOCH_MS, World
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -34,24 +37,32 @@ class Violated(Exception):
 class Checkers:
     """Every property, over one schedule."""
 
+    world: World
+    founding: Founding
+    made: dict[bytes, None]
     agreed: dict[int, bytes] = field(default_factory=dict)
+    roots: dict[int, tuple[bytes, bytes, bytes]] = field(default_factory=dict)
+    """By height: state and receipts root after it, and the set of the height after next."""
     said: dict[tuple[int, str, int, int], bytes] = field(default_factory=dict)
-    admitted: dict[bytes, None] = field(default_factory=dict)
     left: dict[tuple[int, int], int] = field(default_factory=dict)
+    executed: dict[bytes, int] = field(default_factory=dict)
+    """Where each transaction was decided: what a client was told."""
     equivocations: int = 0
-    accusations: int = 0
     peer_faults: int = 0
     view_changes: int = 0
     honest: tuple[bytes, ...] = ()
     fastest_ms: int = 0
     """How far the clock of an honest host that voted was ever ahead."""
 
-    def fail(self, what: str, detail: str) -> None:
-        """Stop the schedule."""
-        raise Violated(what, detail)
+    def fail(self, what: str, detail: str) -> NoReturn:
+        """End the schedule, whoever swallows the exception."""
+        violated = Violated(what, detail)
+        if self.world.failure is None:
+            self.world.failure = violated
+        raise violated
 
     def broken(self, host: Host, detail: str) -> None:
-        """A replica found itself in contradiction."""
+        """A node found itself in contradiction."""
         if host.honest:
             self.fail("invariant", f"host {host.index}: {detail}")
 
@@ -59,69 +70,86 @@ class Checkers:
         """An honest host says something: it must be durable, and contradict nothing it ever said."""
         if isinstance(message, Decided):
             return
-        self.fastest_ms = max(self.fastest_ms, host.clock_ms)
-        promise = host.disk.durable(message.height)
-        votes = promise.votes
+        self.fastest_ms = max(self.fastest_ms, host.clock().wall_ms - WALL_EPOCH_MS - self.world.now)
+        votes = host.disk.promises.durable()
+        height, view = message.height, message.view
+        if votes is None or votes.height != height:
+            self.fail("durable", f"host {host.index} speaks at {height}/{view} without a promise there")
         if isinstance(message, ViewChange):
             content = b"-" if message.prepared is None else message.prepared.certificate.block_hash
             if message.prepared is not None:
                 content += message.prepared.certificate.view.to_bytes(8, "big")
-            kept = votes.view == message.view and votes.changed
+            kept = votes.view == view and votes.changed
             kind = "view change"
-            if self.said.get((host.index, kind, message.height, message.view)) is None:
+            if self.said.get((host.index, kind, height, view)) is None:
                 self.view_changes += 1
-            self.left[host.index, message.height] = max(
-                message.view, self.left.get((host.index, message.height), 0)
-            )
+            self.left[host.index, height] = max(view, self.left.get((host.index, height), 0))
         else:
             content = message.block_hash
             kind = "commit" if isinstance(message, Commit) else "prepare"
             named = votes.commit if isinstance(message, Commit) else votes.prepare
-            kept = votes.view == message.view and named == content
-            if isinstance(message, PrePrepare | Prepare) and promise.proposal(content) is None:
+            kept = votes.view == view and named == content
+            if isinstance(message, PrePrepare | Prepare) and content not in host.disk.promises.kept:
                 self.fail("durable", f"host {host.index} prepares a block that its disk does not keep")
-            if message.view < self.left.get((host.index, message.height), 0):
+            if view < self.left.get((host.index, height), 0):
                 self.fail("contradiction", f"host {host.index} votes in a view that it has left")
         if not kept:
-            self.fail("durable", f"host {host.index} says {kind} {message.height}/{message.view} unsynced")
-        name = (host.index, kind, message.height, message.view)
+            self.fail("durable", f"host {host.index} says {kind} {height}/{view} unsynced")
+        name = (host.index, kind, height, view)
         if self.said.setdefault(name, content) != content:
-            self.fail("contradiction", f"host {host.index}: two {kind}s at {message.height}/{message.view}")
+            self.fail("contradiction", f"host {host.index}: two {kind}s at {height}/{view}")
 
-    def on_commit(self, host: Host, block: Block, certificate: CommitCertificate) -> None:
+    def on_start(self, host: Host) -> None:
+        """What an honest host finds on its disk is what was agreed on."""
+        if host.honest:
+            self.compare(host)
+
+    def compare(self, host: Host) -> None:
+        """The tip: its hash covers all blocks below, its roots the state."""
+        tip = host.executor.store.tip
+        if tip.height == 0:
+            return
+        # A node may die after it wrote a block, and before it could say so.
+        if self.agreed.setdefault(tip.height, tip.block_hash) != tip.block_hash:
+            self.fail("agreement", f"host {host.index} has another block at height {tip.height}")
+        roots = (tip.state_root, tip.receipts_root, tip.next_validators_hash)
+        if self.roots.setdefault(tip.height, roots) != roots:
+            self.fail("state", f"host {host.index} has another state after height {tip.height}")
+
+    def on_commit(self, host: Host, commit: executor.Commit, before: HeightContext) -> None:
         """An honest host commits: what all the others commit, certified, and nothing that nobody submitted."""
-        known = self.agreed.setdefault(block.height, block.hash)
-        if known != block.hash:
-            self.fail("agreement", f"host {host.index} commits another block at height {block.height}")
-        chain = host.disk.chain
+        self.compare(host)
+        block, chain = commit.block, host.executor.store
+        certificate = chain.certificate(block.height)
+        if certificate is None or block.height != before.height:
+            self.fail("certificate", f"host {host.index} keeps none at height {block.height}")
         try:
-            check_certified(block.header, certificate, chain.sets[block.height], host.cluster.ring.verify)
+            check_certified(block.header, certificate, before.validators)
         except Refused as refusal:
             self.fail("certificate", f"host {host.index} at height {block.height}: {refusal}")
-        context = chain.context()
-        latest = WALL_EPOCH_MS + host.world.now + self.fastest_ms + CLOCK_BOUND_MS
-        if not context.parent.time_ms < block.header.time_ms <= max(latest, context.parent.time_ms + 1):
+        latest = WALL_EPOCH_MS + self.world.now + self.fastest_ms + CLOCK_BOUND_MS
+        if not before.parent.time_ms < block.header.time_ms <= max(latest, before.parent.time_ms + 1):
             self.fail("time", f"host {host.index} commits a block of a time that no honest clock allows")
-        for digest in block.batches:
-            if digest not in self.admitted:
-                self.fail("validity", f"host {host.index} commits a batch that nobody admitted")
-            if digest in chain.committed:
-                self.fail("validity", f"host {host.index} commits a batch twice")
-        if block.header.chain_id != CHAIN_ID or block.header.state_root != context.state_root:
+        for transaction in commit.outcome.transactions:
+            if transaction.id not in self.made:
+                self.fail("validity", f"host {host.index} executes a transaction that nobody made")
+            if self.executed.setdefault(transaction.id, block.height) != block.height:
+                self.fail("validity", f"host {host.index} executes a transaction twice")
+        if block.header.chain_id != self.founding.chain_id or block.header.state_root != before.state_root:
             self.fail("validity", f"host {host.index} commits a block of another state")
-        if not block.batches and not context.may_be_empty(block.header.time_ms):
+        if not block.batches and not before.may_be_empty(block.header.time_ms):
             self.fail("validity", f"host {host.index} commits an empty block that nothing calls for")
 
-    def on_report(self, host: Host, fault: Equivocation | Misbehaviour) -> None:
+    def on_evidence(self, host: Host, evidence: Evidence) -> None:
         """Evidence must be sound, and never against an honest host."""
         if not host.honest:
             return
-        if isinstance(fault, Misbehaviour):
-            self.accusations += 1
-            return
         self.equivocations += 1
-        verify_evidence(fault.evidence, CHAIN_ID, host.cluster.ring.verify)
-        if fault.evidence.validator in self.honest:
+        try:
+            verify_evidence(evidence, self.founding.chain_id)
+        except Refused as refusal:
+            self.fail("evidence", f"host {host.index} has evidence that does not verify: {refusal}")
+        if evidence.validator in self.honest:
             self.fail("evidence", f"host {host.index} has evidence against an honest validator")
 
     def on_peer_fault(self, host: Host, source: int, reason: str) -> None:
@@ -129,3 +157,25 @@ class Checkers:
         self.peer_faults += 1
         if host.honest and host.cluster.hosts[source].honest:
             self.fail("admission", f"host {host.index} refuses what honest {source} sent: {reason}")
+
+    # At the end -----------------------------------------------------------------------------------------------------
+
+    def nothing_lost(self, host: Host) -> None:
+        """Every transaction that a client was told is decided is in the chain of every honest host, there."""
+        chain = host.executor.store
+        for identifier, height in self.executed.items():
+            if height <= chain.tip.height:
+                place = chain.place_of(identifier)
+                if place is None or place.height != height:
+                    self.fail("loss", f"host {host.index} lost a transaction of height {height}")
+
+    def same_again(self, host: Host) -> None:
+        """The host's blocks, executed again from genesis on an empty store, end in the same roots."""
+        chain = host.executor.store
+        batches = [
+            verify_batch(raw, self.founding.chain_id)
+            for height in range(1, chain.tip.height + 1)
+            for raw in chain.batches(height)
+        ]
+        if replayed(self.founding, chain, batches).store.tip != chain.tip:
+            self.fail("replay", f"host {host.index}: its chain, executed again, ends in another state")

@@ -1,22 +1,23 @@
-"""All hosts of one schedule, and what they share: the world, the network, the keys."""
+"""All hosts of one schedule, and what they share: the world, the network, the keys, the clients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from operator import attrgetter
 
 from consilium.consensus.limits import ReplicaConfig
-from consilium.consensus.messages import Message, VerifiedMessage, verify_message
-from consilium.consensus.promise import no_promise
-from consilium.ledger.errors import PeerFault
-from consilium.ledger.validators import Validator, ValidatorSet
-from tests.simulation.chain import CHAIN_ID, Chain, Disk, digest_of
+from consilium.consensus.messages import Message, decode_message
+from consilium.ledger.errors import Refused
+from consilium.ledger.transaction import Transaction, Verified
 from tests.simulation.checkers import Checkers
+from tests.simulation.founding import Clients, found
 from tests.simulation.host import Host
 from tests.simulation.keys import Keyring
 from tests.simulation.network import Network
-from tests.simulation.world import WALL_EPOCH_MS, World
+from tests.simulation.world import World
 
-VERIFIED_KEPT = 20_000
+DECODED_KEPT = 2_000
 
 
 class Cluster:
@@ -34,69 +35,52 @@ class Cluster:
         """So many more hosts may lose their memory: together with the liars at most f."""
         self.world = world
         self.config = config
-        self.ring = Keyring(len(cast), real_keys)
+        self.validators = validators
+        self.ring = Keyring(len(cast), real_keys, points=True)
         self.keys = self.ring.keys
         self.index_of = {key.public: index for index, key in enumerate(self.keys)}
-        self.network = Network(world, len(cast))
-        self.checkers = Checkers()
-        self._verified: dict[tuple[bytes, bytes], VerifiedMessage | PeerFault] = {}
-        self._sets: dict[int, ValidatorSet] = {}
-        genesis = self.subset((1 << validators) - 1)
-        # Founding a node writes an empty promise: so a validator that starts late is told from one that was wiped.
-        self.hosts: list[Host] = [
-            kind(
-                self, index, self.keys[index], Disk(Chain(genesis, self.subset, WALL_EPOCH_MS), no_promise(0))
-            )
-            for index, kind in enumerate(cast)
-        ]
-        self.network.deliver = [host.deliver for host in self.hosts]
-        self.checkers.honest = tuple(host.key.public for host in self.hosts if host.honest)
+        self.founding = found(validators, len(cast), real_keys)
+        self.clients = Clients(self.ring, len(cast), self.founding, world.rng)
+        self.network = Network(world, len(cast), lambda index: self.hosts[index].life)
+        self.checkers = Checkers(world, self.founding, self.clients.made)
+        self.bites: Counter[str] = Counter()
+        """How often each fault that is no packet's happened to somebody."""
+        self._decoded: dict[bytes, Message] = {}
+        self.hosts: list[Host] = [kind(self, index, self.keys[index]) for index, kind in enumerate(cast)]
+        self.honest = [host for host in self.hosts if host.honest]
+        self.network.deliver = list(map(attrgetter("deliver"), self.hosts))
+        self.checkers.honest = tuple(host.key.public for host in self.honest)
 
-    @property
-    def honest(self) -> list[Host]:
-        """The hosts that do not lie."""
-        return [host for host in self.hosts if host.honest]
-
-    def subset(self, mask: int) -> ValidatorSet:
-        """The validator set of the hosts in a bit mask."""
-        if mask not in self._sets:
-            self._sets[mask] = ValidatorSet(
-                [Validator(k.public, bytes(16)) for i, k in enumerate(self.keys) if mask >> i & 1]
-            )
-        return self._sets[mask]
-
-    def admit(self, host: Host, batch: bytes) -> None:
-        """A client's batch arrives at this host."""
-        self.checkers.admitted[digest_of(batch)] = None
-        host.admit(batch)
-
-    def send(self, source: Host, peer: bytes, packet: object) -> None:
-        """Send to the host with this key."""
-        target = self.index_of.get(peer)
-        if target is not None and target != source.index:
-            self.network.send(source.index, target, packet)
-
-    def verify(self, raw: bytes, message: Message, validators: ValidatorSet) -> VerifiedMessage:
-        """`verify_message`, once for all hosts: it depends on nothing else. Raises PeerFault."""
-        name = (raw, validators.hash)
-        known = self._verified.get(name)
+    def decoded(self, body: bytes) -> Message:
+        """A message that a host sends, for those who look at what is sent. Each is decoded once."""
+        known = self._decoded.get(body)
         if known is None:
-            if len(self._verified) >= VERIFIED_KEPT:
-                self._verified.clear()
-            try:
-                known = verify_message(message, CHAIN_ID, validators, self.ring.verify)
-            except PeerFault as fault:
-                known = fault
-            self._verified[name] = known
-        if isinstance(known, PeerFault):
-            raise PeerFault(known.reason, known.weight)
+            if len(self._decoded) >= DECODED_KEPT:
+                self._decoded.clear()
+            known = self._decoded[body] = decode_message(body)
         return known
 
-    def starter(self, host: Host) -> Callable[[], None]:
-        """An action that starts the host, if it is down."""
+    def reachable(self, index: int) -> frozenset[bytes]:
+        """The keys of the hosts that run, and to which both directions work."""
+        cut = self.network.cut
+        return frozenset(
+            host.key.public
+            for host in self.hosts
+            if host.index != index
+            and host.alive
+            and not cut.get((index, host.index))
+            and not cut.get((host.index, index))
+        )
 
-        def start() -> None:
-            if not host.alive:
-                host.start()
+    def submit(self, host: Host) -> Verified[Transaction]:
+        """A client submits some work to a host that runs."""
+        transaction = self.clients.enrolment(host.index, host.executor.store.tip.time_ms)
+        host.submit(transaction)
+        return transaction
 
-        return start
+    def submit_secret(self, host: Host) -> None:
+        """Work of a host's own, submitted from within."""
+        try:
+            host.admit(self.clients.enrolment(host.index, host.executor.store.tip.time_ms))
+        except Refused:
+            return

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from consilium.consensus.messages import Commit, Prepare, PrePrepare, ViewChange
+from consilium.node.peer_messages import Kind
 from tests.simulation.cluster import Cluster
-from tests.simulation.host import Host
+from tests.simulation.host import SYNC_MS, Host, Packet
 from tests.simulation.network import CALM
 
 
@@ -29,45 +30,41 @@ def _pick(cluster: Cluster) -> Host:
     return cluster.world.rng.choice(cluster.hosts)
 
 
-def delay(cluster: Cluster) -> Fault:
-    """Packets take up to some hundred milliseconds, and so overtake each other."""
-    longest = cluster.world.rng.choice((60, 200, 500, 900))
+def _weather(cluster: Cluster, kind: str, text: str, **changed: int) -> Fault:
+    """The weather changes, and is calm again in these fields."""
     network = cluster.network
+    calm = {name: getattr(CALM, name) for name in changed}
 
-    def begin() -> None:
-        network.weather = replace(network.weather, delay_max_ms=longest)
+    def change(values: dict[str, int]) -> None:
+        weather = replace(network.weather, **values)
+        network.weather = CALM if weather == CALM else weather
 
-    def end() -> None:
-        network.weather = replace(network.weather, delay_max_ms=CALM.delay_max_ms)
+    return Fault(kind, text, lambda: change(changed), lambda: change(calm))
 
-    return Fault("delay", f"delays up to {longest} ms", begin, end)
+
+def delay(cluster: Cluster) -> Fault:
+    """Packets take up to some hundred milliseconds."""
+    longest = cluster.world.rng.choice((60, 200, 500, 900))
+    return _weather(cluster, "delay", f"delays up to {longest} ms", delay_max_ms=longest)
+
+
+def reordering(cluster: Cluster) -> Fault:
+    """Some packets stay behind, and others overtake them."""
+    rate, behind = cluster.world.rng.choice(((100, 800), (300, 200), (600, 60)))
+    return _weather(
+        cluster, "reordering", f"{rate} of 1000 packets overtaken", reordering=rate, behind_max_ms=behind
+    )
 
 
 def loss(cluster: Cluster) -> Fault:
     """Some of all packets vanish."""
     rate = cluster.world.rng.choice((20, 100, 300, 600))
-    network = cluster.network
-
-    def begin() -> None:
-        network.weather = replace(network.weather, loss=rate)
-
-    def end() -> None:
-        network.weather = replace(network.weather, loss=0)
-
-    return Fault("loss", f"{rate} of 1000 packets lost", begin, end)
+    return _weather(cluster, "loss", f"{rate} of 1000 packets lost", loss=rate)
 
 
 def duplication(cluster: Cluster) -> Fault:
     """Some packets come twice."""
-    network = cluster.network
-
-    def begin() -> None:
-        network.weather = replace(network.weather, duplication=300)
-
-    def end() -> None:
-        network.weather = replace(network.weather, duplication=0)
-
-    return Fault("duplication", "300 of 1000 packets doubled", begin, end)
+    return _weather(cluster, "duplication", "300 of 1000 packets doubled", duplication=300)
 
 
 def one_way(cluster: Cluster) -> Fault:
@@ -102,13 +99,15 @@ def deafness(cluster: Cluster) -> Fault:
     rng, count = cluster.world.rng, len(cluster.hosts)
     kind = rng.choice((Commit, Commit, Prepare, PrePrepare, ViewChange))
     hearing = rng.sample(range(count), rng.choice((0, 1, 1, 2)))
-    tag = encode_tag(kind)
+    tag = TAGS[kind]
 
     def lost(source: int, target: int, packet: object) -> bool:
-        match packet:
-            case ("message", bytes(raw)):
-                return raw[2] == tag and target not in hearing
-        return False
+        return (
+            isinstance(packet, Packet)
+            and packet.kind == Kind.CONSENSUS
+            and packet.body[2] == tag
+            and target not in hearing
+        )
 
     return Fault(
         "deafness",
@@ -118,42 +117,76 @@ def deafness(cluster: Cluster) -> Fault:
     )
 
 
-def encode_tag(kind: type[Commit | Prepare | PrePrepare | ViewChange]) -> int:
-    """The byte by which a message's kind is known: after the two array headers."""
-    return {PrePrepare: 1, Prepare: 2, Commit: 3, ViewChange: 4}[kind]
+TAGS = {PrePrepare: 1, Prepare: 2, Commit: 3, ViewChange: 4}
+"""The byte by which a message's kind is known: after the two array headers."""
 
 
 def pause(cluster: Cluster) -> Fault:
     """SIGSTOP and SIGCONT."""
     host = _pick(cluster)
-    return Fault("pause", f"{host.index} is paused", host.pause, host.resume)
+
+    def begin() -> None:
+        if host.alive and not host.paused:
+            cluster.bites["pause"] += 1
+            host.pause()
+
+    return Fault("pause", f"{host.index} is paused", begin, host.resume)
 
 
 def crash(cluster: Cluster) -> Fault:
     """SIGKILL, and a restart from the disk."""
     host = _pick(cluster)
-    return Fault("crash", f"{host.index} is down", host.crash, cluster.starter(host))
+
+    def begin() -> None:
+        cluster.bites["crash"] += host.alive
+        host.crash()
+
+    return Fault("crash", f"{host.index} is down", begin, host.start)
 
 
 def amnesia(cluster: Cluster) -> Fault:
-    """The disk is wiped, or restored from an older copy, while the host is down. A host that forgets counts as faulty:
-    where no more may be, it is a crash like any other."""
+    """The disk is wiped, restored from an older copy, or its chain alone is truncated, while the host is down. A host
+    that forgets counts as faulty: where no more may be, it is a crash like any other."""
     rng = cluster.world.rng
     host = rng.choice(cluster.honest)
-    heights = rng.choice((None, 0, 0, 1, 3))
+    how = rng.choice(("wiped", "restored", "restored", "truncated"))
     allowed = cluster.forgetful > 0
     cluster.forgetful -= allowed
 
-    def begin() -> None:
-        host.crash()
-        if allowed:
-            host.lose_memory(heights)
+    def forget() -> None:
+        # Whoever is silent since its own start is not up: then nobody else may forget.
+        if allowed and all(other is host or other.speaks for other in cluster.honest):
+            cluster.bites["amnesia"] += 1
+            host.lose_memory(how)
+        else:
+            cluster.bites["crash"] += 1
 
-    return Fault("amnesia" if allowed else "crash", f"{host.index} forgets", begin, cluster.starter(host))
+    def at_once() -> None:
+        host.crash()
+        forget()
+
+    def at_effect() -> None:
+        host.crash_in, host.restart_in_ms = count, 1
+        host.forget = forget
+
+    def at_vote() -> None:
+        host.crash_after, host.restart_in_ms = vote, 1
+        host.forget = forget
+
+    def end() -> None:
+        host.crash_in, host.crash_after, host.forget = None, None, None
+        host.start()
+
+    count = rng.randrange(1, 60)
+    vote = rng.choice((ViewChange, ViewChange, Commit, Prepare))
+    when, begin = rng.choice(
+        (("at once", at_once), (f"before effect {count}", at_effect), (f"after a {vote.__name__}", at_vote))
+    )
+    return Fault("amnesia" if allowed else "crash", f"{host.index} forgets {when}: {how}", begin, end)
 
 
 def crash_at_effect(cluster: Cluster) -> Fault:
-    """SIGKILL between two effects; back soon."""
+    """SIGKILL before a packet leaves, a timer is set, or a write; back soon."""
     host, count = _pick(cluster), cluster.world.rng.randrange(1, 60)
 
     def begin() -> None:
@@ -166,43 +199,60 @@ def crash_at_effect(cluster: Cluster) -> Fault:
     return Fault("crash-at-effect", f"{host.index} dies before its effect {count}", begin, end)
 
 
-def skew(cluster: Cluster) -> Fault:
+def jump(cluster: Cluster) -> Fault:
     """A wall clock jumps, and is put right later."""
     host = _pick(cluster)
     by = cluster.world.rng.choice((-3_600_000, -30_000, -1_500, 1_500, 30_000, 3_600_000))
 
     def change(amount: int) -> None:
+        cluster.bites["jump"] += 1
         host.clock_ms += amount
 
-    return Fault("skew", f"the clock of {host.index} is {by} ms off", lambda: change(by), lambda: change(-by))
+    return Fault(
+        "jump", f"the clock of {host.index} jumps by {by} ms", lambda: change(by), lambda: change(-by)
+    )
+
+
+def skew(cluster: Cluster) -> Fault:
+    """A wall clock runs too fast or too slow."""
+    host = _pick(cluster)
+    by = cluster.world.rng.choice((-200, -50, -5, 5, 50, 200))
+
+    def change(amount: int) -> None:
+        cluster.bites["skew"] += 1
+        host.clock_drift += amount
+
+    text = f"the clock of {host.index} runs {by} thousandths too fast"
+    return Fault("skew", text, lambda: change(by), lambda: change(-by))
 
 
 def slow_disk(cluster: Cluster) -> Fault:
     """Syncs take long."""
     host, longest = _pick(cluster), cluster.world.rng.choice((50, 300, 1_000))
 
-    def change(most: int) -> None:
-        host.sync_ms = (0, most)
+    def begin() -> None:
+        cluster.bites["slow-disk"] += 1
+        host.sync_ms = (0, longest)
 
-    return Fault(
-        "slow-disk", f"{host.index} syncs in {longest} ms", lambda: change(longest), lambda: change(2)
-    )
+    def end() -> None:
+        host.sync_ms = SYNC_MS
+
+    return Fault("slow-disk", f"{host.index} syncs in {longest} ms", begin, end)
 
 
-def demand(cluster: Cluster) -> Fault:
+def complaint(cluster: Cluster) -> Fault:
     """A host finds itself censored, rightly or not."""
     host = _pick(cluster)
 
     def begin() -> None:
-        waiting = host.uncommitted() if host.alive else []
-        if waiting:
-            host.complain(host.pool[waiting[0]])
+        cluster.bites["complaint"] += host.complain()
 
     return Fault("complaint", f"{host.index} complains of censorship", begin, _nothing)
 
 
 KINDS = (
     delay,
+    reordering,
     loss,
     duplication,
     one_way,
@@ -212,8 +262,27 @@ KINDS = (
     pause,
     crash,
     amnesia,
+    amnesia,
     crash_at_effect,
+    crash_at_effect,
+    jump,
     skew,
     slow_disk,
-    demand,
+    complaint,
 )
+
+
+def mild(cluster: Cluster) -> Fault:
+    """A fault under which a quorum can talk."""
+    rng = cluster.world.rng
+    match rng.randrange(4):
+        case 0:
+            return _weather(cluster, "delay", "delays up to 60 ms", delay_max_ms=60)
+        case 1:
+            return _weather(cluster, "loss", "20 of 1000 packets lost", loss=20)
+        case 2:
+            return _weather(
+                cluster, "reordering", "200 of 1000 packets overtaken", reordering=200, behind_max_ms=100
+            )
+        case _:
+            return duplication(cluster)

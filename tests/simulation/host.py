@@ -1,65 +1,88 @@
-"""A simulated node: the real replica, and a host that performs its effects on the fake disk and network.
+"""A simulated node: the product's driver, router, pool, execution, stores, catch-up and duties, on a loop of their own.
 
-The host is what node/driver is in the product: it feeds one input at a time and performs effects in order, waiting
-for each sync. A crash may fall before any effect; then memory is gone, and the disk has what was synced.
+What stands in is the edge: the mesh (packets on the fake network), the disk, the clocks, and the process's life. The
+host may die before any effect: before a packet leaves, before a timer is set, before a write of either store.
 """
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import Future, events
 from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from consilium.consensus.io import (
-    Advanced,
-    BatchesHeld,
-    Broadcast,
-    BuildProposal,
-    CancelTimer,
-    CatchUp,
-    Censored,
-    Decide,
-    Effect,
-    HoldBatches,
-    Input,
-    MessageReceived,
-    Now,
-    PeerHeight,
-    Persist,
-    ProposalBuilt,
-    Report,
-    SendDecided,
-    SendTo,
-    SetTimer,
-    Started,
-    TimerFired,
-    TimerKind,
-    WorkPending,
-)
-from consilium.consensus.messages import (
-    Decided,
-    Message,
-    decode_message,
-    encode_message,
-)
+from consilium.consensus.evidence import Evidence
+from consilium.consensus.io import Censored, Now
+from consilium.consensus.messages import Decided, Message, ViewChange, encode_message
 from consilium.consensus.replica import Replica
-from consilium.consensus.restart import NEVER, Status
-from consilium.ledger.block import Block, CommitCertificate, check_block_form, check_certified
+from consilium.consensus.restart import NEVER
+from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken, PeerFault, Refused
-from tests.simulation.chain import Disk, digest_of
-from tests.simulation.recall import Recall
+from consilium.ledger.transaction import Operation, Transaction, Verified
+from consilium.node.clerk import SAY_TIMEOUT_S, Clerk
+from consilium.node.driver import Driver
+from consilium.node.duties import KINDS, Duties
+from consilium.node.executor import Commit
+from consilium.node.mempool import Mempool, MempoolLimits
+from consilium.node.opening import refill
+from consilium.node.peer_messages import Kind, Tip
+from consilium.node.promises import PromiseKeeper, recall
+from consilium.node.router import Router
+from consilium.node.sync import Synchroniser
+from consilium.p2p.frame import Lane
+from tests.simulation.disk import Copy, Disk
+from tests.simulation.founding import opened
+from tests.simulation.loop import HostLoop, Killed, Rest
 from tests.simulation.world import WALL_EPOCH_MS
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
-BACKLOG_MAX = 400
-BLOCK_BATCHES_PROPOSED = 4
-FETCH_MAX = 10
-STATUS_EVERY_MS = 2_000
-ANNOUNCE_EVERY_MS = 700
+TICK_S = 1.0
+COPY_IN = 3
+"""One commit in so many is followed by a backup."""
+INBOX_MAX = 512
+SYNC_MS = (0, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One message from one life of a host to one life of another."""
+
+    kind: int
+    body: bytes
+    lane: Lane
+
+
+class HostClerk(Clerk):
+    """The product's clerk, with the host's own pool instead of a service that clients share."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def institution(self) -> bytes:
+        return self._host.cluster.clients.institutions[self._host.index]
+
+    async def say(self, said: Operation) -> str:
+        """As Clerk."""
+        host = self._host
+        transaction = host.cluster.clients.sign(host.index, said, host.executor.store.tip.time_ms)
+        decided: Future[str] = asyncio.get_running_loop().create_future()
+        host.awaited[transaction.id] = decided
+        try:
+            host.admit(transaction)
+            async with asyncio.timeout(SAY_TIMEOUT_S):
+                return await decided
+        except TimeoutError:
+            return "rpc.timeout"
+        except Refused as refusal:
+            return refusal.code
+        finally:
+            host.awaited.pop(transaction.id, None)
 
 
 class Host:
@@ -67,404 +90,382 @@ class Host:
 
     honest = True
 
-    def __init__(self, cluster: Cluster, index: int, key: SigningKey, disk: Disk) -> None:
-        self.cluster, self.index, self.key, self.disk = cluster, index, key, disk
+    def __init__(self, cluster: Cluster, index: int, key: SigningKey) -> None:
+        self.cluster, self.index, self.key = cluster, index, key
         self.world = cluster.world
+        self.disk = Disk(cluster.founding.rows, self.effect)
         self.clock_ms = 0
         """How far the wall clock is off."""
-        self.monotonic_offset = 1_000 * (index + 1)
+        self.clock_drift = 0
+        """Thousandths by which it runs fast."""
         self.alive = False
-        self.paused = False
         self.life = 0
-        self.sync_ms = (0, 2)
+        self.sync_ms = SYNC_MS
         self.crash_in: int | None = None
         """Crash before the so-many-th effect from now."""
+        self.crash_after: type[Message] | None = None
+        """Crash after it said such a thing."""
         self.restart_in_ms = 500
-        self._backlog: deque[Callable[[], None]] = deque()
-        self.reset_memory()
-
-    def reset_memory(self) -> None:
-        """What a crash takes."""
-        self.pool: dict[bytes, bytes] = dict(self.disk.batches)
-        self.inbox: deque[Input | Callable[[], None]] = deque()
-        self.busy = False
-        self.timers: dict[TimerKind, int] = {}
-        self.held_asks: dict[bytes, int] = {}
-        self.awaiting: dict[bytes, Block] = {}
-        self.executing = False
-        self.work = False
+        self.forget: Callable[[], None] | None = None
+        """What happens to the disk when it dies before an effect."""
+        self.acts = 0
+        """How often a liar lied."""
+        self.admitted: dict[bytes, int] = {}
+        """Of each transaction that a client was told is admitted: in which life."""
+        self.loop = self._new_loop()
 
     # Life ---------------------------------------------------------------------------------------------------------
 
+    def _new_loop(self) -> HostLoop:
+        offset_ms = 1_000 * (self.index + 1)
+        return HostLoop(self.world, offset_ms, self.failed, self._sync_delay, self.effect)  # type: ignore[abstract]
+
     def start(self) -> None:
         """Start, or start again, from the disk."""
+        if self.alive:
+            return
         self.life += 1
         self.alive = True
-        self.reset_memory()
-        self.note(f"starts at tip {self.disk.chain.tip}")
-        self.recall = Recall(self)
-        self.replica = Replica(
-            self.key, self.disk.chain.context(), self.disk.promise, self.cluster.config, abstain_below=NEVER
+        self.loop = self._new_loop()
+        self.loop.enter(self._boot)
+
+    def _boot(self) -> None:
+        cluster = self.cluster
+        chain_id = cluster.founding.chain_id
+        self.inbox: dict[tuple[int, Lane], deque[Packet]] = {}
+        self.awaited: dict[bytes, Future[str]] = {}
+        self.executor = executor = opened(self.disk.chain, chain_id)
+        promise, promised = recall(self.disk.promises, chain_id)
+        first = (self.life * 1_000_000 + self.world.now) * 1_000
+        self.mempool = self.new_pool(first)
+        refill(self.mempool, executor, promise, promised)
+        self.replica = Replica(self.key, executor.context, promise, cluster.config, abstain_below=NEVER)
+        keeper = self.new_keeper()
+        self.driver = Driver(
+            replica=self.replica,
+            executor=executor,
+            mempool=self.mempool,
+            keeper=keeper,
+            outlet=self,
+            clock=self.clock,
+            on_commit=self.committed,
         )
-        self.feed(Started())
-        self.tell_work()
-        self.later(1, self.recall.ask)
-        self.later(self.world.rng.randint(1, STATUS_EVERY_MS), self.tell_status)
-        self.later(self.world.rng.randint(1, ANNOUNCE_EVERY_MS), self.announce)
+        self.synchroniser = Synchroniser(
+            send=self._send_bulk,
+            connected=self.connected,
+            context=lambda: executor.context,
+            deliver=self.driver.deliver,
+            fault=self._fault,
+            held=self.mempool.batch,
+        )
+        self.driver.synchroniser = self.synchroniser
+        self.router = Router(
+            chain_id=chain_id,
+            driver=self.driver,
+            executor=executor,
+            mempool=self.mempool,
+            synchroniser=self.synchroniser,
+            send=self._send_bulk,
+        )
+        self.duties = Duties(
+            key=self.key,
+            validates=True,
+            chain_id=chain_id,
+            promise=promise,
+            executor=executor,
+            replica=self.replica,
+            driver=self.driver,
+            mesh=self,
+            synchroniser=self.synchroniser,
+            clerk=HostClerk(self),
+            members_changed=lambda: None,
+            remember=lambda promised: keeper.keep(promised, self.mempool.batch),
+        )
+        self.driver.on_evidence = self._saw
+        self.note("starts at tip", executor.store.tip.height)
+        cluster.checkers.on_start(self)
+        self.before = executor.context
+        for work in (self.driver.run(), self.synchroniser.run(), self.duties.run(), self._tick()):
+            self.loop.create_task(work).add_done_callback(self._ended)
+
+    def new_pool(self, first_sequence: int) -> Mempool:
+        """Empty."""
+        return Mempool(self.key, self.cluster.founding.chain_id, MempoolLimits(), first_sequence)
+
+    def new_keeper(self) -> PromiseKeeper:
+        """On this disk."""
+        return PromiseKeeper(self.disk.promises)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.driver.tick()
+            tip = self.executor.store.tip
+            self.broadcast_body(Kind.TIP, codec.encode(Tip(tip.height, tip.block_hash)), Lane.VOTES)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """A task of the node ended by itself: so does the node."""
+        if not self.loop.dead and not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
+
+    def _saw(self, evidence: Evidence) -> None:
+        """The replica saw a validator contradict itself."""
+        self.cluster.checkers.on_evidence(self, evidence)
+        self.duties.saw(evidence)
+
+    def failed(self, error: BaseException) -> None:
+        """Something was raised that ends the node."""
+        if isinstance(error, Killed) or self.loop.dead:
+            return
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, InvariantBroken):
+            self.note("halts:", str(error))
+            self.cluster.checkers.broken(self, str(error))
+            self.crash()
+        elif self.world.failure is None:
+            self.world.failure = error
+
+    def effect(self) -> None:
+        """Something is about to leave a mark: a node that is to die before it does."""
+        if self.disk.writes_max is not None:
+            self.disk.writes_max -= 1
+            if self.disk.writes_max < 0:
+                raise Killed
+            return
+        if not self.alive:
+            raise Killed
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in < 0:
+                self._die()
+
+    def _die(self) -> None:
+        """Here and now; and what its disk forgets with it."""
+        self.world.after(self.restart_in_ms, self.start)
+        self.cluster.bites["crash-at-effect"] += 1
+        self.crash()
+        if self.forget is not None:
+            self.forget()
+            self.forget = None
+        raise Killed
 
     def crash(self) -> None:
-        """SIGKILL: unsynced writes may or may not have reached the disk."""
+        """SIGKILL: writes that were under way may or may not have reached the disk, in part or whole."""
         if not self.alive:
             return
         self.note("crashes")
-        self.life += 1
         self.alive = False
-        self.crash_in = None
-        self._backlog.clear()
-        if self.disk.writing is not None and self.world.rng.randrange(2):
-            self.write_promise()
-        self.disk.writing = None
-
-    def lose_memory(self, heights: int | None) -> None:
-        """While down: the disk is restored from a copy that is so many heights old, or wiped."""
-        self.note(f"finds its disk {'wiped' if heights is None else f'{heights} heights back'}")
-        chain = self.disk.chain
-        self.disk.chain = chain.rewound(0 if heights is None else max(0, chain.tip - heights))
-        self.disk.promise = None if heights is None else self.disk.copies.get(self.disk.chain.tip)
-        self.disk.writing = None
-        self.disk.batches = {}
-        if self.disk.promise is not None:
-            self.disk.batches = dict(self.disk.copied_batches.get(self.disk.chain.tip, {}))
+        self.crash_in, self.crash_after = None, None
+        self.life += 1
+        rng = self.world.rng
+        running = events._get_running_loop()
+        for work in self.loop.kill():
+            if rng.randrange(2):
+                self.disk.writes_max = rng.randint(1, 3)
+                try:
+                    work()
+                except Killed:
+                    pass
+                finally:
+                    self.disk.writes_max = None
+        events._set_running_loop(running)
+        self.disk.crash(rng)
 
     def pause(self) -> None:
         """SIGSTOP."""
-        self.paused = True
         self.note("is paused")
+        self.loop.paused = True
 
     def resume(self) -> None:
-        """SIGCONT: everything that waited happens now."""
-        self.note("resumes")
-        self.paused = False
-        while self._backlog and not self.paused:
-            self._backlog.popleft()()
+        """SIGCONT."""
+        if self.loop.paused:
+            self.note("resumes")
+            self.loop.resume()
 
-    def later(self, delay_ms: int, action: Callable[[], None]) -> None:
-        """Do something later in this life."""
-        life = self.life
+    @property
+    def paused(self) -> bool:
+        return self.loop.paused
 
-        def run() -> None:
-            if self.life != life or not self.alive:
-                return
-            if self.paused:
-                if len(self._backlog) < BACKLOG_MAX:
-                    self._backlog.append(run)
-            else:
-                action()
+    def _sync_delay(self) -> int:
+        return self.world.rng.randint(*self.sync_ms)
 
-        self.world.after(delay_ms, run)
-
-    def note(self, text: str) -> None:
-        self.world.note(f"{self.index:>2} {text}")
+    def note(self, *parts: Any) -> None:
+        self.world.note(self.index, *parts)
 
     def clock(self) -> Now:
+        """Both clocks."""
         now = self.world.now
-        return Now(now + self.monotonic_offset, WALL_EPOCH_MS + now + self.clock_ms)
+        wall = WALL_EPOCH_MS + now + self.clock_ms + now * self.clock_drift // 1000
+        return Now(now + 1_000 * (self.index + 1), wall)
 
-    # The driver's loop --------------------------------------------------------------------------------------------
+    @property
+    def speaks(self) -> bool:
+        """Whether it would vote where it is a validator: since its last start it was found to remember."""
+        verdict = self.duties.restart.verdict if self.life else None
+        return verdict is not None and self.executor.context.height >= verdict.floor
 
-    def feed(self, event: Input | Callable[[], None]) -> None:
-        """Give the replica an input, or do something that must not fall between effects, when it is its turn."""
-        self.inbox.append(event)
-        if not self.busy:
-            self.drain()
+    @property
+    def tip(self) -> int:
+        """The greatest committed height."""
+        return self.executor.store.tip.height if self.life else 0
 
-    def drain(self) -> None:
-        while self.inbox and self.alive and not self.busy:
-            event = self.inbox.popleft()
-            if callable(event):
-                event()
-                continue
-            try:
-                effects = self.replica.step(event, self.clock())
-            except InvariantBroken as broken:
-                self.cluster.checkers.broken(self, str(broken))
-                self.crash()
-                return
-            self.perform(effects, 0)
-
-    def perform(self, effects: list[Effect], start: int) -> None:
-        """Perform effects in order. Stays busy over a sync, so that no input is taken before the rest is done."""
-        self.busy = True
-        for place in range(start, len(effects)):
-            if self.crash_in is not None:
-                self.crash_in -= 1
-                if self.crash_in < 0:
-                    self.world.after(self.restart_in_ms, self.cluster.starter(self))
-                    self.crash()
-                    return
-            effect = effects[place]
-            if isinstance(effect, Persist):
-                self.disk.writing = effect.promise
-                delay = self.world.rng.randint(*self.sync_ms)
-                if delay:
-                    self.later(delay, partial(self.synced, effects, place + 1))
-                    return
-                self.write_promise()
-            else:
-                self.effect(effect)
-        self.busy = False
-
-    def synced(self, effects: list[Effect], rest: int) -> None:
-        self.write_promise()
-        self.perform(effects, rest)
-        if not self.busy:
-            self.drain()
-
-    def write_promise(self) -> None:
-        promise = self.disk.writing
-        if promise is None:
-            return
-        for block in promise.proposals:
-            for digest in block.batches:
-                if digest not in self.pool and digest not in self.disk.batches:
-                    self.cluster.checkers.fail(
-                        "durable", f"host {self.index} promises a block without its batches"
-                    )
-                else:
-                    self.disk.batches.setdefault(digest, self.pool.get(digest, b""))
-        self.disk.promise = promise
-        self.disk.writing = None
-        self.disk.backup(self.world.rng.randrange(3) == 0)
-
-    def effect(self, effect: Effect) -> None:
-        match effect:
-            case Broadcast(message):
-                self.broadcast(message)
-            case SendTo(peer, message):
-                self.send_to(peer, message)
-            case SendDecided(peer, height):
-                entry = self.disk.chain.entries[height] if height <= self.disk.chain.tip else None
-                if entry is not None and entry.block is not None and entry.certificate is not None:
-                    self.send_to(peer, Decided(entry.block, entry.certificate))
-            case SetTimer(kind, at_ms):
-                self.timers[kind] = at_ms
-                self.later(
-                    max(0, at_ms - self.world.now - self.monotonic_offset),
-                    lambda: self.fire(kind, at_ms),
-                )
-            case CancelTimer(kind):
-                self.timers.pop(kind, None)
-            case BuildProposal(height, view):
-                self.later(self.world.rng.randint(0, 10), lambda: self.build(height, view))
-            case HoldBatches(block, peers):
-                self.hold(block, peers)
-            case Decide(block, certificate):
-                self.decide(block, certificate)
-            case CatchUp(height, hint):
-                self.cluster.send(self, hint, ("fetch", height))
-            case Report(fault):
-                self.note(f"reports {fault!r:.100}")
-                self.cluster.checkers.on_report(self, fault)
-
-    def fire(self, kind: TimerKind, at_ms: int) -> None:
-        if self.timers.get(kind) == at_ms:
-            del self.timers[kind]
-            self.feed(TimerFired(kind))
-
-    # Sending ------------------------------------------------------------------------------------------------------
-
-    def broadcast(self, message: Message) -> None:
+    def committed(self, commit: Commit) -> None:
+        """The driver committed a block."""
         if self.honest:
-            self.cluster.checkers.on_send(self, message)
-        raw = encode_message(message)
-        self.note(f"says {describe(message)}")
-        for target in range(len(self.cluster.hosts)):
-            if target != self.index:
-                self.cluster.network.send(self.index, target, ("message", raw))
+            self.cluster.checkers.on_commit(self, commit, self.before)
+        self.before = self.executor.context
+        block = commit.block
+        self.note("commits", block.height, block.hash, "with", len(block.batches), "batches")
+        for leaf, transaction in zip(commit.outcome.leaves, commit.outcome.transactions, strict=True):
+            decided = self.awaited.get(transaction.id)
+            if decided is not None and not decided.done():
+                decided.set_result("ok" if b"\xa2ok" in leaf[:40] else "refused")
+        self.duties.committed(commit)
+        if self.world.rng.randrange(COPY_IN) == 0:
+            self.disk.copy(block.height)
 
-    def send_to(self, peer: bytes, message: Message) -> None:
-        self.cluster.send(self, peer, ("message", encode_message(message)))
+    # The mesh: `driver_ports.Outlet` --------------------------------------------------------------------------------
 
-    # Batches, proposals, blocks -----------------------------------------------------------------------------------
+    def connected(self) -> frozenset[bytes]:
+        """Whom a connection could be kept to."""
+        return self.cluster.reachable(self.index)
 
-    def admit(self, batch: bytes) -> None:
-        """A client's batch arrives here."""
-        self.disk.batches[digest_of(batch)] = batch
-        self.learn(batch)
-        for target in range(len(self.cluster.hosts)):
-            if target != self.index:
-                self.cluster.network.send(self.index, target, ("batch", batch))
+    def broadcast(self, kind: int, body: bytes, lane: Lane) -> int:
+        """As the mesh's."""
+        self.effect()
+        if kind == Kind.CONSENSUS:
+            self.speak(self.cluster.decoded(body), body)
+        else:
+            self.broadcast_body(kind, body, lane)
+        return len(self.cluster.hosts) - 1
 
-    def learn(self, batch: bytes) -> None:
-        self.pool[digest_of(batch)] = batch
-        for block in list(self.awaiting.values()):
-            self.try_held(block)
-        self.tell_work()
-
-    def uncommitted(self) -> list[bytes]:
-        committed = self.disk.chain.committed
-        return [digest for digest in self.pool if digest not in committed]
-
-    def tell_work(self) -> None:
-        pending = any(digest not in self.disk.chain.committed for digest in self.pool)
-        if pending != self.work:
-            self.work = pending
-            self.feed(WorkPending(pending))
-
-    def build(self, height: int, view: int) -> None:
-        self.feed(ProposalBuilt(height, view, tuple(self.uncommitted()[:BLOCK_BATCHES_PROPOSED])))
-
-    def hold(self, block: Block, peers: tuple[bytes, ...]) -> None:
-        if self.try_held(block):
-            return
-        self.awaiting[block.hash] = block
-        turn = self.held_asks.get(block.hash, 0)
-        self.held_asks[block.hash] = turn + 1
-        missing = tuple(digest for digest in block.batches if digest not in self.pool)
-        for offset in range(min(2, len(peers))):
-            self.cluster.send(self, peers[(turn + offset) % len(peers)], ("want", missing))
-
-    def try_held(self, block: Block) -> bool:
-        if any(digest not in self.pool for digest in block.batches):
+    def send(self, peer_key: bytes, kind: int, body: bytes, lane: Lane) -> bool:
+        """As the mesh's."""
+        self.effect()
+        target = self.cluster.index_of.get(peer_key)
+        if target is None or target == self.index:
             return False
-        self.awaiting.pop(block.hash, None)
-        self.feed(BatchesHeld(block.hash))
+        self.cluster.network.send(self.index, target, Packet(kind, body, lane))
         return True
 
-    def decide(self, block: Block, certificate: CommitCertificate) -> None:
-        if self.executing:
-            self.cluster.checkers.fail("driver", f"host {self.index} is told to decide twice")
-        self.executing = True
-        self.later(
-            self.world.rng.randint(0, 8),
-            lambda: self.feed(partial(self.commit_decided, block, certificate)),
-        )
+    def _send_bulk(self, peer: bytes, kind: int, body: bytes) -> bool:
+        return self.send(peer, kind, body, Lane.BULK)
 
-    def commit_decided(self, block: Block, certificate: CommitCertificate) -> None:
-        self.executing = False
-        if block.height == self.disk.chain.tip + 1:
-            self.commit(block, certificate, tuple(self.pool[digest] for digest in block.batches))
+    def broadcast_body(self, kind: int, body: bytes, lane: Lane) -> None:
+        """To everybody, without an effect of its own."""
+        packet, network, index = Packet(kind, body, lane), self.cluster.network, self.index
+        for target in range(len(self.cluster.hosts)):
+            if target != index:
+                network.send(index, target, packet)
 
-    def commit(self, block: Block, certificate: CommitCertificate, batches: tuple[bytes, ...]) -> None:
+    def speak(self, message: Message, body: bytes | None = None) -> None:
+        """Say a message of consensus to everybody."""
         if self.honest:
-            self.cluster.checkers.on_commit(self, block, certificate)
-        self.disk.chain.commit(block, certificate, batches)
-        self.note(f"commits {block.height} {block.hash.hex()[:8]} with {len(batches)} batches")
-        for digest in block.batches:
-            self.pool.pop(digest, None)
-            self.disk.batches.pop(digest, None)
-        self.awaiting.clear()
-        self.held_asks.clear()
-        self.work = bool(self.uncommitted())
-        self.inbox.appendleft(Advanced(self.disk.chain.context(), self.work))
+            self.cluster.checkers.on_send(self, message)
+        self.note("says", *describe(message))
+        self.broadcast_body(Kind.CONSENSUS, encode_message(message) if body is None else body, Lane.VOTES)
+        if self.crash_after is not None and isinstance(message, self.crash_after):
+            self._die()
 
-    # Receiving ----------------------------------------------------------------------------------------------------
+    # What comes -----------------------------------------------------------------------------------------------------
 
-    def deliver(self, source: int, packet: object) -> None:
-        """A packet arrives."""
-        if not self.alive:
+    def deliver(self, source: int, from_life: int, life: int, packet: Packet) -> None:
+        """A packet arrives that was sent to this life of the host: connections end with the process."""
+        if life == self.life and self.alive and not self.loop.crowded:
+            self.loop.enter(self._arrive, source, from_life, packet)
+
+    def _arrive(self, source: int, from_life: int, packet: Packet) -> None:
+        """One at a time of each peer and lane, as the mesh hands them on. Once its sender runs again, what it sent in
+        an earlier life has come by a connection that its new one replaced."""
+        sender = self.cluster.hosts[source]
+        if sender.alive and sender.life != from_life:
             return
-        if self.paused:
-            if len(self._backlog) < BACKLOG_MAX:
-                self._backlog.append(lambda: self.deliver(source, packet))
+        place = (source, packet.lane)
+        waiting = self.inbox.get(place)
+        if waiting is not None:
+            if len(waiting) < INBOX_MAX:
+                waiting.append(packet)
             return
-        match packet:
-            case ("message", bytes(raw)):
-                self.receive(source, raw)
-            case ("tip", int(height)):
-                self.feed(PeerHeight(self.cluster.keys[source].public, height + 1))
-            case ("batch", bytes(batch)):
-                if digest_of(batch) not in self.disk.chain.committed:
-                    self.learn(batch)
-            case ("want", tuple(digests)):
-                for digest in digests:
-                    found = self.pool.get(digest) or self.committed_batch(digest)
-                    if found is not None:
-                        self.cluster.network.send(self.index, source, ("batch", found))
-            case ("fetch", int(height)):
-                entries = self.disk.chain.entries[max(height, 1) : height + FETCH_MAX]
-                if entries:
-                    blocks = tuple((e.block, e.certificate, e.batches) for e in entries)
-                    self.cluster.network.send(self.index, source, ("blocks", blocks))
-            case ("status?",):
-                self.recall.answer(source)
-            case ("status", Status() as status):
-                self.feed(partial(self.recall.take, self.cluster.keys[source].public, status))
-            case ("blocks", tuple(blocks)):
-                self.feed(partial(self.sync, blocks))
-
-    def committed_batch(self, digest: bytes) -> bytes | None:
-        height = self.disk.chain.committed.get(digest)
-        if height is None:
-            return None
-        entry = self.disk.chain.entries[height]
-        for batch in entry.batches:
-            if digest_of(batch) == digest:
-                return batch
-        return None
-
-    def receive(self, source: int, raw: bytes) -> None:
+        coroutine = self.receive(source, packet)
         try:
-            message = decode_message(raw)
-            ahead = message.height - self.replica.height
-            if ahead not in (0, 1):
-                self.feed(PeerHeight(self.cluster.keys[source].public, message.height))
-                return
-            sets = self.disk.chain.sets
-            if message.height >= len(sets):
-                return
-            verified = self.cluster.verify(raw, message, sets[message.height])
+            waits_for = coroutine.send(None)
+        except StopIteration:
+            return
+        self.inbox[place] = deque()
+        self.loop.create_task(self._go_on(place, coroutine, waits_for)).add_done_callback(self._ended)
+
+    async def _go_on(self, place: tuple[int, Lane], coroutine: Coroutine[Any, Any, None], first: Any) -> None:
+        await Rest(coroutine, first)
+        waiting = self.inbox[place]
+        while waiting:
+            await self.receive(place[0], waiting.popleft())
+        del self.inbox[place]
+
+    async def receive(self, source: int, packet: Packet) -> None:
+        """Handle one packet, as the product's wiring does."""
+        peer = self.cluster.keys[source].public
+        try:
+            if packet.kind in KINDS:
+                await self.duties.handle(peer, packet.kind, packet.body)
+            else:
+                await self.router.handle(peer, packet.kind, packet.body)
         except (PeerFault, Refused) as fault:
             self.cluster.checkers.on_peer_fault(self, source, str(fault))
+
+    def _fault(self, peer: bytes, fault: PeerFault) -> None:
+        self.cluster.checkers.on_peer_fault(self, self.cluster.index_of[peer], str(fault))
+
+    # Clients --------------------------------------------------------------------------------------------------------
+
+    def submit(self, transaction: Verified[Transaction]) -> None:
+        """A client's transaction arrives; it may be refused."""
+        self.loop.enter(self._submit, transaction)
+
+    def _submit(self, transaction: Verified[Transaction]) -> None:
+        try:
+            self.admit(transaction)
+        except Refused as refusal:
+            self.note("refuses", transaction.id, refusal.code)
+
+    def admit(self, transaction: Verified[Transaction]) -> None:
+        """As the product's service does. Raises Refused."""
+        self.executor.refuse_unauthorised(transaction)
+        self.mempool.admit(transaction, self.executor.store.tip.time_ms)
+        self.admitted[transaction.id] = self.life
+        self.note("admits", transaction.id)
+        self.driver.work_arrived()
+
+    def complain(self) -> bool:
+        """It finds itself censored, rightly or not. Whether it had anything to complain of."""
+        if not self.alive or self.paused or not (waiting := self.mempool.choose()):
+            return False
+        self.loop.enter(self.driver._signal, ("censored",), Censored(waiting[0]))
+        return True
+
+    # Amnesia --------------------------------------------------------------------------------------------------------
+
+    def lose_memory(self, how: str) -> None:
+        """While down: the disk is wiped, restored from an older copy, or its chain truncated."""
+        copies = self.disk.copies
+        if how == "wiped" or not copies:
+            self.note("finds its disk wiped")
+            self.disk.wipe()
             return
-        self.feed(MessageReceived(verified))
-
-    def sync(
-        self, blocks: tuple[tuple[Block | None, CommitCertificate | None, tuple[bytes, ...]], ...]
-    ) -> None:
-        for block, certificate, batches in blocks:
-            chain = self.disk.chain
-            if block is None or certificate is None or block.height != chain.tip + 1 or self.executing:
-                continue
-            try:
-                check_block_form(block)
-                check_certified(block.header, certificate, chain.sets[block.height], self.cluster.ring.verify)
-            except Refused:
-                return
-            if [digest_of(batch) for batch in batches] != block.batches:
-                return
-            self.commit(block, certificate, batches)
-
-    # Periodic -----------------------------------------------------------------------------------------------------
-
-    def tell_status(self) -> None:
-        for target in range(len(self.cluster.hosts)):
-            if target != self.index:
-                self.cluster.network.send(self.index, target, ("tip", self.disk.chain.tip))
-        self.later(STATUS_EVERY_MS, self.tell_status)
-
-    def announce(self) -> None:
-        """Say uncommitted batches again: dissemination is the mempool's duty."""
-        for digest in self.uncommitted()[:8]:
-            for target in range(len(self.cluster.hosts)):
-                if target != self.index:
-                    self.cluster.network.send(self.index, target, ("batch", self.pool[digest]))
-        self.later(ANNOUNCE_EVERY_MS, self.announce)
-
-    def complain(self, batch: bytes) -> None:
-        """The batch waited too long."""
-        if digest_of(batch) in self.pool:
-            self.feed(Censored(digest_of(batch)))
+        copy: Copy = copies[self.world.rng.randrange(len(copies))]
+        self.note("finds its", "disk" if how == "restored" else "chain", "as at height", copy.tip)
+        if how == "restored":
+            self.disk.restore(copy)
+        else:
+            self.disk.truncate(copy)
 
 
-def describe(message: Message) -> str:
+def describe(message: Message) -> tuple[Any, ...]:
     """A message in a few words."""
-    match message:
-        case Decided(block, certificate):
-            return f"decided {block.height}/{certificate.view} {block.hash.hex()[:8]}"
-        case _ if hasattr(message, "block_hash"):
-            return f"{type(message).__name__} {message.height}/{message.view} {message.block_hash.hex()[:8]}"
-        case _:
-            prepared = message.prepared
-            told = "-" if prepared is None else f"{prepared.certificate.view}:{prepared.block.hash.hex()[:8]}"
-            return f"ViewChange {message.height}/{message.view} prepared {told}"
+    name = type(message).__name__
+    if isinstance(message, Decided):
+        return name, message.height, message.certificate.view, message.block.hash
+    if isinstance(message, ViewChange):
+        prepared = message.prepared
+        return name, message.height, message.view, "-" if prepared is None else prepared.block.hash
+    return name, message.height, message.view, message.block_hash
