@@ -6,8 +6,9 @@ validators, its own chain counted, has shown two things: the newest certified bl
 that are known there. Votes are signed by the asker itself, tips are certified: nobody can invent either.
 
 Let `top` be the height of the newest block shown. A vote at height h was made by who had committed h - 1, and whoever
-sealed h - 1 had committed h - 2; two quorums share an honest validator: so nothing was said above `top` + 2. Whoever's
-memory is gone, or proves stale, is therefore silent up to there. An intact memory speaks where it left off, so that a
+sealed h - 1 had committed h - 2; two quorums share an honest validator: so nothing was said above `top` + 2. (One that
+forgot shows less than it had committed: it does not count.) Whoever's memory is gone, or proves stale, is therefore
+silent up to there. An intact memory speaks where it left off, so that a
 network that stopped as a whole goes on at once.
 
 docs/consensus.md, "Restart", has the argument and what is promised when more than f lose their memory.
@@ -66,11 +67,13 @@ class StatusRequest(codec.Wire, frozen=True):
 
 
 class Status(codec.Wire, frozen=True):
-    """The answer. The certificate is None for the genesis header only."""
+    """The answer. The certificate is None for the genesis header only. `remembers`: the sender has a promise, and its
+    chain reaches as far as that; a node that forgot, or whose chain is behind its own word, shows too low a tip."""
 
     nonce: codec.Bytes16
     header: Header
     certificate: CommitCertificate | None
+    remembers: bool
     said: Annotated[list[Said], msgspec.Meta(max_length=SAID_MAX)]
 
 
@@ -113,10 +116,17 @@ def latest(said: Iterable[Said]) -> list[Said]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one validator showed, verified: the height of its tip, and votes of the asker."""
+    """What one validator showed, verified: the height of its tip, votes of the asker, and whether it remembers."""
 
     tip: int
     said: tuple[Said, ...] = ()
+    remembers: bool = True
+
+    def after(self, earlier: Answer | None) -> Answer:
+        """This one, with the votes that the same validator showed before."""
+        if earlier is None:
+            return self
+        return Answer(self.tip, tuple(latest([*self.said, *earlier.said])), self.remembers)
 
 
 def verify_status(
@@ -148,7 +158,7 @@ def verify_status(
             check_certified(header, certificate, known, verify)
         except Refused as refusal:
             raise PeerFault(f"a status: {refusal}") from None
-    return Answer(header.height, tuple(status.said))
+    return Answer(header.height, tuple(status.said), status.remembers)
 
 
 def covers(promise: Promise | None, said: Said) -> bool:
@@ -199,14 +209,17 @@ def judge(
     """The rule. None while a quorum of one of the sets has not answered.
 
     `answers` are by key, the asker's own among them (what its own chain shows); `sets` those of the height that the
-    asker is at, and of the next. Answers of others than validators can only make it more careful.
+    asker is at, and of the next. Answers of others than validators, and of validators that forgot, can only make it
+    more careful: they are not of the quorum, but where the network begins, and nobody has anything to remember.
     """
-    for validators in sets:
-        if sum(1 for key in validators.keys if key in answers) < validators.quorum:
-            return None
-    top = max(answer.tip for answer in answers.values())
+    top = max((answer.tip for answer in answers.values()), default=0)
     said = [one for answer in answers.values() for one in answer.said]
-    if promise is None and top == 0 and not said:
+    founding = promise is None and top == 0 and not said
+    counted = [key for key, answer in answers.items() if answer.remembers or founding]
+    for validators in sets:
+        if sum(1 for key in validators.keys if key in counted) < validators.quorum:
+            return None
+    if founding:
         return Verdict(Memory.FOUNDING, 1, top)
     if promise is not None and all(covers(promise, one) for one in said):
         # What is certified is never voted on again, and a truncated chain catches up with its own promise first.

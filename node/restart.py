@@ -103,7 +103,10 @@ class Restart:
             return ""
         if self.verdict is None:
             needed = context.validators.quorum
-            return f"just started: {len(self._answers)} of {needed} validators, itself counted, have answered"
+            counted = sum(answer.remembers for answer in self._answers.values())
+            return (
+                f"just started: {counted} of {needed} validators that remember, itself counted, have answered"
+            )
         if context.height < self.verdict.floor:
             return f"its memory was {self.verdict.memory.value}: it votes from height {self.verdict.floor} on"
         return ""
@@ -132,14 +135,20 @@ class Restart:
 
     def _ask(self) -> None:
         body = codec.encode(StatusRequest(self._nonce))
-        for peer in self._unheard():
+        for peer in self._unheard(forgetful=True):
             self._send(peer, Kind.STATUS_REQUEST, body)
 
-    def _unheard(self) -> list[bytes]:
-        """Connected validators that have not answered, in the order of keys."""
+    def _unheard(self, *, forgetful: bool = False) -> list[bytes]:
+        """Connected validators that have not answered, in the order of keys; on demand also those whose answer does not
+        count, for they may remember by now."""
         asked = dict.fromkeys(key for validators in self._sets() for key in validators.keys)
         connected = self._connected()
-        return [peer for peer in asked if peer in connected and peer not in self._answers]
+        unheard = []
+        for peer in asked:
+            answer = self._answers.get(peer)
+            if peer in connected and (answer is None or (forgetful and not answer.remembers)):
+                unheard.append(peer)
+        return unheard
 
     def _may_hear_more(self) -> bool:
         """Whether to be patient for a moment, though a quorum has answered."""
@@ -156,18 +165,19 @@ class Restart:
         answer = await asyncio.to_thread(verify_status, status, self._key, self._chain_id, self._sets())
         self._hint(peer, status.header.height)
         if answer is not None:
-            self._answers[peer] = answer
+            self._answers[peer] = answer.after(self._answers.get(peer))
             self._heard.set()
 
     async def _judge(self) -> Verdict | None:
         status = await asyncio.to_thread(self._status, self._nonce, self._key, [])
+        # The asker counts itself, whatever it remembers: the argument has it among the faulty.
         self._answers[self._key] = Answer(status.header.height, tuple(status.said))
         verdict = judge(self._promise, self._answers, self._sets())
-        if verdict is None or any(answer.said for answer in self._answers.values()):
+        if any(answer.said for answer in self._answers.values()):
             return verdict
         # A quorum that knew of no block and of no vote of this validator has said enough: what is decided while more
         # answers are waited for says nothing of its memory.
-        if verdict.memory is Memory.FOUNDING:
+        if verdict is not None and verdict.memory is Memory.FOUNDING:
             self._founding = verdict
         return self._founding or verdict
 
@@ -212,7 +222,14 @@ class Restart:
                 continue
             if certificate is not None:
                 said += said_in_seals(certificate, self._place(store, of, shown))
-        return Status(nonce, store.header(height), store.certificate(height), latest(said))
+        remembers = self._remembers(height)
+        return Status(nonce, store.header(height), store.certificate(height), remembers, latest(said))
+
+    def _remembers(self, tip: int) -> bool:
+        """Whether this node knows what it said, and its chain is as high as whoever said that had it."""
+        if self.verdict is not None and self.verdict.memory is not Memory.INTACT:
+            return tip + 1 >= self.verdict.floor
+        return self._promise is not None and tip + 1 >= self._promise.height
 
     def _place(self, store: ChainStore, key: bytes, height: int) -> int | None:
         """The index of a validator at a height whose set this chain names."""

@@ -99,9 +99,11 @@ class Liar(Mesh):
 
 
 class Silent(Liar):
-    """Connected, and says nothing at all."""
+    """Connected, asks like anybody, and answers nothing: no vote, no proposal, no batch, no status."""
 
     def send(self, peer_key: bytes, kind: int, body: bytes, lane: Lane) -> bool:
+        if kind in (Kind.STATUS_REQUEST, Kind.BATCH_REQUEST, Kind.BLOCKS_REQUEST):
+            return super().send(peer_key, kind, body, lane)
         if kind == Kind.CONSENSUS:
             self.lied("silent")
         return True

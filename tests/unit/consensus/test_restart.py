@@ -253,11 +253,68 @@ def test_nothing_was_said_above_the_silence(n: int, seed: int, height: int) -> N
         assert height <= 2
 
 
+@pytest.mark.parametrize("n", [4, 5, 7, 10])
+def test_who_forgot_does_not_count_where_others_remember(n: int) -> None:
+    keys = keys_of(n)
+    validators = set_of(keys)
+    sets = (validators, validators)
+    shown = {
+        key.public: Answer(8, (), remembers=place < validators.quorum - 1) for place, key in enumerate(keys)
+    }
+    assert judge(None, shown, sets) is None
+    assert judge(no_promise(9), shown, sets) is None
+    shown[keys[-1].public] = Answer(8)
+    assert judge(None, shown, sets) == Verdict(Memory.LOST, 11, 8)
+    # What they show makes it more careful all the same.
+    shown[keys[-2].public] = Answer(20, (), remembers=False)
+    assert judge(None, shown, sets) == Verdict(Memory.LOST, 23, 20)
+
+
+def test_where_the_network_begins_nobody_has_to_remember() -> None:
+    nobody = {key.public: Answer(0, (), remembers=False) for key in KEYS[:3]}
+    assert judge(None, nobody, SETS) == Verdict(Memory.FOUNDING, 1, 0)
+    vote = said_in(sign_prepare(OWN, CHAIN, 1, 0, bytes(32)))
+    nobody[KEYS[0].public] = Answer(0, (vote,), remembers=False)
+    assert judge(None, nobody, SETS) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(4, 10), st.integers(0, 2**32), st.integers(3, 40))
+def test_nothing_was_said_above_the_silence_however_many_forgot(n: int, seed: int, height: int) -> None:
+    """As before, and any number of validators forgot at once, while less than f lie."""
+    chance = random.Random(seed)
+    keys = [key.public for key in keys_of(n)]
+    validators = set_of(keys_of(n))
+    liars = chance.sample(keys, max(0, validators.f - 1))
+    sealers = chance.sample(keys, validators.quorum)
+    tips = {
+        key: chance.randrange(height - 2, height) if key in sealers else chance.randrange(height)
+        for key in keys
+    }
+    forgot = chance.sample([key for key in keys if key not in liars], chance.randrange(1, n - len(liars) + 1))
+    shown = {}
+    for key in chance.sample(keys, chance.randrange(1, n + 1)):
+        remembers = key in liars or key not in forgot
+        shown[key] = Answer(0 if key in liars or not remembers else tips[key], (), remembers)
+    asker = chance.choice(forgot)
+    shown[asker] = Answer(0)
+    verdict = judge(None, shown, (validators, validators))
+    if verdict is not None and verdict.memory is not Memory.FOUNDING:
+        assert verdict.floor > height
+
+
+def test_what_was_shown_before_is_kept() -> None:
+    one, other = (said_in(sign_prepare(OWN, CHAIN, height, 0, bytes(32))) for height in (5, 6))
+    later = Answer(7, (other,), True).after(Answer(6, (one,), False))
+    assert later == Answer(7, (other, one), True)
+    assert Answer(7, (other,), True).after(None) == Answer(7, (other,), True)
+
+
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
 def status(**changes: object) -> Status:
-    plain = Status(b"n" * 16, BLOCK.header, commit_certificate(BLOCK, 0, [0, 1, 2]), [])
+    plain = Status(b"n" * 16, BLOCK.header, commit_certificate(BLOCK, 0, [0, 1, 2]), True, [])
     return msgspec.structs.replace(plain, **changes)
 
 
@@ -321,7 +378,7 @@ def test_the_largest_answer_fits() -> None:
         Said(kind, codec.UINT_MAX - view, codec.UINT_MAX, bytes(32), bytes(64))
         for view, kind in itertools.islice(itertools.product(range(SAID_MAX), range(3)), SAID_MAX)
     ]
-    raw = codec.encode(Status(b"n" * 16, BLOCK.header, certificate, said))
+    raw = codec.encode(Status(b"n" * 16, BLOCK.header, certificate, True, said))
     assert len(raw) <= STATUS_BYTES_MAX
     assert codec.decode(raw, Status, STATUS_BYTES_MAX).said == said
 

@@ -19,7 +19,7 @@ from consilium.consensus.messages import (
     verify_message,
 )
 from consilium.consensus.promise import Promise, no_promise, promise_commit, promise_prepare
-from consilium.consensus.restart import Memory, Said, Status, StatusRequest, said_in
+from consilium.consensus.restart import Memory, Said, Status, StatusRequest, Verdict, said_in
 from consilium.contracts import ballot
 from consilium.ledger import codec
 from consilium.ledger.block import Seal
@@ -157,6 +157,47 @@ async def test_a_quorum_is_waited_for() -> None:
         await until(lambda: network.released[0] == 6)
 
 
+async def test_two_that_forgot_do_not_believe_each_other() -> None:
+    """2 lags, 3 is away and knows better: of what 0 and 1 said above the tip of 2, 3 alone can tell."""
+    network = Network(height=2)
+    network.grow(5, 3)
+    network.promises = [None, None, no_promise(3), no_promise(8)]
+    network.dead = {3}
+    async with asking(network, 0, 1):
+        for index in (0, 1):
+            await until(lambda: len(network.restarts[index]._answers) == 3)  # noqa: B023
+            assert "2 of 3 validators that remember" in network.restarts[index].silent
+        await network.settle()
+        assert network.released[:2] == [None, None]
+        network.dead = set()
+        await until(lambda: network.released[:2] == [10, 10])
+
+
+async def test_whose_chain_is_behind_its_own_word_counts_once_it_has_caught_up() -> None:
+    network = Network(height=2)
+    network.grow(4, 0, 2)
+    network.promises = [no_promise(7), no_promise(7), no_promise(7), None]
+    network.dead = {2}
+    async with asking(network, 3):
+        await until(lambda: len(network.restarts[3]._answers) == 3)
+        await network.settle()
+        assert network.released[3] is None
+        network.grow(4, 1)
+        await until(lambda: network.released[3] == 9)
+
+
+@pytest.mark.parametrize("memory", [Memory.LOST, Memory.STALE, Memory.FOUNDING])
+async def test_who_may_not_speak_yet_is_not_of_the_quorum(memory: Memory) -> None:
+    network = Network()
+    network.build()
+    restart = network.restarts[1]
+    assert restart._remembers(5)
+    restart.verdict = Verdict(memory, 9, 6)
+    assert [restart._remembers(tip) for tip in (5, 7, 8)] == [False, False, True]
+    restart.verdict = Verdict(Memory.INTACT, 9, 6)
+    assert [restart._remembers(tip) for tip in (4, 5)] == [False, True]
+
+
 async def test_who_is_connected_and_mute_delays_nobody_for_long() -> None:
     network = Network()
     network.dead = {2}
@@ -233,7 +274,7 @@ async def test_a_vote_that_is_shown_while_a_founder_asks_counts_all_the_same(
 ) -> None:
     monkeypatch.setattr(restarts, "GRACE_S", 30.0)
     network = Network(height=0)
-    network.promises = [None] * 4
+    network.promises = [None, no_promise(1), no_promise(1), no_promise(1)]
     network.dead = {3}
     key, chain_id = network.nodes[0].key, network.harness.chain_id
     async with asking(network, 0):
@@ -324,7 +365,7 @@ async def test_a_lying_answer_is_a_fault() -> None:
     asker = network.restarts[0]
     true = network.restarts[1]._status(asker._nonce, network.nodes[0].key.public, [])
     forged = said_in(sign_prepare(network.nodes[1].key, network.harness.chain_id, 9, 0, bytes(32)))
-    lie = Status(true.nonce, true.header, true.certificate, [forged])
+    lie = Status(true.nonce, true.header, true.certificate, True, [forged])
     with pytest.raises(PeerFault):
         await asker.take(network.nodes[1].key.public, codec.encode(lie))
     assert asker._answers == {}
