@@ -144,9 +144,12 @@ class Ground:
         if not hung and code not in (0, 1, 2) and code >= 0:
             raise RuntimeError(f"{suite.name} ended with {code}, not with a verdict:\n{output[-3_000:]}")
         killer = "" if code == 0 else _killer(output)
-        return Run(
-            code != 0, killer, hung or "Timeout (>" in output, time.monotonic() - started, output[-3_000:]
-        )
+        hung = hung or "Timeout (>" in output
+        if code != 0 and not killer and not hung:
+            if suite.arguments[0] == "pytest" and code > 0:
+                raise RuntimeError(f"{suite.name} failed, but at no test:\n{output[-3_000:]}")
+            killer = output.strip().rpartition("\n")[2][:160] or f"signal {-code}"
+        return Run(code != 0, killer, hung, time.monotonic() - started, output[-3_000:])
 
 
 def _killer(output: str) -> str:

@@ -6,6 +6,7 @@ Refuses where `consilium` would be imported from anywhere but the copy: then the
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import resource
 import runpy
 import sys
@@ -24,6 +25,10 @@ def main() -> int:
         file = importlib.import_module(name).__file__
         if file is None or not Path(file).resolve().is_relative_to(root):
             print(f"{name} comes from {file}, not from {root}")
+            return OUTSIDE
+    for name in ("pytest", "hypothesis"):
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} comes from nowhere: the environment is not whole")
             return OUTSIDE
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     what, arguments = sys.argv[2], sys.argv[3:]

@@ -42,6 +42,7 @@ from consilium.ledger.block import (
     Seal,
     batches_root,
     seal_digest,
+    sign_seal,
 )
 from consilium.ledger.crypto import verify
 from consilium.ledger.errors import PeerFault, Refused
@@ -228,6 +229,13 @@ def justified(view: int, reason: Justification | None, block: Block = BLOCK) -> 
     return sign_pre_prepare(KEYS[view % 4], CHAIN, view, block, reason)
 
 
+def decided_elsewhere() -> Decided:
+    """A true certificate of all the validators, on another network that they run."""
+    block = Block(replace(BLOCK.header, chain_id=WRONG_CHAIN), BLOCK.batches)
+    seals = [Seal(i, sign_seal(KEYS[i], WRONG_CHAIN, H, 0, block.hash)) for i in range(3)]
+    return Decided(block, CommitCertificate(H, 0, block.hash, seals))
+
+
 def prepared_at_height(block: Block, height: int) -> PreparedCertificate:
     """What no honest quorum signs: prepares for a block under another height than its own."""
     signed = [sign_prepare(KEYS[place], CHAIN, height, 1, block.hash).signature for place in range(3)]
@@ -356,6 +364,7 @@ BAD: dict[str, Message] = {
             [*commit_certificate(BLOCK, 0, [0, 1]).seals, *commit_certificate(BLOCK, 1, [2]).seals],
         ),
     ),
+    "decided on another chain of the same validators": decided_elsewhere(),
     "decided another block": Decided(OTHER, commit_certificate(BLOCK, 0, [0, 1, 2])),
 }
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from consilium.consensus.io import (
     Advanced,
     Broadcast,
+    CatchUp,
     Censored,
     Effect,
     MessageReceived,
     Now,
+    PeerHeight,
     SendDecided,
     Started,
+    TimerFired,
+    TimerKind,
 )
 from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaConfig
 from consilium.consensus.messages import Message, ViewChange, sign_prepare, verify_message
@@ -76,3 +80,17 @@ def test_who_is_two_heights_behind_is_answered_at_once() -> None:
     backup.step(Advanced(context_of(height=H + 2), False), NOW)
     vote = received(sign_prepare(KEYS[2], CHAIN, H, 0, BLOCK.hash))
     assert SendDecided(KEYS[2].public, H) in backup.step(vote, NOW)
+
+
+def test_a_peer_one_height_ahead_is_waited_for_and_one_further_ahead_is_asked() -> None:
+    """Whoever is one height behind gets the decision told; the host fetches only what is further away."""
+    backup, peer = replica(), KEYS[2].public
+    assert not any(isinstance(one, CatchUp) for one in backup.step(PeerHeight(peer, H + 1), NOW))
+    assert CatchUp(H, peer) in backup.step(PeerHeight(peer, H + 2), NOW)
+
+
+def test_a_resend_asks_whoever_is_one_height_ahead() -> None:
+    backup, peer = replica(), KEYS[2].public
+    backup.step(PeerHeight(peer, H + 1), NOW)
+    later = Now(NOW.monotonic_ms + CONFIG.resend_first_ms, NOW.wall_ms)
+    assert CatchUp(H, peer) in backup.step(TimerFired(TimerKind.RESEND), later)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consilium.consensus.limits import FAILURES_MAX
+from consilium.consensus.messages import sign_pre_prepare
 from consilium.consensus.promise import (
     Promise,
     Votes,
@@ -13,9 +14,9 @@ from consilium.consensus.promise import (
     promise_prepare,
     promise_view_change,
 )
-from consilium.consensus.round import Phase, open_round
+from consilium.consensus.round import Phase, Proposal, open_round
 from consilium.ledger.errors import InvariantBroken
-from tests.unit.consensus.parts import BLOCK, CONTEXT, KEYS, OTHER, context_of, prepared_certificate
+from tests.unit.consensus.parts import BLOCK, CHAIN, CONTEXT, KEYS, OTHER, context_of, prepared_certificate
 
 H = CONTEXT.height
 VOTED = promise_prepare(no_promise(H), 0, BLOCK)
@@ -73,3 +74,17 @@ def test_blocks_are_found_in_the_promise_too() -> None:
     here = open_round(CONTEXT, promise_view_change(LOCKED, 1), None, 0, 0)
     assert here.find_block(BLOCK.hash) == BLOCK
     assert here.find_block(OTHER.hash) is None
+
+
+def test_a_block_is_found_by_its_hash_wherever_it_is_known() -> None:
+    here = open_round(CONTEXT, None, None, 0, 0)
+    assert here.find_block(BLOCK.hash) is None
+    here.proposal = Proposal(BLOCK, own=False)
+    assert here.find_block(BLOCK.hash) == BLOCK
+    assert here.find_block(OTHER.hash) is None
+    here.book.add(sign_pre_prepare(KEYS[0], CHAIN, 0, OTHER, None))
+    assert here.find_block(OTHER.hash) == OTHER
+    promised = open_round(CONTEXT, promise_prepare(no_promise(CONTEXT.height), 0, OTHER), None, 0, 0)
+    promised.proposal = None
+    assert promised.find_block(OTHER.hash) == OTHER
+    assert promised.find_block(BLOCK.hash) is None
