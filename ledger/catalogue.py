@@ -1061,6 +1061,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The institution has attested to this erasure before.",
         "Nothing: once is enough.",
     ),
+    "erasure.bad_certificate": _entry(
+        "The file is no erasure certificate, was damaged, or its receipts do not belong together.",
+        "Get the certificate again; `consilium erasure certificate` makes it anew from any node.",
+    ),
     "erasure.bad_scope": _entry(
         "The request names both records and a compartment, one thing twice, or an epoch that has not begun.",
         "Name records, or a compartment through one of its epochs, or nothing for the whole patient.",
