@@ -67,7 +67,7 @@ def suites_for(file: str) -> tuple[Suite, ...]:
     if file.startswith("storage/"):
         return (PROMISE, DRIVER)
     if file.startswith("node/"):
-        return (DRIVER, PROMISE)
+        return (DRIVER, *SIMULATOR)
     return (CONSENSUS, SCENARIOS, *SIMULATOR, DRIVER)
 
 
