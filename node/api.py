@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.execution import Event, ReceiptLeaf
 from consilium.ledger.genesis import Genesis
+from consilium.node.emergency_api import EmergencyDesk
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -135,11 +136,16 @@ class NodeApi(Protocol):
         """The network's genesis document."""
         ...
 
+    @property
+    def desk(self) -> EmergencyDesk | None:
+        """What answers about emergencies; None until the node has built it."""
+        ...
+
     def status(self) -> dict[str, Any]:
         """A snapshot for people and monitors, of JSON values only: `node_id`, `name`, `role`, `institution`, `network`,
         `chain_id`, `version`, `height`, `tip_hash`, `tip_time_ms`, `certified_height`, `view`, `phase`, `primary`,
-        `validators`, `peers`, `mempool`, `vault`, `storage`, `custodian`, `evidence`, `voting`, `uptime_s`, `healthy`,
-        `reason`."""
+        `validators`, `peers`, `mempool`, `vault`, `storage`, `custodian`, `emergencies`, `evidence`, `voting`,
+        `uptime_s`, `healthy`, `reason`."""
         ...
 
     def healthy(self) -> tuple[bool, str]:

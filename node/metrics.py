@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from consilium.node.emergency_metrics import EmergencyMetrics
 from consilium.p2p.frame import Lane
 from consilium.p2p.metrics import MeshMetrics
 
@@ -73,6 +74,7 @@ class Metrics:
         self._chain()
         self._network()
         self._service()
+        self.emergencies = EmergencyMetrics(self.registry)
 
     def _chain(self) -> None:
         registry = self.registry

@@ -19,6 +19,7 @@ from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
 from consilium.ledger.transaction import OPERATIONS_MAX, TRANSACTION_BYTES_MAX
+from consilium.node import rpc_emergency
 from consilium.node.api import Committed, Cursor, EventAt, Settled, Submission
 from consilium.node.dispatch import Context, Empty, Method
 from consilium.node.jsonrpc import refusal_data
@@ -392,6 +393,7 @@ _ROWS: Final = (
         accounting,
     ),
     Method("custodian.release", "Ask a custodian to obey a committed allow.", ReleaseParams, release),
+    *rpc_emergency.ROWS,
 )
 
 METHODS: Final[dict[str, Method]] = {row.name: row for row in _ROWS}

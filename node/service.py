@@ -32,6 +32,7 @@ from consilium.node.api import (
 )
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
+from consilium.node.emergency_api import EmergencyDesk
 from consilium.node.executor import Commit, Executor
 from consilium.node.latency import Latency
 from consilium.node.mempool import Mempool
@@ -86,6 +87,8 @@ class Service:
         self._refused = refused
         self._released = released
         self._latency = latency
+        self.desk: EmergencyDesk | None = None
+        self.oversight: Callable[[], dict[str, Any]] = dict
         self.voting: Callable[[], dict[str, Any]] = dict
         """What `status` shows of this validator's memory and silence: `duties.Duties.status`."""
         self._standing = Standing(
@@ -103,6 +106,7 @@ class Service:
             clock_ms=clock_ms,
             storage=storage,
             voting=lambda: self.voting(),
+            oversight=lambda: self.oversight(),
         )
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._accountant = Accountant(genesis.chain_id, self._store, clock_ms)

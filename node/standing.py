@@ -40,6 +40,8 @@ class Standing:
     storage: Callable[[], Mapping[str, Any]]
     voting: Callable[[], Mapping[str, Any]]
     """What a validator says of its memory and silence: `duties.Duties.status`."""
+    oversight: Callable[[], Mapping[str, Any]] = dict
+    """What is overdue or unreported, and what is read alone: `oversight.Oversight.status`."""
     version: str = field(default_factory=lambda: version("consilium"))
     started_s: float = field(default_factory=time.monotonic)
 
@@ -73,6 +75,7 @@ class Standing:
             "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
             "storage": dict(self.storage()),
             "custodian": self._custody(),
+            "emergencies": self.oversight().get("emergencies", {}),
             "evidence": len(self.driver.evidence),
             "voting": dict(self.voting()),
             "uptime_s": int(time.monotonic() - self.started_s),
@@ -111,8 +114,9 @@ class Standing:
         if self.custodian is None:
             return {"enabled": False}
         count = self.custodian.compartments
-        note = "this custodian can read alone" if count else ""
-        return {"enabled": True, "compartments": count, "note": note}
+        alone = self.oversight().get("alone", 0)
+        note = "this custodian can read alone" if alone else ""
+        return {"enabled": True, "compartments": count, "alone": alone, "note": note}
 
     def _institution(self) -> str | None:
         for validator in self.executor.context.validators.validators:

@@ -37,6 +37,7 @@ from consilium.node.membership import MEMBERS_MAX, members
 from consilium.node.mempool import Mempool, MempoolLimits
 from consilium.node.metrics import Metrics
 from consilium.node.opening import Parts, open_parts, refill
+from consilium.node.oversight import oversee
 from consilium.node.peer_messages import LIMITS, Kind, Tip
 from consilium.node.promises import PromiseKeeper
 from consilium.node.router import Router
@@ -222,6 +223,8 @@ class _Node:
             attesting=attesting,
         )
         self._service.voting = duties.status
+        reached, metrics = self._mesh.connected, self._metrics.emergencies
+        self._oversight = oversee(parts, self._config, self._service, reached, metrics, wall_ms)
         return duties
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -255,6 +258,7 @@ class _Node:
                 ("lag", self._sample_lag()),
                 ("housekeeping", self._housekeeper.run()),
                 ("keeping", self._keeping.run()),
+                ("oversight", self._oversight.run()),
                 ("broken", self._until_broken()),
                 ("stop", _until_set(stop)),
             )
@@ -313,6 +317,7 @@ class _Node:
         executed = len(commit.outcome.transactions)
         metrics.committed(commit.block.height, {"executed": executed, "skipped": len(commit.outcome.skipped)})
         metrics.executed(commit.execute_s)
+        metrics.emergencies.committed(commit.outcome.events)
         metrics.synced("chain", commit.store_s)
         metrics.view(0)
 

@@ -261,6 +261,7 @@ async def test_discover_lists_every_method_with_a_schema(rpc: Rpc) -> None:
     assert {one["name"] for one in listed if one["privileged"]} == {
         "vault.put",
         "vault.get",
+        "summary.open",
     }
     assert all(one["params"] and one["summary"] for one in listed)
 
