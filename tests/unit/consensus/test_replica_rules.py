@@ -12,12 +12,19 @@ from consilium.consensus.io import (
     Now,
     PeerHeight,
     SendDecided,
+    SetTimer,
     Started,
     TimerFired,
     TimerKind,
 )
 from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaConfig
-from consilium.consensus.messages import Message, ViewChange, sign_prepare, verify_message
+from consilium.consensus.messages import (
+    Message,
+    ViewChange,
+    sign_prepare,
+    sign_view_change,
+    verify_message,
+)
 from consilium.consensus.replica import Replica
 from tests.unit.consensus.parts import BLOCK, CHAIN, CONTEXT, KEYS, TIME_MS, VALIDATORS, context_of
 
@@ -94,3 +101,20 @@ def test_a_resend_asks_whoever_is_one_height_ahead() -> None:
     backup.step(PeerHeight(peer, H + 1), NOW)
     later = Now(NOW.monotonic_ms + CONFIG.resend_first_ms, NOW.wall_ms)
     assert CatchUp(H, peer) in backup.step(TimerFired(TimerKind.RESEND), later)
+
+
+def test_each_decided_height_takes_one_failure_off_the_view_timer() -> None:
+    """So it falls back as quickly as blocks are decided, and not at once in a network that has become slow."""
+    backup = replica()
+    for who in (2, 3):
+        effects = backup.step(received(sign_view_change(KEYS[who], CHAIN, H, 3, None)), NOW)
+    assert changes(effects) == [3]
+    timeouts = []
+    for later in range(1, 6):
+        effects = backup.step(Advanced(context_of(height=H + later), True), NOW)
+        timeouts += [
+            effect.at_ms - NOW.monotonic_ms
+            for effect in effects
+            if isinstance(effect, SetTimer) and effect.kind is TimerKind.VIEW
+        ]
+    assert timeouts == [1_350, 900, 600, 600, 600]
