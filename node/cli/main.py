@@ -14,7 +14,18 @@ import typer
 
 from consilium.ledger.catalogue import CATALOGUE
 from consilium.ledger.errors import Refused
-from consilium.node.cli import accounting, cluster, consent, governance, keys, network, node, receipt, records
+from consilium.node.cli import (
+    accounting,
+    cluster,
+    consent,
+    erasure,
+    governance,
+    keys,
+    network,
+    node,
+    receipt,
+    records,
+)
 from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cli.usage import Commands
@@ -36,6 +47,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(records.app, name="records")
 app.add_typer(consent.app, name="consent")
 app.add_typer(accounting.app, name="access")
+app.add_typer(erasure.app, name="erasure")
 app.add_typer(governance.app, name="governance")
 app.add_typer(receipt.app, name="receipt")
 
