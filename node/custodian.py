@@ -61,6 +61,10 @@ class Ledger(Protocol):
         """State whose root the newest header certifies."""
         ...
 
+    def certified(self, key: bytes) -> bytes | None:
+        """The value under a key, or None, proved against the state root that the newest header certifies."""
+        ...
+
     def records_in(self, patient: bytes, compartment: bytes) -> Iterable[bytes]:
         """Ids of the records anchored in a compartment, oldest first."""
         ...
@@ -164,7 +168,7 @@ class Custodian:
         return self._shares.share_count()
 
     def _decision(self, transaction: bytes, operation: int) -> Decision:
-        raw = self._ledger.certified_state().get(access.decision_key(transaction, operation))
+        raw = self._ledger.certified(access.decision_key(transaction, operation))
         if raw is None:
             raise Refused("custodian.no_decision", f"{transaction.hex()} operation {operation}")
         return access.DECISIONS.decode(raw)

@@ -15,15 +15,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.benchmark import delays, report, rounds, rpc, state, steps  # noqa: E402
+from scripts.benchmark import access, delays, report, rounds, rpc, state, steps  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="cluster|steps|rpc|state")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="cluster|steps|rpc|access|state")
     _cluster(commands.add_parser("cluster", help="a cluster under load: throughput, latency, CPU, memory"))
     _steps(commands.add_parser("steps", help="CPU time of each step of a transaction's life at a node"))
     _rpc(commands.add_parser("rpc", help="reading: status, state with proof, receipts, decisions"))
+    _access(commands.add_parser("access", help="from a request to plaintext: decisions, releases, the log"))
     # It reads its own options: see main.
     commands.add_parser("state", help="the state trie with its store, without a network", add_help=False)
     for command in commands.choices.values():
@@ -69,6 +70,17 @@ def _rpc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=8, help="connections (default 8)")
 
 
+def _access(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--patients", type=int, default=40, help="in the ward (default 40; a full round: 200)")
+    add("--records", type=int, default=100, help="of each patient (default 100; a full round: 500)")
+    add("--denied", type=float, default=0.05, help="share of patients who permit nothing (default 0.05)")
+    add("--repeats", type=int, default=10, help="readings of one chart (default 10)")
+    add("--seconds", type=float, default=10.0, help="of asking for decisions (default 10)")
+    add("--clients", type=int, default=32, help="who ask at the same time (default 32)")
+    add("--long-chart", type=int, default=10_000, help="records of who grants one consent (default 10,000)")
+
+
 def main() -> int:
     if sys.argv[1:2] == ["state"]:
         return state.main(sys.argv[2:])
@@ -85,6 +97,8 @@ def main() -> int:
         found = asyncio.run(rounds.run(options, progress))
         if options.plot is not None:
             report.plot(found, options.plot)
+    elif options.command == "access":
+        found = asyncio.run(access.run(options, progress))
     elif options.command == "steps":
         found = steps.run(options, progress)
     else:

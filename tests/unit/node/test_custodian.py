@@ -20,7 +20,7 @@ from consilium.client.sharing import CompartmentKey, make_compartment, seal_parc
 from consilium.contracts import access, identity, records
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
-from consilium.ledger.errors import Refused
+from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.node import custodian as custodians
 from consilium.node import releasing
 from consilium.node.api import Release
@@ -28,9 +28,10 @@ from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
 from consilium.storage import releases as journals
 from consilium.storage import schema
+from consilium.storage.chain import ChainStore
 from consilium.storage.releases import ReleaseJournal
 from tests.unit.node.care import HEADER, STALENESS_MS, Ward, note, ward
-from tests.unit.node.harness import wallet_of
+from tests.unit.node.harness import kv_of, wallet_of
 
 WINDOW_MS = access.RELEASE_WINDOW_MS
 
@@ -167,10 +168,41 @@ async def test_a_decision_counts_only_when_the_next_header_certified_it(
     reader = care.custodian._ledger
     store = care.node.executor.store
     height = next(h for h in range(store.tip.height, 0, -1) if asked.transaction in store.transactions(h).ids)
-    monkeypatch.setattr(reader, "certified_state", lambda: store.state_at(height - 1))
+    monkeypatch.setattr(reader, "certified", lambda key: store.state_at(height - 1).get(key))
     assert refusal(care, asked) == "custodian.no_decision"
-    monkeypatch.setattr(reader, "certified_state", lambda: store.state_at(height))
+    monkeypatch.setattr(reader, "certified", lambda key: store.state_at(height).get(key))
     obey(care, asked)
+
+
+async def test_a_custodian_on_a_fork_of_its_own_obeys_nothing(care: Ward) -> None:
+    """Its own state says allow, and the header that a quorum certified does not: it stops."""
+    imported = await care.import_notes(1)
+    denied = await reading.request(care.south, "TREAT", record_ids=imported.records)
+    (verdict,) = denied.decision.verdicts
+    ours = msgspec.structs.replace(
+        verdict, allow=True, basis="consent", valid_until=denied.decision.time_ms + WINDOW_MS
+    )
+    forged = msgspec.structs.replace(denied.decision, verdicts=[ours])
+    store = care.node.executor.store
+    kv = kv_of(care.node.executor)
+    key = access.decision_key(denied.transaction, 0)
+    place = next(name for name, row in kv.iterate(schema.STATE) if schema.state_of(row)[0] == key)
+    kv.write([(place, schema.state_row(key, codec.encode(forged)))], sync=True)
+    fresh = ChainStore(kv, care.harness.chain_id)  # no cache remembers what was there
+    assert access.DECISIONS.get(fresh.state, denied.transaction, bytes(2)) == forged
+    stranger = Custodian(
+        wallet=care.harness.wallets[0],
+        chain_id=care.harness.chain_id,
+        ledger=LedgerReader(fresh),
+        shares=care.custodian._shares,
+        envelopes=care.custodian._envelopes,
+        journal=care.journal,
+        staleness_max_ms=STALENESS_MS,
+        clock_ms=care.node.clock.now_ms,
+    )
+    with pytest.raises(InvariantBroken, match="certifies"):
+        stranger.release(denied.transaction, 0, sign(care, care.south, denied))
+    assert store.tip.height == fresh.tip.height
 
 
 async def test_a_denial_releases_nothing(care: Ward) -> None:
@@ -194,6 +226,18 @@ async def test_only_the_key_that_asked_may_fetch(care: Ward) -> None:
         with pytest.raises(Refused) as refused:
             care.custodian.release(asked.transaction, 0, signature)
         assert code_of(refused) == "custodian.bad_signature"
+
+
+async def test_a_release_request_that_is_replayed_gives_nothing_to_who_replays_it(care: Ward) -> None:
+    """Whoever saw it pass may send it again, here or to another custodian: the answer is sealed to the reader's key."""
+    _, asked, _ = await allowed(care, 1)
+    seen = sign(care, care.south, asked)
+    replayed = care.custodian.release(asked.transaction, 0, seen)
+    with pytest.raises(Refused) as refused:
+        open_release(replayed.sealed_partials, boxes.new_box_key(), asked.transaction)
+    assert code_of(refused) == "sealing.wrong_key"
+    # and it is the same disclosure, not another line of the accounting
+    assert [one.records for one in care.journal.untold(9)] == [1]
 
 
 async def test_anothers_decision_is_of_no_use(care: Ward) -> None:
@@ -220,7 +264,7 @@ async def test_a_revocation_in_a_later_block_ends_it_at_once(
     # Even where no header has certified the revocation yet.
     store = care.node.executor.store
     height = next(h for h in range(store.tip.height, 0, -1) if asked.transaction in store.transactions(h).ids)
-    monkeypatch.setattr(care.custodian._ledger, "certified_state", lambda: store.state_at(height))
+    monkeypatch.setattr(care.custodian._ledger, "certified", lambda key: store.state_at(height).get(key))
     assert refusal(care, asked) == "access.consent_ended"
 
 

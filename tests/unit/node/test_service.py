@@ -54,6 +54,19 @@ def commit(
 # --- submitting -----------------------------------------------------------------------------------------------------
 
 
+async def test_a_request_is_replayed_to_another_node(four: Harness) -> None:
+    """A node knows what the chain has seen, whoever it was handed in to: another node's transaction is no news."""
+    first, second = HostedNode(four), HostedNode(four, 1)
+    request = four.transaction(four.wallets[0])
+    batch = four.batch([request])
+    for node in (first, second):
+        four.commit(node.executor, [batch])
+    for node in (first, second):
+        (answer,) = await service_of(node).submit([request.raw])
+        assert answer.code == "transaction.duplicate"
+        assert node.mempool.transaction_count == 0
+
+
 async def test_each_transaction_is_answered_for_itself(four: Harness) -> None:
     node = HostedNode(four)
     service = service_of(node)
