@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts import _crash, _demo, _simulate
+from scripts import _crash, _demo, _mutants, _simulate, _twins
 
 PROJECT = Path(__file__).resolve().parents[3]
-PARSERS = {"scripts/simulate": _simulate.parse, "scripts/crash": _crash.parse, "scripts/demo": _demo.parse}
+PARSERS = {
+    "scripts/simulate": _simulate.parse,
+    "scripts/twins": _twins.parse,
+    "scripts/mutants": _mutants.parse,
+    "scripts/crash": _crash.parse,
+    "scripts/demo": _demo.parse,
+}
 PLAIN = ("scripts/check", "scripts/test")
 
 
