@@ -6,7 +6,7 @@ by hop until nobody has anything to say, or the view is cut short. So all hosts 
 their own rules alone make them change the view, ask for what they missed, or stay. A host decides at most one height
 a view by itself: it executes the block until the view's end.
 
-Source: Bano et al. 2020, arXiv 2004.10617, §4 (scenario generator and executor), for a protocol of three phases.
+Source: Bano et al. 2020, "Twins: BFT Systems Made Robust", arXiv 2004.10617.
 """
 
 from __future__ import annotations

@@ -125,11 +125,14 @@ class Walk:
                     known.scenarios += state.scenarios
                     known.heights = max(known.heights, heights)
                     merged += 1
-                elif len(reached) >= self.states_max:
-                    complete = False
                 else:
                     path = (*state.path, view)
                     reached[cuts, portrait] = Reached(joint, portrait, cuts, state.scenarios, path, heights)
+        if len(reached) > self.states_max:
+            # Portraits are hashes: the first of them are no special ones.
+            complete = False
+            first = sorted(reached, key=lambda one: one[1])[: self.states_max]
+            reached = {key: reached[key] for key in first}
         complete = complete and (not self.depths or self.depths[-1].complete)
         self.layer = list(reached.values())
         scenarios = [
