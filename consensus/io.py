@@ -9,6 +9,8 @@ The host (node/driver) owns all that touches the world. Its whole loop is:
             perform(effect)             # Persist returns only when it is synced: before anything later is performed
         effects = replica.step(next_input(), now())
 
+What each input may lead to: docs/consensus.md, "Transitions".
+
 `step` never blocks, never reads a clock, never raises for what a peer sent. It raises `InvariantBroken` only, and then
 the host halts. Inputs that are late or repeated are harmless. One input at a time, from one task.
 

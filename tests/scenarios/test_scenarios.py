@@ -13,17 +13,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consilium.consensus.io import BatchesHeld, Censored, PeerHeight
+from consilium.consensus.io import BatchesHeld, Censored, PeerHeight, VoteFloor
 from consilium.consensus.messages import (
     Message,
+    Prepared,
+    PreparedCertificate,
     sign_commit,
     sign_pre_prepare,
     sign_prepare,
     sign_view_change,
 )
-from consilium.ledger.block import Block
-from tests.simulation.chain import CHAIN_ID, digest_of
+from consilium.consensus.promise import Promise, no_promise
+from consilium.consensus.restart import Answer, judge, latest, said_in, said_in_seals
+from consilium.ledger.block import Block, Seal
+from tests.simulation.chain import CHAIN_ID, Chain, digest_of
 from tests.simulation.council import Council, Wire
+from tests.simulation.keys import HashKey
 
 FOLDER = Path(__file__).parent
 SCENARIOS = sorted(FOLDER.glob("*.txt"))
@@ -45,6 +50,7 @@ class Player:
         self.council = Council(4)
         self.lost: Callable[[Wire], bool] = lambda wire: False
         self.blocks: dict[str, Block] = {}
+        self.copies: dict[int, tuple[Promise | None, Chain]] = {}
 
     def play(self, line: str) -> list[str]:
         """Run one command; return what was printed."""
@@ -167,10 +173,88 @@ class Player:
             key = self.council.seats[int(peer)].key.public
             self.council.step(index, PeerHeight(key, int(height)))
 
+    def do_wipe(self, who: str) -> None:
+        """wipe WHO: the disk is gone, promise and chain; `restart` begins with an empty one."""
+        for index in numbers(who, self.council):
+            seat = self.council.seats[index]
+            self.council.crash(index)
+            seat.promise, seat.chain = None, seat.chain.rewound(0)
+
+    def do_copy(self, who: str) -> None:
+        """copy WHO: an image of the disk is taken."""
+        for index in numbers(who, self.council):
+            seat = self.council.seats[index]
+            self.copies[index] = (seat.promise, seat.chain.rewound(seat.chain.tip))
+
+    def do_restore(self, who: str) -> None:
+        """restore WHO: the disk is as the copy has it; `restart` starts on it."""
+        for index in numbers(who, self.council):
+            self.council.crash(index)
+            self.council.seats[index].promise, self.council.seats[index].chain = self.copies[index]
+
+    def do_ask(self, who: str, _of: str = "of", others: str = "all") -> list[str]:
+        """ask WHO [of WHO]: who has just started hears what others show of it, and may speak accordingly."""
+        printed = []
+        for index in numbers(who, self.council):
+            seat = self.council.seats[index]
+            answers = {seat.key.public: Answer(seat.chain.tip)}
+            for other in numbers(others, self.council):
+                if other != index and self.council.seats[other].alive:
+                    answers[self.council.seats[other].key.public] = self.answer_of(other, index)
+            sets = seat.chain.sets[-2:]
+            verdict = judge(seat.promise, answers, sets)
+            if verdict is None:
+                counted = sum(answer.remembers for answer in answers.values())
+                printed.append(f"{index}: waits: {counted} remember, itself counted, of {sets[0].quorum}")
+                continue
+            printed.append(f"{index}: memory {verdict.memory.value}, speaks from height {verdict.floor} on")
+            if seat.promise is None:
+                seat.promise = no_promise(verdict.floor)
+            self.council.step(index, VoteFloor(verdict.floor))
+        return printed
+
+    def answer_of(self, other: int, asker: int) -> Answer:
+        """What a seat shows the asker: its tip, and the asker's votes that it heard or has in certificates."""
+        seat, key = self.council.seats[other], self.council.seats[asker].key.public
+        said = [said_in(message) for message in seat.replica.heard_from(key)]
+        for height in range(1, seat.chain.tip + 1):
+            certificate = seat.chain.entries[height].certificate
+            if certificate is not None:
+                said += said_in_seals(certificate, seat.chain.sets[height].index(key))
+        remembers = seat.promise is not None and seat.chain.tip + 1 >= seat.promise.height
+        return Answer(seat.chain.tip, tuple(latest(said)), remembers)
+
+    def do_grow(self, height: str) -> list[str]:
+        """grow HEIGHT: batches arrive and are decided until the chain is so high; says when the primary is another."""
+        printed: list[str] = []
+        seats, log, name = self.council.seats, len(self.council.log), 0
+        while (here := max(seat.replica.height for seat in seats if seat.alive)) < int(height):
+            before = self.primary_of(here)
+            name += 1
+            self.do_work(f"grown-{here}-{name}")
+            self.do_settle()
+            there = max(seat.replica.height for seat in seats if seat.alive)
+            after = self.primary_of(there)
+            if after != before:
+                printed.append(f"(primary of height {here}: {before}, of height {there}: {after})")
+        del self.council.log[log:]
+        return printed
+
+    def primary_of(self, height: int) -> int:
+        """Who is primary, as the live replicas at this height see it."""
+        keys = [
+            seat.replica.primary
+            for seat in self.council.seats
+            if seat.alive and seat.replica.height == height
+        ]
+        return self.council.seat_of(keys[0])
+
     def do_forge(self, liar: str, kind: str, place: str, block: str, to: str, who: str) -> None:
         """forge LIAR KIND H/V BLOCK to WHO: the liar's own key signs what its replica never would.
 
-        KIND is PrePrepare, Prepare, Commit or ViewChange; BLOCK' is BLOCK with another time.
+        KIND is PrePrepare, Prepare, Commit, ViewChange, or Claim: a view change that claims, with the liar's own
+        signature for a certificate, to have prepared BLOCK in the view before. BLOCK' is BLOCK with another time,
+        BLOCK! on another state.
         """
         assert to == "to"
         height, view = (int(n) for n in place.split("/"))
@@ -181,15 +265,18 @@ class Player:
             "Prepare": lambda: sign_prepare(key, CHAIN_ID, height, view, named.hash),
             "Commit": lambda: sign_commit(key, CHAIN_ID, height, view, named.hash),
             "ViewChange": lambda: sign_view_change(key, CHAIN_ID, height, view, None),
+            "Claim": lambda: sign_view_change(key, CHAIN_ID, height, view, unproved(key, view - 1, named)),
         }
         for index in numbers(who, self.council):
             self.council.hand(int(liar), index, make[kind]())
 
     def block(self, name: str) -> Block:
         """A named block; with a prime, the same a millisecond later; with a double prime, an hour later."""
-        plain = self.blocks[name.rstrip("'")]
+        plain = self.blocks[name.rstrip("'!")]
         later = {0: 0, 1: 1, 2: 3_600_000}[name.count("'")]
         header = msgspec.structs.replace(plain.header, time_ms=plain.header.time_ms + later)
+        if name.endswith("!"):
+            header = msgspec.structs.replace(header, state_root=bytes(32))
         twin = Block(header, plain.batches)
         self.blocks[self.council.name(twin.hash)] = twin
         return twin
@@ -216,6 +303,12 @@ class Player:
                         height = other.replica.height
                         council.step(seat.index, PeerHeight(other.key.public, height))
         raise AssertionError("it never settles: " + "; ".join(council.states()))
+
+
+def unproved(key: HashKey, view: int, block: Block) -> Prepared:
+    """A prepared certificate that only its maker signed."""
+    vote = sign_prepare(key, CHAIN_ID, block.height, view, block.hash)
+    return Prepared(PreparedCertificate(view, block.hash, [Seal(0, vote.signature)]), block)
 
 
 def parse(text: str) -> list[tuple[str, list[str]]]:

@@ -46,6 +46,7 @@ from consilium.consensus.messages import (
 )
 from consilium.consensus.promise import Promise
 from consilium.consensus.replica import Replica
+from consilium.ledger.errors import PeerFault
 from consilium.ledger.validators import Validator, ValidatorSet
 from tests.simulation.chain import CHAIN_ID, Chain, digest_of
 from tests.simulation.keys import HashKey, Keyring
@@ -213,7 +214,11 @@ class Council:
         seat = self.seats[target]
         if not seat.alive:
             return
-        verified = self.verified(message, target)
+        try:
+            verified = self.verified(message, target)
+        except PeerFault as fault:
+            self.log.append(f"{target}: refuses the {type(message).__name__} of {source}: {fault.reason}")
+            return
         if verified is None:
             self.step(target, PeerHeight(self.seats[source].key.public, message.height))
         else:
