@@ -116,6 +116,12 @@ def write_ports(config: Config, ports: Mapping[str, int]) -> None:
     write_atomically(config.ports_path, json.dumps(dict(ports)).encode() + b"\n")
 
 
+def with_ports(config: Config, p2p: int, rpc: int) -> Config:
+    """The configuration of a node that is to listen where it did before."""
+    replace = msgspec.structs.replace
+    return replace(config, p2p=replace(config.p2p, port=p2p), rpc=replace(config.rpc, port=rpc))
+
+
 def read_ports(path: Path) -> dict[str, int]:
     """The ports that a node wrote. Raises Refused `config.missing` while it has not started yet."""
     raw = read_bounded(path, CONFIG_BYTES_MAX)

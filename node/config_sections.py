@@ -135,6 +135,12 @@ class StorageSection(Section, frozen=True):
     """What is kept on disk, and the memory that serves it."""
 
     keep_blocks: Annotated[int, Meta(ge=0, description="Blocks kept below the tip; 0 keeps all.")] = 0
+    snapshot_every_s: Annotated[
+        int,
+        Meta(
+            ge=0, le=86_400, description="A snapshot for newcomers is held so often, by block time; 0: none."
+        ),
+    ] = 600
     unanchored_grace_s: Annotated[
         int, Meta(ge=60, description="How long an envelope may wait for its anchor before it is forgotten.")
     ] = 86_400
@@ -144,6 +150,25 @@ class StorageSection(Section, frozen=True):
     cache_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**34, description="LevelDB's block cache.")] = (
         32 * 1024 * 1024
     )
+
+
+class SyncSection(Section, frozen=True):
+    """How a node that is far behind catches up: by every block, or with a snapshot of the state (docs/snapshots.md)."""
+
+    mode: Annotated[
+        Literal["auto", "blocks"],
+        Meta(description="auto: begin with a snapshot where the chain is long or pruned. blocks: never."),
+    ] = "auto"
+    snapshot_gap: Annotated[
+        int, Meta(ge=0, description="A node without blocks takes a snapshot when it lags by more heights.")
+    ] = 10_000
+    trusted_header: Annotated[
+        str,
+        Meta(
+            pattern="^([0-9a-f]{64})?$",
+            description="Hash of a header that a snapshot's chain must contain. Empty: genesis is enough.",
+        ),
+    ] = ""
 
 
 class S3Section(Section, frozen=True):
@@ -202,6 +227,7 @@ class Config(Section, frozen=True):
     rpc: RpcSection
     consensus: ConsensusSection
     storage: StorageSection
+    sync: SyncSection
     s3: S3Section
     mempool: MempoolSection
     custodian: CustodianSection
@@ -244,6 +270,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "rpc": RpcSection,
     "consensus": ConsensusSection,
     "storage": StorageSection,
+    "sync": SyncSection,
     "s3": S3Section,
     "mempool": MempoolSection,
     "custodian": CustodianSection,

@@ -43,13 +43,13 @@ def write_atomically(path: Path, raw: bytes, mode: int = 0o644) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def create_secret(path: Path, text: str) -> None:
     """Write a new file that its owner alone may read. Raises FileExistsError: a secret is never overwritten."""
     _create(path, f"{text}\n".encode("ascii"), SECRET_MODE)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_secret(path: Path) -> str:
@@ -107,7 +107,8 @@ def _create(path: Path, raw: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -87,6 +87,8 @@ class Service:
         self._refused = refused
         self._released = released
         self._latency = latency
+        self.syncing: Callable[[], dict[str, Any]] = dict
+        """What `status` shows of snapshots: `snapshots.Snapshots.status`."""
         self.desk: EmergencyDesk | None = None
         self.oversight: Callable[[], dict[str, Any]] = dict
         self.voting: Callable[[], dict[str, Any]] = dict
@@ -105,6 +107,7 @@ class Service:
             custodian=custodian,
             clock_ms=clock_ms,
             storage=storage,
+            sync=lambda: self.syncing(),
             voting=lambda: self.voting(),
             oversight=lambda: self.oversight(),
         )

@@ -2,8 +2,8 @@
 
 One is taken with the first block of each period of block time, so that all nodes have one of the same height and a
 newcomer can ask several at once; and one with the first block after a start, so that there is one at all. The newest
-few are held. Serving is reading: in a thread, one answer at a time, each followed by a rest that is longer than the work,
-so that votes and blocks never wait for a newcomer.
+few are held. Serving is reading: in a thread, one answer at a time, each followed by a rest that is longer than the
+work, so that votes and blocks never wait for a newcomer.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ class Standing:
     custodian: Custodian | None
     clock_ms: Callable[[], int]
     storage: Callable[[], Mapping[str, Any]]
+    sync: Callable[[], Mapping[str, Any]]
+    """What `snapshots.Snapshots.status` says."""
     voting: Callable[[], Mapping[str, Any]]
     """What a validator says of its memory and silence: `duties.Duties.status`."""
     oversight: Callable[[], Mapping[str, Any]] = dict
@@ -74,6 +76,7 @@ class Standing:
             },
             "vault": {"envelopes": totals.envelopes, "bytes": totals.bytes},
             "storage": dict(self.storage()),
+            "sync": dict(self.sync()),
             "custodian": self._custody(),
             "emergencies": self.oversight().get("emergencies", {}),
             "evidence": len(self.driver.evidence),

@@ -6,6 +6,7 @@ runs on them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from consilium.ledger.execution import execute_genesis
 from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis, genesis_block, genesis_from_json
 from consilium.ledger.state import MemoryState
 from consilium.node.config import Config
-from consilium.node.files import load_node_key, read_bounded, read_secret
+from consilium.node.files import load_node_key, read_bounded, read_secret, sync_folder
 from consilium.node.promises import promise_owner
+from consilium.storage import schema
 from consilium.storage.chain import create_chain
 from consilium.storage.envelopes import EnvelopeStore
 from consilium.storage.kv import KeyValue
@@ -35,9 +37,14 @@ CHAIN_FOLDER: Final = "chain"
 PROMISE_FOLDER: Final = "promise"
 VAULT_FOLDER: Final = "vault"
 SHARES_FOLDER: Final = "shares"
+SYNCING_FOLDER: Final = "chain.syncing"
+"""A chain's store in the making. Its presence says that one is wanted."""
+SYNCED_FOLDER: Final = "chain.synced"
+"""The same when it is complete: to be put in the chain's place."""
 VAULT_BUFFER_BYTES: Final = 16 * 1024 * 1024
 SHARES_BUFFER_BYTES: Final = 1024 * 1024
 ASIDE_MAX: Final = 64
+LITTLE_HEIGHTS: Final = 1_000
 
 
 def read_genesis(config: Config) -> Genesis:
@@ -85,6 +92,7 @@ def open_stores(config: Config, owner: bytes, stack: ExitStack) -> Stores:
     """
     folder = config.data_dir
     section = config.storage
+    install_synced(config)
     chain = LevelKV(
         folder / CHAIN_FOLDER,
         write_buffer_bytes=section.write_buffer_bytes,
@@ -155,17 +163,84 @@ def renew_stores(config: Config) -> list[Path]:
     return aside
 
 
-def _set_aside(folder: Path) -> list[Path]:
+def request_staging(config: Config) -> None:
+    """See that the node begins with a snapshot at its next start, or goes on fetching one."""
+    if not is_staging(config):
+        LevelKV(config.data_dir / SYNCING_FOLDER, create=True).close()
+
+
+def is_staging(config: Config) -> bool:
+    """Whether a snapshot is wanted, or half fetched."""
+    return (config.data_dir / SYNCING_FOLDER).exists()
+
+
+def open_staging(config: Config) -> KeyValue:
+    """The chain's store in the making, as far as it is; one that another program began, or that a crash damaged, is
+    begun anew. Raises Refused `store.*`."""
+    folder = config.data_dir / SYNCING_FOLDER
+    if folder.exists():
+        try:
+            store = LevelKV(folder, write_buffer_bytes=config.storage.write_buffer_bytes)
+        except Refused as refusal:
+            if refusal.code not in ("store.corrupt", "store.missing"):
+                raise
+        else:
+            try:
+                if store.get(schema.SYNC_FORMAT) is not None:
+                    schema.check_format(store, schema.STORE_FORMAT, schema.SYNC_FORMAT)
+                return store
+            except Refused:
+                store.close()
+        shutil.rmtree(folder)
+    return LevelKV(folder, create=True, write_buffer_bytes=config.storage.write_buffer_bytes)
+
+
+def complete_staging(config: Config) -> None:
+    """The store in the making is whole, synced and closed: say so by its name, durably."""
+    (config.data_dir / SYNCING_FOLDER).rename(config.data_dir / SYNCED_FOLDER)
+    sync_folder(config.data_dir)
+
+
+def install_synced(config: Config) -> None:
+    """Put a chain that came as a snapshot in the place of the old one, where there is such a one: after a crash, too.
+
+    The old one is set aside, unless it is shorter than LITTLE_HEIGHTS. Raises Refused `store.locked`.
+    """
+    synced, chain = config.data_dir / SYNCED_FOLDER, config.data_dir / CHAIN_FOLDER
+    if not synced.exists():
+        return
+    if _holds_little(chain):
+        shutil.rmtree(chain)
+    with folder_lock(chain):
+        _set_aside(chain, "before-snapshot")
+    synced.rename(chain)
+    sync_folder(config.data_dir)
+
+
+def _holds_little(folder: Path) -> bool:
+    """Whether a sound chain is so short that nobody misses it: a newcomer's that began before it knew better."""
+    try:
+        store = LevelKV(folder)
+    except Refused as refusal:
+        if refusal.code == "store.locked":
+            raise
+        return False
+    try:
+        long = store.get(schema.at_height(schema.BLOCK, LITTLE_HEIGHTS)) is not None
+        return store.get(schema.TIP) is not None and not long
+    finally:
+        store.close()
+
+
+def _set_aside(folder: Path, why: str = "damaged") -> list[Path]:
     """Rename a folder to the first free name after its own."""
     if not folder.exists():
         return []
     numbers = range(1, ASIDE_MAX + 1)
     free = next(
-        (p for n in numbers if not (p := folder.with_name(f"{folder.name}.damaged-{n}")).exists()), None
+        (p for n in numbers if not (p := folder.with_name(f"{folder.name}.{why}-{n}")).exists()), None
     )
     if free is None:
-        raise Refused(
-            "store.exists", f"{ASIDE_MAX} damaged copies of {folder} are kept already; move them away"
-        )
+        raise Refused("store.exists", f"{ASIDE_MAX} copies of {folder} are kept already; move them away")
     folder.rename(free)
     return [free]

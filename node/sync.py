@@ -45,6 +45,8 @@ GRACE_S: Final = 0.3
 RESPONSES_QUEUED_MAX: Final = 4
 PEERS_MAX: Final = 512
 """So many peers' claims are remembered."""
+STARVED_AFTER_S: Final = 10.0
+"""Peers that answered that they have pruned what is needed, and nobody who had it, for so long."""
 FAULT_WEIGHT: Final = 50
 
 
@@ -143,6 +145,10 @@ class Synchroniser:
         self._responses: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue(maxsize=RESPONSES_QUEUED_MAX)
         self._asked: bytes | None = None
         self._chasing = False
+        self.paused = False
+        """Nothing is asked for: a snapshot is on its way."""
+        self._pruned_since_s: float | None = None
+        """Since when peers say that they have pruned what is needed; None once somebody brought us forward."""
 
     def hint(self, peer: bytes, height: int) -> None:
         """A peer says that it has decided `height`. A hint only: what counts is what it can show."""
@@ -183,6 +189,12 @@ class Synchroniser:
         """Whether the network is ahead by more than the height that is being decided, and stays so for a while."""
         return self._chasing and self.best_known > self._context().height
 
+    @property
+    def starved(self) -> bool:
+        """Whether what is needed next is to be had from nobody: those who have it pruned it."""
+        since_s = self._pruned_since_s
+        return since_s is not None and asyncio.get_running_loop().time() - since_s > STARVED_AFTER_S
+
     async def run(self) -> None:
         """Follow whoever is ahead, for ever. Dies only of faults of this node."""
         while True:
@@ -190,7 +202,7 @@ class Synchroniser:
             self._wake.clear()
             while not self._responses.empty():
                 await self._take(*self._responses.get_nowait())
-            if self._best_claimed() >= self._context().height:
+            if self._best_claimed() >= self._context().height and not self.paused:
                 await self._chase()
 
     def _best_claimed(self) -> int:
@@ -203,7 +215,7 @@ class Synchroniser:
             return
         self._chasing = True
         try:
-            while (peer := self._next_peer(wanted := self._context().height)) is not None:
+            while (peer := self._next_peer(wanted := self._context().height)) is not None and not self.paused:
                 await self._try(self._peers[peer], peer, wanted)
         finally:
             self._chasing = False
@@ -213,6 +225,7 @@ class Synchroniser:
         claimant.turn = self._questions
         if await self._ask(peer, wanted):
             claimant.failures = 0
+            self._pruned_since_s = None
             return
         pause_s = min(FAILURE_PAUSE_S * 2**claimant.failures, FAILURE_PAUSE_MAX_S)
         claimant.again_s = asyncio.get_running_loop().time() + pause_s
@@ -256,6 +269,8 @@ class Synchroniser:
         except Refused as refusal:
             self._fault(peer, PeerFault(str(refusal), FAULT_WEIGHT))
             return
+        if not blocks.blocks and peer == self._asked and self._pruned_since_s is None:
+            self._pruned_since_s = asyncio.get_running_loop().time()
         for decided in blocks.blocks:
             context = self._context()
             if decided.block.height < context.height:

@@ -12,7 +12,8 @@ itself be killed, they see their standard input close, and go. A node that died 
 `cuttable=True` puts links between the nodes that `cut_off` and `partition` can cut; the cluster's event loop then
 carries its traffic. `program` says what runs a node, in place of the product: a liar with the keys of a validator, or
 the product in a network namespace. `waits_for` says of which nodes to wait for health: a liar may never have it, so it
-is started first, and only has to answer. `places` are where the nodes are, if not on loopback.
+is started first, and only has to answer. `places` are where the nodes are, if not on loopback. `observers` are made
+beside the founders, and join when `join_observer` starts them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
 from consilium.node import cluster, files, founding, processes, terms
+from consilium.node.attached import add_observers
 from consilium.node.cluster import START_TIMEOUT_S, NodeFolder
 from consilium.node.config import write_peers
 from consilium.node.config_sections import Peer
@@ -68,6 +70,8 @@ class LocalCluster:
         waits_for: Callable[[NodeFolder], bool] = lambda node: True,
         places: Sequence[Place] | None = None,
         decided: Mapping[str, Any] = terms.NO_CHANGES,
+        observers: int = 0,
+        observer_settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if places is not None and (cuttable or settings or len(places) != nodes):
             raise ValueError(
@@ -77,6 +81,8 @@ class LocalCluster:
         self.clients: list[RpcClient] = []
         """A client of each node, with its token: `clients[i]`."""
         self.nodes: list[NodeFolder] = []
+        self.observers: list[NodeFolder] = []
+        """Of those that `observers` asked for, the ones that `join_observer` has not started yet."""
         self._keep = keep
         self._cuttable = cuttable
         self._settings = settings
@@ -89,13 +95,16 @@ class LocalCluster:
         self._children: dict[int, Child] = {}
         self._paused: set[int] = set()
         self._died: dict[int, str] = {}
+        self._observers = observers
+        self._observer_settings = observer_settings
         self._reserved: Reservation | None = None
         self._network: Network | None = None
         self._genesis: Genesis | None = None
 
     async def __aenter__(self) -> LocalCluster:
         try:
-            self._reserved = Reservation(0 if self._places else 2 * self.size)
+            count = 2 * self.size + 2 * self._observers
+            self._reserved = Reservation(0 if self._places else count)
             self.nodes = await asyncio.to_thread(
                 cluster.create_cluster,
                 self.folder,
@@ -106,8 +115,12 @@ class LocalCluster:
                 decided=self._decided,
             )
             self._genesis = cluster.cluster_genesis(self.folder)
+            ports = self._reserved.ports[2 * self.size :]
+            self.observers = await asyncio.to_thread(
+                add_observers, self.folder, self.nodes, ports, self._observer_settings
+            )
             if self._cuttable:
-                await self._link(self._reserved.ports[::2])
+                await self._link(self._reserved.ports[: 2 * self.size : 2])
             self._reserved.yield_to_nodes()
             for group in (False, True):
                 starting = [node for node in self.nodes if self._waits_for(node) is group]
@@ -203,6 +216,16 @@ class LocalCluster:
             await self.stop_node(index)
         self._start(self.nodes[index])
         await self._ready([self.nodes[index]], timeout_s)
+
+    async def join_observer(self, timeout_s: float = START_TIMEOUT_S) -> int:
+        """Start the next observer, and wait until it is healthy. Returns its index."""
+        node = self.observers.pop(0)
+        self.nodes.append(node)
+        self._start(node)
+        await self._ready([node], timeout_s)
+        client = RpcClient(node.url(), node.token())
+        self.clients.append(await client.__aenter__())
+        return node.index
 
     def cut_off(self, *indexes: int) -> None:
         """Cut these nodes off from every other node; their RPC still answers. The rest reach each other."""

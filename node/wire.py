@@ -23,7 +23,7 @@ from consilium.ledger.errors import InvariantBroken, PeerFault
 from consilium.node.attesting import Attesting
 from consilium.node.backup import backup
 from consilium.node.clerk import Clerk
-from consilium.node.config import Config, write_ports
+from consilium.node.config import Config, with_ports, write_ports
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.duties import KINDS, Duties
@@ -43,10 +43,13 @@ from consilium.node.promises import PromiseKeeper
 from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
+from consilium.node.snapshots import KINDS as SNAPSHOT_KINDS
+from consilium.node.snapshots import Snapshots
 from consilium.node.stores import OpenStores, open_stores
 from consilium.node.streams import BackupStream, VaultStreams
 from consilium.node.sync import Synchroniser, VerifiedDecision
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
+from consilium.storage.anchors import AnchorIndex
 
 TICK_S: Final = 1.0
 LAG_SAMPLE_S: Final = 0.02
@@ -64,13 +67,17 @@ def wall_ms() -> int:
 async def run_node(
     config: Config, stop: asyncio.Event, stores: OpenStores = open_stores, mesh: type[Mesh] = Mesh
 ) -> None:
-    """Run a node until `stop` is set, on the stores that `stores` opens, speaking through `mesh`.
+    """Run a node until `stop` is set, on the stores that `stores` opens, speaking through `mesh`. Once it has fetched a
+    snapshot it starts again on that, in the same process and at the same ports.
 
     Raises Refused where it cannot start, InvariantBroken where it must not go on.
     """
-    with ExitStack() as stack:
-        parts = await asyncio.to_thread(open_parts, config, stores, stack)
-        await _Node(config, parts, mesh).run(stop)
+    while True:
+        with ExitStack() as stack:
+            parts = await asyncio.to_thread(open_parts, config, stores, stack)
+            config = await _Node(config, parts, mesh).run(stop)
+        if stop.is_set():
+            return
 
 
 class _Node:
@@ -106,15 +113,7 @@ class _Node:
             on_commit=self._committed,
             seal_delay_s=config.mempool.batch_delay_ms / 1000,
         )
-        self._synchroniser = Synchroniser(
-            send=self._send_bulk,
-            connected=self._mesh.connected,
-            context=lambda: executor.context,
-            deliver=self._deliver,
-            fault=self._fault,
-            held=self._mempool.batch,
-        )
-        self._driver.synchroniser = self._synchroniser
+        self._synchroniser = self._driver.synchroniser = self._follower()
         self._metrics.watch(self._mesh.metrics, lambda: self._driver.view_changes)
         self._metrics.at(executor.store.tip.height)
         self._router = Router(
@@ -135,6 +134,7 @@ class _Node:
         )
         self._service = self._face()
         self._duties = self._charged()
+        self._snapshots = self._newcomer()
         self._housekeeper = Housekeeper(
             executor.store, parts.stores.chain, config.data_dir, config.storage.keep_blocks
         )
@@ -147,6 +147,30 @@ class _Node:
             on_broken=self._break,
             streams=(*backups.routes, *VaultStreams(self._keeping.vault, self._break).routes),
         )
+
+    def _follower(self) -> Synchroniser:
+        return Synchroniser(
+            send=self._send_bulk,
+            connected=self._mesh.connected,
+            context=lambda: self._parts.executor.context,
+            deliver=self._deliver,
+            fault=self._fault,
+            held=self._mempool.batch,
+        )
+
+    def _newcomer(self) -> Snapshots:
+        snapshots = Snapshots(
+            config=self._config,
+            genesis=self._parts.genesis,
+            executor=self._parts.executor,
+            synchroniser=self._synchroniser,
+            connected=self._mesh.connected,
+            send=self._send_bulk,
+            fault=self._fault,
+            broken=self._break,
+        )
+        self._service.syncing = snapshots.status
+        return snapshots
 
     def _pool(self) -> Mempool:
         """The mempool, with the batches of promised proposals at hand: whoever missed them will ask this node."""
@@ -227,8 +251,9 @@ class _Node:
         self._oversight = oversee(parts, self._config, self._service, reached, metrics, wall_ms)
         return duties
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Start everything, run until `stop`, end everything."""
+    async def run(self, stop: asyncio.Event) -> Config:
+        """Start everything, run until `stop` or until the node is to start again, end everything. Returns the
+        configuration with the ports that it had."""
         await self._mesh.start()
         try:
             rpc_port = await self._rpc.start()
@@ -241,13 +266,16 @@ class _Node:
                 rpc=rpc_port,
             )
             await self._run_tasks(stop)
+            return with_ports(self._config, self._mesh.port, rpc_port)
         finally:
+            self._snapshots.close()
             self._service.close()
             await self._rpc.stop()
             await self._mesh.stop()
 
     async def _run_tasks(self, stop: asyncio.Event) -> None:
-        tasks = [
+        restart = asyncio.create_task(self._snapshots.run(), name="snapshots")
+        tasks = [restart] + [
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("driver", self._driver.run()),
@@ -275,7 +303,7 @@ class _Node:
             if error is not None:
                 _log.critical("node.halted", reason=str(error), height=self._parts.executor.store.tip.height)
                 raise error
-        if not stop.is_set():
+        if not stop.is_set() and (restart.cancelled() or not restart.done()):
             raise InvariantBroken("a task of the node ended by itself")
 
     # Glue between the objects
@@ -285,6 +313,8 @@ class _Node:
             await self._duties.handle(peer, kind, body)
         elif kind in ENVELOPE_KINDS:
             await self._keeping.handle(peer, kind, body)
+        elif kind in SNAPSHOT_KINDS:
+            await self._snapshots.handle(peer, kind, body)
         else:
             if kind == Kind.TIP:
                 self._keeping.heard(peer, codec.decode(body, Tip, LIMITS[Kind.TIP]).height)
@@ -313,6 +343,7 @@ class _Node:
     def _committed(self, commit: Commit) -> None:
         self._service.committed(commit)
         self._duties.committed(commit)
+        self._snapshots.committed(commit)
         metrics = self._metrics
         executed = len(commit.outcome.transactions)
         metrics.committed(commit.block.height, {"executed": executed, "skipped": len(commit.outcome.skipped)})
@@ -352,7 +383,7 @@ class _Node:
         custodian = Custodian(
             wallet=parts.wallet,
             chain_id=parts.genesis.chain_id,
-            ledger=LedgerReader(parts.executor.store),
+            ledger=LedgerReader(parts.executor.store, AnchorIndex(parts.stores.vault)),
             shares=self._keeping.shares,
             envelopes=self._keeping.vault,
             journal=parts.releases,

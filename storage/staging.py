@@ -170,6 +170,11 @@ class Staging:
             raise InvariantBroken(f"block {height} is not in the store that is being made")
         return codec.decode(raw, Block, BLOCK_BYTES_MAX)
 
+    def contains(self, block_hash: bytes, certified: Certified) -> bool:
+        """Whether a header is the certified one or below it."""
+        known = self._store.get(schema.HEIGHT_OF + block_hash) is not None
+        return known or block_hash in (certified.header.hash, self._genesis.hash)
+
     # ---- the window of repetition
 
     def wanted_leaves(self, certified: Certified) -> Iterator[tuple[int, bytes]]:

@@ -75,15 +75,25 @@ def restore(
         )
 
 
-def resync(folder: FolderArgument, as_json: JsonOption = False) -> None:
+def resync(
+    folder: FolderArgument,
+    snapshot: Annotated[
+        bool,
+        typer.Option("--snapshot", help="Begin with a snapshot of the state, however short the chain."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Begin a stopped node's chain anew in place of a damaged store; it catches up from its peers when it starts.
 
     The damaged store is renamed, not deleted. Envelopes, shares and a sound promise stay.
     """
     with reporting(as_json) as report:
-        from consilium.node.stores import renew_stores
+        from consilium.node.stores import renew_stores, request_staging
 
-        aside = [str(path) for path in renew_stores(node_config(folder))]
+        config = node_config(folder)
+        aside = [str(path) for path in renew_stores(config)]
+        if snapshot:
+            request_staging(config)
         report.result(
             {"folder": str(folder), "set_aside": aside},
             lambda console: console.print(

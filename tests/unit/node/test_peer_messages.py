@@ -28,6 +28,7 @@ from consilium.ledger.block import (
     Seal,
 )
 from consilium.ledger.errors import Refused
+from consilium.ledger.snapshot import BranchPart, RowsPart, StateRow
 from consilium.ledger.validators import VALIDATORS_MAX
 from consilium.node import peer_messages
 from consilium.node.peer_messages import (
@@ -43,6 +44,16 @@ from consilium.node.peer_messages import (
     Kind,
     Tip,
     decided_bytes,
+)
+from consilium.node.snapshot_messages import (
+    LeavesAnswer,
+    LeavesRequest,
+    PartAnswer,
+    PartRequest,
+    RunAnswer,
+    RunRequest,
+    SnapshotOffer,
+    SnapshotRequest,
 )
 from consilium.storage.envelopes import PIECE_BYTES
 from tests.unit.node.harness import some
@@ -75,7 +86,20 @@ def certificate(height: int, seals: int) -> CommitCertificate:
     return CommitCertificate(height, 0, some("block", 32), [Seal(n, some("s", 32) * 2) for n in range(seals)])
 
 
+ROW = StateRow(b"key", b"value")
 EXAMPLES: dict[str, tuple[Kind, codec.Wire]] = {
+    "snapshot_request": (Kind.SNAPSHOT_REQUEST, SnapshotRequest(None)),
+    "snapshot_request_of_a_height": (Kind.SNAPSHOT_REQUEST, SnapshotRequest(600)),
+    "snapshot_offer": (Kind.SNAPSHOT_OFFER, SnapshotOffer(600, b"manifest")),
+    "snapshot_offer_of_none": (Kind.SNAPSHOT_OFFER, SnapshotOffer(None, None)),
+    "part_request": (Kind.PART_REQUEST, PartRequest(600, b"\x0a\x0b")),
+    "part_with_rows": (Kind.PART, PartAnswer(600, b"\x0a\x0b", RowsPart([ROW]))),
+    "part_with_a_branch": (Kind.PART, PartAnswer(600, b"", BranchPart(3, some("a", 32) + some("b", 32)))),
+    "part_of_nothing": (Kind.PART, PartAnswer(600, b"", None)),
+    "run_request": (Kind.RUN_REQUEST, RunRequest(600, 2)),
+    "run": (Kind.RUN, RunAnswer(8, [block(7, 1), block(8, 0)])),
+    "leaves_request": (Kind.LEAVES_REQUEST, LeavesRequest(600, 2)),
+    "leaves": (Kind.LEAVES, LeavesAnswer(600, [[b"leaf", b"another"], []])),
     "tip": (Kind.TIP, Tip(7, some("tip", 32))),
     "batch_request": (Kind.BATCH_REQUEST, BatchRequest([some("one", 32), some("two", 32)])),
     "blocks_request": (Kind.BLOCKS_REQUEST, BlocksRequest(300, 64)),
