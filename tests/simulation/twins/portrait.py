@@ -25,7 +25,7 @@ from consilium.consensus.neighbours import Neighbours
 from consilium.ledger.block import Block, CommitCertificate, Header
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.validators import ValidatorSet
-from tests.simulation.twins.snapshot import LIVING, PLAIN, fields, is_frozen
+from tests.simulation.twins.snapshot import LIVING, fields, is_frozen
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -79,23 +79,23 @@ class Painter:
 
     def _tell(self, value: Any, tip: int, names: dict[bytes, int]) -> Any:
         kind = type(value)
+        if kind is int or value is None or kind is bool or kind is str:
+            return value
         if kind is bytes:
             place = self._places.get(value)
             return [names.setdefault(value, len(names))] if place is None else [-1, place]
-        if kind in PLAIN:
-            return value
+        if kind is dict:
+            return self._tell_dict(value, tip, names) if value else 0
+        if kind is list or kind is tuple:
+            return [self._tell(item, tip, names) for item in value]
         if issubclass(kind, msgspec.Struct):
             return self._tell_struct(value, tip, names)
-        if kind is dict:
-            return self._tell_dict(value, tip, names)
-        if kind in (list, tuple):
-            return [self._tell(item, tip, names) for item in value]
         if kind is Neighbours:
             ahead = {peer: height - tip for peer, height in value._ahead.items()}
             rest = [getattr(value, name) for name in fields(value) if name != "_ahead"]
             return [self._tell(ahead, tip, names), *(self._tell(item, tip, names) for item in rest)]
         if kind in LIVING:
-            return [[name, self._tell(getattr(value, name), tip, names)] for name in fields(value)]
+            return [self._tell(getattr(value, name), tip, names) for name in fields(value)]
         return self._tell_still(value, tip, names)
 
     def _tell_still(self, value: Any, tip: int, names: dict[bytes, int]) -> Any:
@@ -116,9 +116,10 @@ class Painter:
 
     def _tell_dict(self, value: dict[Any, Any], tip: int, names: dict[bytes, int]) -> Any:
         """Orders of arrival mean nothing. Hashes are sorted by their names, where they have some."""
-        known = [(self._place(key, names), key) for key in value]
-        known.sort(key=lambda one: one[0])
-        return [[self._tell(key, tip, names), self._tell(value[key], tip, names)] for _, key in known]
+        keys = list(value)
+        if len(keys) > 1:
+            keys.sort(key=lambda key: self._place(key, names))
+        return [[self._tell(key, tip, names), self._tell(value[key], tip, names)] for key in keys]
 
     def _place(self, key: Any, names: dict[bytes, int]) -> Any:
         if isinstance(key, Enum):
