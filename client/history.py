@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consilium.client.rpc import BEFORE_ALL, EventAt, RpcClient
-from consilium.contracts import accounting, consent, records
+from consilium.contracts import accounting, consent, forgetting, records
 from consilium.ledger import codec
 from consilium.ledger.execution import EVENT_BYTES_MAX, Event
 
@@ -19,7 +19,8 @@ EVENTS_PER_CALL: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RecordLine:
-    """A record that was anchored. It is visible once the last of its bundle's `count` records is."""
+    """A record that was anchored. It is visible once the last of its bundle's `count` records is, and while it is not
+    `erased` one by one; of what went with a compartment or the patient the ledger says so when it is asked for."""
 
     record: bytes
     compartment: bytes
@@ -30,6 +31,7 @@ class RecordLine:
     anchored_ms: int
     transaction: bytes
     visible: bool
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,14 @@ async def records_of(rpc: RpcClient, subject: bytes) -> list[RecordLine]:
     """The records of a patient, or those that an institution authored, oldest first."""
     lines: list[RecordLine] = []
     complete: set[tuple[bytes, bytes]] = set()
-    async for item in events_of(rpc, (records.ANCHORED.name, records.COMPLETED.name), subject):
+    erased: set[bytes] = set()
+    kinds = (records.ANCHORED.name, records.COMPLETED.name, forgetting.CARRIED.name)
+    async for item in events_of(rpc, kinds, subject):
         event = item.event
+        if event.kind == forgetting.CARRIED.name:
+            told = codec.decode(event.data, forgetting.Erased, EVENT_BYTES_MAX)
+            erased.update(told.records or [])
+            continue
         author = event.subjects[1]
         if event.kind == records.COMPLETED.name:
             completed = codec.decode(event.data, records.Completed, EVENT_BYTES_MAX)
@@ -139,7 +147,14 @@ async def records_of(rpc: RpcClient, subject: bytes) -> list[RecordLine]:
                 visible=False,
             )
         )
-    return [replace(line, visible=(line.author, line.bundle) in complete) for line in lines]
+    return [
+        replace(
+            line,
+            visible=(line.author, line.bundle) in complete and line.record not in erased,
+            erased=line.record in erased,
+        )
+        for line in lines
+    ]
 
 
 async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:

@@ -168,6 +168,8 @@ async def _list(node: Target, patient: bytes) -> list[RecordLine]:
 
 def _place(line: RecordLine) -> str:
     place = f"{line.position + 1} of {line.count}"
+    if line.erased:
+        return f"{place}, erased"
     return place if line.visible else f"{place}, bundle incomplete"
 
 
@@ -182,6 +184,7 @@ def _record_value(line: RecordLine) -> dict[str, Any]:
         "anchored_ms": line.anchored_ms,
         "transaction": line.transaction.hex(),
         "visible": line.visible,
+        "erased": line.erased,
     }
 
 

@@ -18,6 +18,7 @@ from consilium.client.erasure_certificate import (
     recipients_of,
     verify_certificate,
 )
+from consilium.client.history import records_of
 from consilium.client.session import Session
 from consilium.contracts.forgetting import AttestErasure
 from consilium.contracts.registry import operation
@@ -89,6 +90,8 @@ async def test_a_record_is_ordered_certified_and_proved(care: Ward) -> None:
     later = verify_certificate(await erasing.certificate(care.patient, verdict.erasure), care.harness.genesis)
     assert (later.complete, list(later.attested)) == (True, [care.north.identity])
     assert committed.id != bytes(32)
+    listed = await records_of(care.patient.rpc, care.petra.identity)
+    assert [(line.erased, line.visible) for line in listed] == [(True, False), (False, True)]
     denied = await reading.request(care.patient, "PATRQT", record_ids=imported.records)
     assert {one.basis for one in denied.decision.verdicts} == {"erased", "representative"}
 
