@@ -167,6 +167,11 @@ class Custodian:
         """How many shares are kept."""
         return self._shares.share_count()
 
+    @property
+    def untold(self) -> int:
+        """On how many verdicts the ledger has not been told of everything that was released here."""
+        return self._journal.waiting
+
     def _decision(self, transaction: bytes, operation: int) -> Decision:
         raw = self._ledger.certified(access.decision_key(transaction, operation))
         if raw is None:
@@ -230,11 +235,15 @@ class Custodian:
         Raises Refused with the reason where the record cannot be released.
         """
         verdict = decision.verdicts[index]
-        record = records.visible_record(state, identifier)
+        record, erased = records.known_record(state, identifier)
         if record is None or not access.opens(verdict, record, identifier):
             return True
         if not self._keeps(record, page.kept):
             return True
+        if erased and verdict.records is None:
+            return True  # a compartment is what is visible in it
+        if erased:
+            raise Refused("erasure.erased", f"record {identifier.hex()}")
         envelope = self._envelopes.get(record.envelope)
         if envelope is None or envelope_digest(envelope) != record.envelope:
             raise Refused("vault.unknown", f"the envelope of record {identifier.hex()}")

@@ -119,7 +119,8 @@ class Standing:
         count = self.custodian.compartments
         alone = self.oversight().get("alone", 0)
         note = "this custodian can read alone" if alone else ""
-        return {"enabled": True, "compartments": count, "alone": alone, "note": note}
+        untold = self.custodian.untold
+        return {"enabled": True, "compartments": count, "alone": alone, "untold": untold, "note": note}
 
     def _institution(self) -> str | None:
         for validator in self.executor.context.validators.validators:

@@ -172,8 +172,9 @@ def clerk_of(care: Ward) -> Clerk:
 async def test_a_release_reaches_the_ledger_and_says_it_twice_without_harm(care: Ward) -> None:
     asked = await read(care)
     lost = ReleaseJournal(care.journal._store.crash())  # type: ignore[attr-defined]
+    assert care.service.status()["custodian"]["untold"] == 1
     assert await Attesting(care.journal, clerk_of(care), lambda: 0).tell()
-    assert care.journal.waiting == 0
+    assert care.service.status()["custodian"]["untold"] == 0
     place = disclosures.release_place(asked.transaction, 0, 0, care.harness.wallets[0].identity)
     entry = disclosures.RELEASES.get(care.node.executor.store.state, *place)
     assert entry is not None

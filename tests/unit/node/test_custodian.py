@@ -18,6 +18,7 @@ from consilium.client.release import open_release, seal_release
 from consilium.client.session import Session, new_id
 from consilium.client.sharing import CompartmentKey, make_compartment, seal_parcels
 from consilium.contracts import access, identity, records
+from consilium.contracts.forgetting import RequestErasure
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, Refused
@@ -593,6 +594,20 @@ async def test_one_record_that_cannot_be_released_does_not_keep_the_others_back(
     ]
     found = await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
     assert [one.refusal.code for one in found.withheld] == ["vault.unknown"]
+
+
+async def test_a_record_that_was_erased_since_is_refused_by_its_name(care: Ward) -> None:
+    petras, pauls, asked, _ = await ward_round(care)
+    whole = await reading.request(care.south, "TREAT", compartments=[petras.compartment])
+    erased = petras.records[0]
+    body = RequestErasure(new_id(), care.petra.identity, [erased], None, None, "consent-withdrawn")
+    await care.patient.submit([operation("erasure.request", body)], certified=True)
+    released = obey(care, asked)
+    assert named(released, asked) == [petras.records[1], *pauls.records]
+    assert [(one.record, one.code) for one in released.withheld] == [(erased, "erasure.erased")]
+    # A compartment is what is visible in it.
+    rest = obey(care, whole)
+    assert (named(rest, whole), rest.withheld) == ([petras.records[1]], ())
 
 
 # --- the journal ----------------------------------------------------------------------------------------------------
