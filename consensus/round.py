@@ -69,8 +69,6 @@ class Round:
     heard: bytes | None = None
     """Who voted last at this height."""
     resent: bool = False
-    timed_view: int = 0
-    """The view that the view timer was set for."""
     reported: dict[tuple[bytes, str], None] = field(default_factory=dict)
     """Each fault of each validator is reported once a height."""
 

@@ -18,10 +18,12 @@ from consilium.consensus.view_change import view_timeout_ms
 class Timers:
     """Deadlines by kind, in monotonic milliseconds."""
 
-    __slots__ = ("_at",)
+    __slots__ = ("_at", "_timed_view")
 
     def __init__(self) -> None:
         self._at: dict[TimerKind, int] = {}
+        self._timed_view: int | None = None
+        """The view that the view timer was set for."""
 
     def fired(self, kind: TimerKind, monotonic_ms: int) -> tuple[bool, list[SetTimer]]:
         """Whether the timer was set and is due; then it is no longer set. A fire before its time sets it again."""
@@ -47,8 +49,8 @@ class Timers:
     ) -> list[SetTimer | CancelTimer]:
         """Have exactly the timers that the state calls for; the view timer anew where the view is another."""
         effects: list[SetTimer | CancelTimer] = []
-        if here.timed_view != here.view:
-            here.timed_view = here.view
+        if self._timed_view != here.view:
+            self._timed_view = here.view
             effects += self.want(TimerKind.VIEW, None)
         for kind, at_ms in wanted_timers(here, standing, now, config):
             effects += self.want(kind, at_ms)

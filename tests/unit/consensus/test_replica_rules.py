@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from consilium.consensus.io import (
     Advanced,
+    BatchesHeld,
     Broadcast,
     CatchUp,
     Censored,
+    Decide,
     Effect,
+    HoldBatches,
     MessageReceived,
     Now,
     PeerHeight,
@@ -21,12 +24,25 @@ from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaCo
 from consilium.consensus.messages import (
     Message,
     ViewChange,
+    sign_commit,
+    sign_pre_prepare,
     sign_prepare,
     sign_view_change,
     verify_message,
 )
 from consilium.consensus.replica import Replica
-from tests.unit.consensus.parts import BLOCK, CHAIN, CONTEXT, KEYS, TIME_MS, VALIDATORS, context_of
+from consilium.consensus.round import Phase
+from tests.unit.consensus.parts import (
+    BLOCK,
+    CHAIN,
+    CONTEXT,
+    KEYS,
+    TIME_MS,
+    VALIDATORS,
+    context_of,
+    justification,
+    prepared,
+)
 
 H = CONTEXT.height
 NOW = Now(1_000, TIME_MS + 10)
@@ -118,3 +134,21 @@ def test_each_decided_height_takes_one_failure_off_the_view_timer() -> None:
             if isinstance(effect, SetTimer) and effect.kind is TimerKind.VIEW
         ]
     assert timeouts == [1_350, 900, 600, 600, 600]
+
+
+def test_what_is_decided_and_held_is_announced_in_the_same_step() -> None:
+    """Nothing else may come for a while: the host must not wait for the next message to learn of it."""
+    backup = replica()
+    backup.step(received(sign_pre_prepare(KEYS[0], CHAIN, 0, BLOCK, None)), NOW)
+    backup.step(BatchesHeld(BLOCK.hash), NOW)
+    for who in (0, 2, 3):
+        effects = backup.step(received(sign_commit(KEYS[who], CHAIN, H, 0, BLOCK.hash)), NOW)
+    assert any(isinstance(effect, Decide) for effect in effects)
+
+
+def test_a_justified_proposal_of_a_later_view_is_taken_up_in_the_same_step() -> None:
+    backup, lock = replica(2), prepared(BLOCK, 0)
+    reason = justification(1, {0: lock, 1: None, 3: None}, lock.certificate)
+    effects = backup.step(received(sign_pre_prepare(KEYS[1], CHAIN, 1, BLOCK, reason)), NOW)
+    assert (backup.view, backup.phase) == (1, Phase.HOLDING)
+    assert any(isinstance(effect, HoldBatches) for effect in effects)
