@@ -38,6 +38,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The genesis file is damaged, was changed, or is not a genesis file.",
         "Get the genesis file again from the network's founders, and compare the chain id with them.",
     ),
+    "genesis.wrong_network": _entry(
+        "The node belongs to another network than the one that was meant.",
+        "Check the address; the chain id is in the genesis file (consilium network show).",
+    ),
     # bundle: what an institution imports, refused whole before anything is sealed
     "bundle.another_patient": _entry(
         "A resource says that it is about a patient other than the bundle's.",
@@ -576,8 +580,8 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Update this program to the version that wrote the store, or a later one.",
     ),
     "store.older_format": _entry(
-        "The store was written by an older program whose format this one does not read.",
-        "Stop the node and run `consilium node resync DIR`: it begins anew and synchronises from its peers.",
+        "The store was written by an older program, or its migration was interrupted.",
+        "Stop the node and run `consilium node migrate DIR`; where that refuses too, `consilium node resync DIR`.",
     ),
     "store.wrong_chain": _entry(
         "The store belongs to another chain.",

@@ -27,6 +27,7 @@ from consilium.storage.chain import create_chain
 from consilium.storage.envelopes import EnvelopeStore
 from consilium.storage.kv import KeyValue
 from consilium.storage.leveldb import LevelKV, folder_lock
+from consilium.storage.migration import Progress, migrate
 from consilium.storage.object_store import Bucket, BucketAddress
 from consilium.storage.promise import Promises, PromiseStore
 from consilium.storage.s3 import S3Vault
@@ -161,6 +162,19 @@ def renew_stores(config: Config) -> list[Path]:
     finally:
         store.close()
     return aside
+
+
+def migrate_stores(config: Config, progress: Progress) -> list[int]:
+    """Bring a stopped node's chain to the present format. Returns the formats that it had.
+
+    Raises Refused `store.*`: `store.locked` while the node runs, `store.newer_format`, `store.older_format`.
+    """
+    install_synced(config)
+    store = LevelKV(config.data_dir / CHAIN_FOLDER)
+    try:
+        return migrate(store, progress)
+    finally:
+        store.close()
 
 
 def request_staging(config: Config) -> None:

@@ -22,6 +22,9 @@ PROOF_HEIGHTS: Final = 512
 
 # ---- the chain's store
 FORMAT: Final = b"F"  # -> STORE_FORMAT:u32
+MIGRATING: Final = (
+    b"m"  # -> format:u32 that is being left + next height:u64; only while storage.migration is at work
+)
 TIP: Final = b"T"  # -> storage.chain.Tip: the last committed height, and all that the next one builds on
 LOWEST: Final = (
     b"P"  # -> height:u64: the lowest one that is kept whole; missing while all are (storage.pruning)
@@ -196,5 +199,7 @@ def check_format(store: KeyValueReader, known: int, key: bytes = FORMAT) -> None
     found = int.from_bytes(raw, "big")
     if found > known:
         raise Refused("store.newer_format", f"the store has format {found}; this program knows {known}")
+    if key == FORMAT and store.get(MIGRATING) is not None:
+        raise Refused("store.older_format", "its migration was interrupted")
     if found < known:
         raise Refused("store.older_format", f"the store has format {found}; this program reads {known}")

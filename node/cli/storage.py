@@ -1,4 +1,4 @@
-"""`consilium node backup | restore | resync | check`: what an operator does with a node's data."""
+"""`consilium node backup | restore | resync | migrate | check`: what an operator does with a node's data."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("backup", epilog=example("consilium node backup ./node --to node-2026-11-21.backup"))(backup)
     app.command("restore", epilog=example("consilium node restore ./node node-2026-11-21.backup"))(restore)
     app.command("resync", epilog=example("consilium node resync ./node"))(resync)
+    app.command("migrate", epilog=example("consilium node migrate ./node"))(migrate)
     app.command("check", epilog=example("consilium node check ./node"))(check)
 
 
@@ -99,6 +100,23 @@ def resync(
             lambda console: console.print(
                 f"{folder}: ready to synchronise; set aside: {', '.join(aside)}", markup=False
             ),
+        )
+
+
+def migrate(folder: FolderArgument, as_json: JsonOption = False) -> None:
+    """Bring a stopped node's chain to the format that this program reads; a call that was interrupted goes on.
+
+    Make a backup with the older program first: no way leads back.
+    """
+    with reporting(as_json) as report:
+        from consilium.node.stores import migrate_stores
+
+        with report.progress("heights rewritten") as progress:
+            formats = migrate_stores(node_config(folder), progress)
+        text = f"from format {formats[0]}" if formats else "has the present format already"
+        report.result(
+            {"folder": str(folder), "formats": formats},
+            lambda console: console.print(f"{folder}: {text}", markup=False),
         )
 
 
