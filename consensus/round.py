@@ -55,7 +55,7 @@ class Round:
     failures: int
     opened_ms: int
     """Monotonic time at which it began."""
-    view: int = 0
+    view: int
     phase: Phase = Phase.AWAITING
     proposal: Proposal | None = None
     building: bool = False
