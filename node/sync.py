@@ -147,8 +147,9 @@ class Synchroniser:
         self._chasing = False
         self.paused = False
         """Nothing is asked for: a snapshot is on its way."""
-        self._pruned_since_s: float | None = None
-        """Since when peers say that they have pruned what is needed; None once somebody brought us forward."""
+        self._pruned: tuple[int, float] | None = None
+        """The height that a peer said it has pruned, and since when it is needed; None once somebody brought us
+        forward."""
 
     def hint(self, peer: bytes, height: int) -> None:
         """A peer says that it has decided `height`. A hint only: what counts is what it can show."""
@@ -191,9 +192,12 @@ class Synchroniser:
 
     @property
     def starved(self) -> bool:
-        """Whether what is needed next is to be had from nobody: those who have it pruned it."""
-        since_s = self._pruned_since_s
-        return since_s is not None and asyncio.get_running_loop().time() - since_s > STARVED_AFTER_S
+        """Whether what is needed next is to be had from nobody: an honest validator decided it, and who has it pruned
+        it. One liar cannot say so: neither that there is more, nor for long while the chain grows."""
+        needed = self._context().height
+        if self._pruned is None or self._pruned[0] != needed or self.best_known < needed:
+            return False
+        return asyncio.get_running_loop().time() - self._pruned[1] > STARVED_AFTER_S
 
     async def run(self) -> None:
         """Follow whoever is ahead, for ever. Dies only of faults of this node."""
@@ -225,7 +229,7 @@ class Synchroniser:
         claimant.turn = self._questions
         if await self._ask(peer, wanted):
             claimant.failures = 0
-            self._pruned_since_s = None
+            self._pruned = None
             return
         pause_s = min(FAILURE_PAUSE_S * 2**claimant.failures, FAILURE_PAUSE_MAX_S)
         claimant.again_s = asyncio.get_running_loop().time() + pause_s
@@ -269,8 +273,9 @@ class Synchroniser:
         except Refused as refusal:
             self._fault(peer, PeerFault(str(refusal), FAULT_WEIGHT))
             return
-        if not blocks.blocks and peer == self._asked and self._pruned_since_s is None:
-            self._pruned_since_s = asyncio.get_running_loop().time()
+        needed = self._context().height
+        if not blocks.blocks and peer == self._asked and (self._pruned is None or self._pruned[0] != needed):
+            self._pruned = (needed, asyncio.get_running_loop().time())
         for decided in blocks.blocks:
             context = self._context()
             if decided.block.height < context.height:

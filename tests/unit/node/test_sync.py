@@ -470,6 +470,53 @@ def test_unasked_blocks_are_held_one_at_a_time(four: Harness) -> None:
     assert network.sync._responses.qsize() == sync.RESPONSES_QUEUED_MAX
 
 
+def pruned(request: BlocksRequest) -> list[bytes]:
+    return [encoded()]
+
+
+async def test_one_liar_does_not_make_the_node_believe_that_all_have_pruned(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that thinks so gives up its blocks for a snapshot: one answer without blocks must not be enough."""
+    monkeypatch.setattr(sync, "STARVED_AFTER_S", 0.0)
+    network = Network(four, blocks=2)
+    async with network.running():
+        for index in (1, 2):
+            network.peer(index)
+        await until(lambda: network.height == 2)
+        network.peer(3, pruned, tip=900)
+        await until(lambda: network.sync._pruned is not None)
+        assert not network.sync.starved
+        # Others are a block ahead for a moment, as they always are: what was said of an earlier height is old.
+        for index in (1, 2):
+            network.sync.hint(four.keys[index].public, 2 + 1)
+        four.commit(network.executor)
+        for index in (1, 2):
+            network.sync.hint(four.keys[index].public, 3 + 1)
+        assert not network.sync.starved
+
+
+async def test_what_an_honest_one_has_and_nobody_shows_is_to_be_had_from_nobody(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(four, blocks=2)
+    async with network.running():
+        for index in (1, 2, 3):
+            network.peer(index, pruned)
+        await until(lambda: network.sync._pruned is not None)
+
+        def starved_when_told_again() -> bool:
+            for index in (1, 2, 3):
+                network.sync.hint(four.keys[index].public, 2)
+            return network.sync.starved
+
+        assert not starved_when_told_again(), "not at once"
+        monkeypatch.setattr(sync, "STARVED_AFTER_S", 0.0)
+        await until(starved_when_told_again)
+        network.answers[four.keys[1].public] = network.honest
+        await until(lambda: not starved_when_told_again() and network.height == 2)
+
+
 def test_one_liar_does_not_make_the_node_say_that_it_lags(four: Harness) -> None:
     network = Network(four)
     network.sync._chasing = True
