@@ -3,8 +3,8 @@
 For every patient: an institution imports a FHIR bundle; another institution asks to read and is refused by the ledger;
 the patient grants consent; the same request is allowed, the custodian opens what the decision names, and every
 resource's bytes are compared with what went in; the patient revokes, and the next request is refused. In the middle
-the primary is killed. At the end the access log is counted, and the receipts of all decisions are verified with the
-genesis file alone. The exit status is 0 only where everything held.
+the primary is killed. At the end the access log is counted, the last patient has everything erased, and the receipts of
+all decisions, and of the erasure, are verified with the genesis file alone. The exit status is 0 only where all held.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consilium.client import consenting, reading, recording
-from consilium.client.rpc import BEFORE_ALL, RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
-from consilium.contracts import access, accounting
+from consilium.contracts import access
 from consilium.contracts.classes import GENERAL
 from consilium.gateway.bundle import parse_bundle, read_bundle_file
 from consilium.gateway.importing import Prepared, prepare
-from consilium.ledger import codec
 from consilium.ledger.errors import ConsiliumError
-from consilium.ledger.execution import EVENT_BYTES_MAX
 from consilium.ledger.genesis import genesis_from_json, genesis_to_json
 from consilium.ledger.receipt import verify_receipt
 from consilium.node.testing import LocalCluster
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts._demo_acts import access_log, forget  # noqa: E402
 
 NODES = 4
 PURPOSE = "TREAT"
 CONSENT_MS = 24 * 3600 * 1000
 GENERATED_PATIENTS = 4
 FAILOVER_TIMEOUT_S = 60.0
-EVENTS_PER_PAGE = 100
 UUID_TAIL = re.compile(r"_[0-9a-f]{8}-[0-9a-f-]{27}$")
 CATCH_UP_TIMEOUT_S = 60.0
 
@@ -62,6 +63,7 @@ class Tally:
     decisions_deny: int = 0
     receipts_verified: int = 0
     blocks: int = 0
+    erasure_attested: int = 0
     failover_ms: int | None = None
     seconds: float = 0.0
     seconds_by_step: dict[str, float] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Demo:
         self.tally = Tally()
         self._decisions: list[tuple[int, bytes, bool]] = []
         self._verdicts: dict[bytes, list[bool]] = {}
+        self._patients: list[Patient] = []
 
     async def run(self, bundles: Sequence[tuple[str, bytes]]) -> None:
         """The whole story, for every bundle."""
@@ -106,6 +109,7 @@ class Demo:
         if len(bundles) <= middle:
             await self._kill_primary()
         await self._check_log()
+        await self._forget(self._patients[-1])
         await self._verify_receipts()
 
     async def _patient(self, index: int, name: str, raw: bytes) -> None:
@@ -137,6 +141,7 @@ class Demo:
         self.tally.spent("consent", start_s)
         self._say("  the patient revokes; asked once more:")
         await self._ask(reader, patient, expected=False)
+        self._patients.append(patient)
 
     async def _import(self, index: int, name: str, raw: bytes, home: int) -> Patient:
         start_s = time.monotonic()
@@ -249,6 +254,16 @@ class Demo:
         self.tally.spent("log", start_s)
         self._say(f"The access log of every node shows all {lines} verdicts, allow and deny.")
 
+    async def _forget(self, patient: Patient) -> None:
+        start_s = time.monotonic()
+        self._say(f"The last patient, {patient.name}, has everything erased:")
+        proved = await forget(self._cluster.session(patient.home, patient.wallet), self._say)
+        self.tally.erasure_attested = len(proved.attested)
+        self.tally.spent("erasure", start_s)
+        away = (patient.home + 1) % NODES
+        self._say(f"  institution {away + 1} asks to read again:")
+        await self._ask(self._cluster.session(away, self._cluster.institution(away)), patient, expected=False)
+
     async def _verify_receipts(self) -> None:
         start_s = time.monotonic()
         genesis = genesis_from_json(genesis_to_json(self._cluster.genesis))
@@ -276,18 +291,6 @@ def check_and_classify(raw: bytes) -> Prepared:
 def beside(home: int) -> tuple[int, int]:
     """The institutions that keep a patient's sensitive compartments with the home institution: any two open them."""
     return (home + 1) % NODES, (home + 2) % NODES
-
-
-async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
-    """The verdicts on a patient, one for each decided request, oldest first."""
-    verdicts: list[bool] = []
-    after = BEFORE_ALL
-    while page := await client.events(after, EVENTS_PER_PAGE, ["access.decided"], patient):
-        after = page[-1].cursor
-        for item in page:
-            data = codec.decode(item.event.data, accounting.AccessDecided, EVENT_BYTES_MAX)
-            verdicts.append(all(line.allow for line in data.lines))
-    return verdicts
 
 
 def load(folder: Path | None, patients: int, seed: int) -> list[tuple[str, bytes]]:
@@ -372,6 +375,7 @@ def main() -> int:
             "decisions_deny": tally.decisions_deny,
             "receipts_verified": tally.receipts_verified,
             "blocks": tally.blocks,
+            "erasure_attested": tally.erasure_attested,
             "failover_ms": tally.failover_ms,
             "seconds": tally.seconds,
             "seconds_by_step": steps,

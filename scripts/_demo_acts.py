@@ -1,0 +1,51 @@
+"""Single acts of the demonstration (`_demo`): reading the access log; an erasure, with its certificate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from consilium.client import erasing
+from consilium.client.erasure_certificate import Certified, verify_certificate
+from consilium.client.rpc import BEFORE_ALL, RpcClient
+from consilium.client.session import Session
+from consilium.contracts import accounting
+from consilium.ledger import codec
+from consilium.ledger.execution import EVENT_BYTES_MAX
+from consilium.ledger.genesis import genesis_from_json, genesis_to_json
+
+ATTEST_TIMEOUT_S = 90.0
+ATTEST_POLL_S = 0.5
+EVENTS_PER_PAGE = 100
+
+
+async def forget(owner: Session, say: Callable[[str], None]) -> Certified:
+    """Erase everything of the session's patient, wait until every holder has attested, verify the certificate with
+    the genesis file alone. Raises TimeoutError."""
+    verdict, _ = await erasing.request(owner, "consent-withdrawn")
+    say(
+        f"  the ledger decides: {verdict.outcome}; {len(verdict.holders)} institutions must destroy what they have"
+    )
+    async with asyncio.timeout(ATTEST_TIMEOUT_S):
+        while not (await erasing.status(owner, verdict.erasure)).complete:  # noqa: ASYNC110
+            await asyncio.sleep(ATTEST_POLL_S)
+    raw = await erasing.certificate(owner, verdict.erasure)
+    genesis = genesis_from_json(genesis_to_json(owner.genesis))
+    proved = await asyncio.to_thread(verify_certificate, raw, genesis)
+    say(
+        f"  all {len(proved.attested)} have attested; the certificate ({len(raw)} bytes) verifies offline, and names "
+        f"{len(proved.recipients)} past reader(s) to tell"
+    )
+    return proved
+
+
+async def access_log(client: RpcClient, patient: bytes) -> list[bool]:
+    """The verdicts on a patient, one for each decided request, oldest first."""
+    verdicts: list[bool] = []
+    after = BEFORE_ALL
+    while page := await client.events(after, EVENTS_PER_PAGE, ["access.decided"], patient):
+        after = page[-1].cursor
+        for item in page:
+            data = codec.decode(item.event.data, accounting.AccessDecided, EVENT_BYTES_MAX)
+            verdicts.append(all(line.allow for line in data.lines))
+    return verdicts
