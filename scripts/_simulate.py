@@ -154,7 +154,9 @@ class Summary:
 
 
 def several(tasks: list[Task]) -> list[Outcome]:
-    return [run_schedule(*task) for task in tasks]
+    outcomes = [run_schedule(*task) for task in tasks]
+    gc.collect()  # none is collected while a schedule runs
+    return outcomes
 
 
 def calm() -> None:
@@ -254,6 +256,7 @@ def traces() -> int:
     for line in sys.stdin:
         seed, nodes = line.split()
         print(run_schedule(int(seed), int(nodes)).trace, flush=True)
+        gc.collect()
     return 0
 
 

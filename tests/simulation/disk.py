@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from consilium.consensus.promise import Votes, decode_votes
+from consilium.consensus.promise import Votes, decode_votes, no_promise
+from consilium.ledger import codec
 from consilium.storage.kv import MemoryKV, Write
 from consilium.storage.promise import MemoryPromises
 
@@ -90,6 +91,10 @@ class Disk:
         self.copies: list[Copy] = []
         self.writes_max: int | None = None
         """So many more writes reach the disk of a process that was killed while it wrote."""
+
+    def remember(self) -> None:
+        """It was started once before anything was decided: its first verdict, that nothing was said, is kept."""
+        self.promises.votes = codec.encode(no_promise(1).votes)
 
     def crash(self, rng: Random) -> None:
         """The machine's memory is gone."""

@@ -3,6 +3,10 @@
 A schedule is named by its seed and the number of validators alone. It goes on under faults, always with one of them in
 effect, until HEIGHTS_MIN heights were decided under them and FAULTS_MIN of at least KINDS_MIN kinds have begun. Then
 everything heals, and what every honest host admits must be committed by all honest hosts within `progress_bound_ms`.
+
+In one schedule of FRESH_IN the hosts are started for the first time. Who then is outrun by the others is silent for a
+few heights, as if it had lost its disk: it counts as faulty, so nobody lies there, and faults begin when all speak. In
+the others every host was started once before, which it remembers.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ HARSH_MS = 12_000
 UNDER_FAULTS_MS_MAX = 240_000
 ROLL_EVERY_MS = 200
 SETTLE_MS = 300
+FRESH_IN = 6
+FOUNDED_MS_MAX = 20_000
 REAL_KEYS_EVERY = 100
 """One schedule in so many signs with Ed25519."""
 EXECUTED_AGAIN_IN = 4
@@ -92,7 +98,9 @@ class Schedule:
         rng = self.world.rng
         self.changes_set = rng.randrange(6) == 0 and nodes > 4
         liars_max = (nodes - 2) // 3 if self.changes_set else (nodes - 1) // 3
+        self.fresh = rng.randrange(FRESH_IN) == 0
         liars = rng.randint(0, liars_max) if rng.randrange(4) else liars_max
+        liars = 0 if self.fresh else liars
         cast: list[type[Host]] = [hosts] * (nodes + (1 if self.changes_set else 0))
         self.real_keys = seed % REAL_KEYS_EVERY == 0
         places = rng.sample(range(nodes), liars)
@@ -108,9 +116,13 @@ class Schedule:
         self.active: dict[int, Fault] = {}
         self.begun: list[Fault] = []
         self.harsh: list[int] = []
+        self.began_ms = 0
         self.healed = False
-        self.top = 0
+        self.top: int | None = None
+        """Where the heights under faults were counted last."""
         for host in self.cluster.hosts:
+            if not self.fresh:
+                host.disk.remember()
             host.clock_ms = rng.randint(-800, 800)
         self.world.note("cast", [kind.__name__ for kind in cast])
 
@@ -143,12 +155,15 @@ class Schedule:
         world, rng, cluster = self.world, self.world.rng, self.cluster
         for host in cluster.hosts:
             world.at(rng.randint(0, 250), host.start)
-        self._draw_faults()
         world.after(rng.randint(300, 600), self._work)
-        world.at(BEGIN_MS, self._roll)
+        if self.fresh and not world.run_until(FOUNDED_MS_MAX, lambda: all(h.speaks for h in cluster.honest)):
+            raise Violated("progress", "the network is founded, and somebody does not speak")
+        self.began_ms = world.now
+        self._draw_faults()
+        world.at(self.began_ms + BEGIN_MS, self._roll)
         if self.changes_set:
-            world.at(rng.randint(1_500, DRAWN_MS), self._change_set)
-        if not world.run_until(UNDER_FAULTS_MS_MAX, self._enough):
+            world.at(self.began_ms + rng.randint(1_500, DRAWN_MS), self._change_set)
+        if not world.run_until(self.began_ms + UNDER_FAULTS_MS_MAX, self._enough):
             raise Violated("progress", f"{self.outcome.heights_under_faults} heights under mild faults")
         self._heal()
         self._must_progress()
@@ -164,7 +179,7 @@ class Schedule:
         while len(drawn) < wanted or len({fault.kind for fault in drawn}) < KINDS_MIN:
             drawn.append(rng.choice(KINDS)(self.cluster))
         for fault in drawn:
-            begin = rng.randint(BEGIN_MS, DRAWN_MS)
+            begin = self.began_ms + rng.randint(BEGIN_MS, DRAWN_MS)
             self.harsh.append(id(fault))
             self.world.at(begin, self._begin, fault, begin + rng.choice((300, 1_000, 3_000, 6_000)))
 
@@ -189,7 +204,7 @@ class Schedule:
             return
         self._count()
         now, rng = self.world.now, self.world.rng
-        if now >= HARSH_MS:
+        if now >= self.began_ms + HARSH_MS:
             for name in self.harsh:
                 if name in self.active:
                     self._end(self.active[name])
@@ -201,12 +216,12 @@ class Schedule:
     def _count(self) -> None:
         """Heights that were decided since the last count: a fault was in effect all the time."""
         top = max(host.tip for host in self.cluster.honest)
-        if self.active:
+        if self.active and self.top is not None:
             self.outcome.heights_under_faults += top - self.top
         self.top = top
 
     def _enough(self) -> bool:
-        if self.world.now < DRAWN_MS or self.outcome.heights_under_faults < HEIGHTS_MIN:
+        if self.world.now < self.began_ms + DRAWN_MS or self.outcome.heights_under_faults < HEIGHTS_MIN:
             return False
         return len(self.begun) >= FAULTS_MIN and len({fault.kind for fault in self.begun}) >= KINDS_MIN
 

@@ -120,13 +120,15 @@ class Forgetful(Host):
 class Hasty(Host):
     """Honest, but votes as soon as it starts: it asks nobody what it said before."""
 
+    speaks = True
+
     def _boot(self) -> None:
         super()._boot()
 
         async def nothing(clerk: object) -> None:
             """Asks nobody."""
 
-        self.duties.restart.run = nothing  # type: ignore[method-assign, assignment]
+        self.duties.restart.run = nothing  # type: ignore[method-assign]
         self.driver.release(0)
 
 
@@ -180,6 +182,7 @@ class Deaf(Host):
         (Credulous, "invariant"),
         (Deviating, ("state", "invariant")),
         (Deaf, "progress"),
+        (Hasty, ("contradiction", "evidence")),
     ],
 )
 def test_a_planted_fault_is_found(broken: type[Host], found: str | tuple[str, ...]) -> None:
