@@ -151,7 +151,7 @@ async def open_offline(
         for one in persons
     ]
     found = await open_summary(node, patient, reason, now_ms, signed)
-    entry = codec.decode(found.entry, summaries.SummaryOpening, ENTRY_BYTES_MAX)
+    entry = entry_from(found.entry)
     given = Given(found.envelope, entry, bytes(found.institution_key), bytes(found.signature))
     return OpenedSummary(_open(chain_id, given.envelope, placed, key, persons), given)
 
@@ -185,3 +185,8 @@ async def report(session: Session, given: Given, returned_ms: int) -> Committed:
     """Report an opening to the chain, from the copy that the two were given. The institution's node does it too."""
     body = summaries.ReportOpening(given.entry, given.institution_key, given.signature, returned_ms)
     return await session.act("summary.report", body)
+
+
+def entry_from(raw: bytes) -> summaries.SummaryOpening:
+    """An entry of a log from its bytes. Raises Refused `codec.*`."""
+    return codec.decode(raw, summaries.SummaryOpening, ENTRY_BYTES_MAX)

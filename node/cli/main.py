@@ -16,15 +16,28 @@ from consilium.ledger.catalogue import CATALOGUE
 from consilium.ledger.errors import Refused
 from consilium.node.cli import (
     accounting,
+    attestation,
     cluster,
     consent,
+    credentials,
+    delegation,
+    emergency,
     erasure,
     governance,
-    keys,
+    mandates,
     network,
     node,
+    preferences,
     receipt,
     records,
+    recovery,
+    renewing,
+    representation,
+    sessions,
+    staff,
+    summaries,
+    teams,
+    treatment,
 )
 from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
@@ -43,11 +56,24 @@ app = typer.Typer(
 app.add_typer(node.app, name="node")
 app.add_typer(network.app, name="network")
 app.add_typer(cluster.app, name="cluster")
-app.add_typer(keys.app, name="keys")
+app.add_typer(renewing.app, name="keys")
 app.add_typer(records.app, name="records")
 app.add_typer(consent.app, name="consent")
 app.add_typer(accounting.app, name="access")
 app.add_typer(erasure.app, name="erasure")
+app.add_typer(emergency.app, name="emergency")
+app.add_typer(summaries.app, name="summaries")
+app.add_typer(credentials.app, name="credentials")
+app.add_typer(teams.app, name="teams")
+app.add_typer(treatment.app, name="treatment")
+app.add_typer(mandates.app, name="mandates")
+app.add_typer(representation.app, name="representation")
+app.add_typer(recovery.app, name="recovery")
+app.add_typer(delegation.app, name="delegation")
+app.add_typer(preferences.app, name="preferences")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(staff.app, name="staff")
+app.add_typer(attestation.app, name="attestation")
 app.add_typer(governance.app, name="governance")
 app.add_typer(receipt.app, name="receipt")
 

@@ -1,0 +1,213 @@
+"""`consilium representation`: who speaks for a patient, and the patient's take-over."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from consilium.client import representing
+from consilium.client import wallet as wallets
+from consilium.client.session import Session
+from consilium.client.wallet import Wallet
+from consilium.ledger.errors import Refused
+from consilium.node.cli.acting import (
+    AsOption,
+    DraftOption,
+    PatientOption,
+    SecondAsOption,
+    SecondPassphraseOption,
+    SecondWalletOption,
+    SignerOption,
+    UntilOption,
+    act,
+    committed,
+    perform,
+    second_signer,
+    tell,
+    wall_ms,
+)
+from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
+from consilium.node.cli.inputs import (
+    JsonOption,
+    NodeOption,
+    PassphraseFileOption,
+    WalletOption,
+    connected,
+    identity_id,
+    moment,
+    open_wallet,
+    passphrase,
+    target,
+    when,
+)
+from consilium.node.cli.output import example, reporting, table
+
+app = typer.Typer(no_args_is_help=True, help="Who speaks for a patient: delegates, guardians, take-over.")
+
+
+class Capacity(StrEnum):
+    """As what somebody speaks."""
+
+    delegate = "delegate"
+    guardian = "guardian"
+
+
+@app.command(
+    "appoint",
+    epilog=example(
+        "consilium representation appoint 9f3e… --node demo/node-0 --wallet ada.wallet --capacity delegate --until 90d"
+    ),
+)
+def appoint(
+    who: Annotated[str, typer.Argument(metavar="ID", help="Who is to speak.", show_default=False)],
+    node: NodeOption,
+    capacity: Annotated[Capacity, typer.Option("--capacity", help="As what.", show_default=False)],
+    until: UntilOption,
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            "--patient", metavar="ID", show_default="who signs", help="Whose, where a manager signs."
+        ),
+    ] = None,
+    wallet_file: SignerOption = None,
+    speaks_for: AsOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    second_wallet: SecondWalletOption = None,
+    second_passphrase_file: SecondPassphraseOption = None,
+    second_as: SecondAsOption = None,
+    draft: DraftOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Appoint a representative, or renew the lease. A guardian's ends on a quarter day (1 January, April, July,
+    October).
+
+    By the patient; a guardian also by the manager, with the countersignature of another institution.
+    """
+    with reporting(as_json) as report:
+        whose = None if patient is None else identity_id(patient)
+        named, end_ms = identity_id(who), moment(until, wall_ms())
+        second = second_signer(second_wallet, second_passphrase_file, second_as)
+
+        async def work(session: Session) -> dict[str, Any]:
+            body = await representing.appointment(session, named, capacity.value, end_ms, patient=whose)
+            return await perform(session, "representation.appoint", body, second, draft)
+
+        value = {
+            "representative": named.hex(),
+            "capacity": capacity.value,
+            "not_after_ms": end_ms,
+            **act(node, wallet_file, passphrase_file, speaks_for, work),
+        }
+        tell(report, value, f"{named.hex()} is {capacity.value} until {when(end_ms)}")
+
+
+@app.command(
+    "dismiss",
+    epilog=example("consilium representation dismiss 9f3e… --node demo/node-0 --wallet ada.wallet"),
+)
+def dismiss(
+    who: Annotated[str, typer.Argument(metavar="ID", help="Who speaks no more.", show_default=False)],
+    node: NodeOption,
+    patient: Annotated[
+        str | None,
+        typer.Option("--patient", metavar="ID", show_default="who signs", help="Whose, where one gives up."),
+    ] = None,
+    wallet_file: SignerOption = None,
+    speaks_for: AsOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Dismiss a representative, as the patient, or give up oneself."""
+    with reporting(as_json) as report:
+        named = identity_id(who)
+        whose = None if patient is None else identity_id(patient)
+
+        async def work(session: Session) -> dict[str, Any]:
+            return committed(await representing.dismiss(session, named, patient=whose))
+
+        value = {
+            "representative": named.hex(),
+            **act(node, wallet_file, passphrase_file, speaks_for, work),
+        }
+        tell(report, value, f"{named.hex()} speaks for the patient no more")
+
+
+@app.command("show", epilog=example("consilium representation show --node demo/node-0 --patient 5b0c…"))
+def show(node: NodeOption, patient: PatientOption, as_json: JsonOption = False) -> None:
+    """Show who may speak for a patient beside the patient. Asked with the folder of a node."""
+    with reporting(as_json) as report:
+        who = identity_id(patient)
+        account = act(node, None, None, None, lambda session: representing.account_of(session, who))
+        value = {
+            "patient": who.hex(),
+            "manager": None if account.manager is None else account.manager.hex(),
+            "generation": account.generation,
+            "representatives": [
+                {"identity": one.identity.hex(), "capacity": one.capacity, "not_after_ms": one.not_after}
+                for one in account.representatives
+            ],
+        }
+        rows = [(one.identity.hex(), one.capacity, when(one.not_after)) for one in account.representatives]
+        title = f"manager {value['manager'] or 'none'}, {account.generation} take-overs"
+        report.result(
+            value, lambda console: console.print(table(title, ("identity", "capacity", "until"), rows))
+        )
+
+
+@app.command(
+    "takeover",
+    epilog=example(
+        "consilium representation takeover --node demo/node-0 --wallet ada.wallet --out own.wallet --custodian demo"
+    ),
+)
+def takeover(
+    node: NodeOption,
+    wallet_file: WalletOption,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The patient's new wallet.", show_default=False)
+    ],
+    new_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-passphrase-file", metavar="FILE", show_default=False, help="The new wallet's passphrase."
+        ),
+    ] = None,
+    custodian: CustodianOption = None,
+    speaks_for: AsOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the account the patient's own: a fresh wallet in place of every key, nobody else speaks, new epochs.
+
+    What others kept until now they may still have. Keep the old wallet: it knows which compartment is of which class.
+    """
+    with reporting(as_json) as report:
+        if out.exists():
+            raise Refused("wallet.exists", f"{out} exists")
+        chosen = target(node)
+        keepers = custodian_targets(custodian, chosen) or [chosen]
+        old = open_wallet(wallet_file, passphrase_file)
+        secret = passphrase(new_passphrase_file, f"the new wallet {out}", confirm=True)
+        sender = None if speaks_for is None else identity_id(speaks_for)
+        fresh = Wallet.create(old.label, "patient")
+
+        async def run() -> dict[str, Any]:
+            async with (
+                connected(chosen) as (rpc, genesis),
+                custodians(keepers, named=custodian is not None) as known,
+            ):
+                session = Session(rpc, genesis, old, sender=sender)
+                done = await representing.take_over(
+                    session,
+                    fresh,
+                    lambda made: wallets.save(made, out, secret),
+                    custodians={one.institution: one.rpc for one in known},
+                )
+            return {"patient": session.identity.hex(), "file": str(out), **committed(done.committed)}
+
+        value = asyncio.run(run())
+        tell(report, value, f"{value['patient']} is its own: use {out} with --as {value['patient']}")

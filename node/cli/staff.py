@@ -1,0 +1,45 @@
+"""`consilium staff`: stopping those whom an institution enrolled, and letting them act again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from consilium.client import identities
+from consilium.client.session import Session
+from consilium.node.cli.acting import act, committed, tell
+from consilium.node.cli.inputs import JsonOption, NodeOption, identity_id
+from consilium.node.cli.output import example, reporting
+
+app = typer.Typer(no_args_is_help=True, help="Staff and applications: suspend, reinstate.")
+
+WhoArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="A practitioner or application.", show_default=False)
+]
+
+
+@app.command("suspend", epilog=example("consilium staff suspend 9f3e… --node demo/node-1"))
+def suspend(who: WhoArgument, node: NodeOption, as_json: JsonOption = False) -> None:
+    """Stop a practitioner or application of the node's institution: it may not act from that block on."""
+    with reporting(as_json) as report:
+        which = identity_id(who)
+
+        async def work(session: Session) -> dict[str, Any]:
+            return committed(await identities.suspend(session, which))
+
+        value = {"identity": which.hex(), **act(node, None, None, None, work)}
+        tell(report, value, f"{which.hex()} is suspended")
+
+
+@app.command("reinstate", epilog=example("consilium staff reinstate 9f3e… --node demo/node-1"))
+def reinstate(who: WhoArgument, node: NodeOption, as_json: JsonOption = False) -> None:
+    """Let a suspended practitioner or application of the node's institution act again."""
+    with reporting(as_json) as report:
+        which = identity_id(who)
+
+        async def work(session: Session) -> dict[str, Any]:
+            return committed(await identities.reinstate(session, which))
+
+        value = {"identity": which.hex(), **act(node, None, None, None, work)}
+        tell(report, value, f"{which.hex()} may act again")
