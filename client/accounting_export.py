@@ -10,14 +10,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from consilium.client.disclosures import Accounting, Entry
-from consilium.contracts.accounting import Consulted, Decided, Line, Released, compartments_of
+from consilium.contracts.accounting import (
+    Consulted,
+    Content,
+    Decided,
+    Line,
+    Opened,
+    Released,
+    compartments_of,
+)
+from consilium.contracts.emergency import EMERGENCY_PURPOSE
 
+SUMMARY: Final = "emergency summary"
+"""The category of what is opened without a quorum."""
 RECEIPTS_FOLDER: Final = "receipts"
 COLUMNS: Final = (
     "number",
     "kind",
     "time",
     "person",
+    "second",
     "institution",
     "application",
     "automated",
@@ -105,7 +117,7 @@ def _row(
     row |= {
         "kind": _kind(content),
         "time": instant(line.time_ms),
-        "person": _name(content.reader, names),
+        "person": _name(content.opener if isinstance(content, Opened) else content.reader, names),
         "institution": _name(content.institution, names),
         "category": category_of(line, found),
         "transaction": line.transaction.hex(),
@@ -140,6 +152,18 @@ def _row(
                 "request_operation": content.request_operation,
                 "verdict_index": content.verdict,
             }
+        case Opened():
+            row |= {
+                "purpose": EMERGENCY_PURPOSE,
+                "category": SUMMARY,
+                "automated": "by hand",
+                "verdict": "none",
+                "basis": content.reason,
+                "ground": content.glass.hex(),
+                "released_by": _name(content.institution, names),
+                "released_at": instant(content.opened_ms),
+                "second": _name(content.second, names),
+            }
         case Consulted():
             row |= {
                 "verdict": "allow" if content.allow else "deny",
@@ -149,7 +173,7 @@ def _row(
     return row
 
 
-def _kind(content: Decided | Released | Consulted) -> str:
+def _kind(content: Content) -> str:
     return type(content).__name__.lower()
 
 

@@ -15,9 +15,17 @@ from typing import Any, Final
 
 import msgspec
 
-from consilium.client.accounting_export import NO_NAMES, Names, category_of, instant, receipt_file
+from consilium.client.accounting_export import (
+    NO_NAMES,
+    SUMMARY,
+    Names,
+    category_of,
+    instant,
+    receipt_file,
+)
 from consilium.client.disclosures import Accounting, Entry
-from consilium.contracts.accounting import Consulted, Decided, Line, Released
+from consilium.contracts.accounting import Consulted, Decided, Line, Opened, Released
+from consilium.contracts.emergency import EMERGENCY_PURPOSE
 from consilium.contracts.words import BASES
 
 PROFILES: Final = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/"
@@ -50,6 +58,8 @@ def audit_event(entry: Entry, line: Line, found: Accounting, names: Names = NO_N
             event = _decision(content, found, names)
         case Released() as content:
             event = _disclosure(content, found, names)
+        case Opened() as content:
+            event = _opening(content, found, names)
         case Consulted() as content:
             event = _query(content, found, names)
     patient = {
@@ -94,6 +104,12 @@ def _details(entry: Entry, line: Line, found: Accounting) -> list[tuple[str, str
             ("verdict", str(content.verdict)),
             ("records", str(content.records)),
             ("released", instant(content.released_ms)),
+        ]
+    elif isinstance(content, Opened):
+        details += [
+            ("basis", content.reason),
+            ("emergency", content.glass.hex()),
+            ("opened", instant(content.opened_ms)),
         ]
     else:
         details += [("basis", content.basis)]
@@ -155,40 +171,59 @@ def _decision(content: Decided, found: Accounting, names: Names) -> dict[str, An
 
 
 def _disclosure(content: Released, found: Accounting, names: Names) -> dict[str, Any]:
-    custodian = _who(content.custodian, "Organization", names)
-    patient = _who(found.patient, "Patient", names)
     places = "; ".join(place.hex() for place in (content.compartment, *content.also))
+    what = {"identifier": {"system": "urn:consilium:compartment", "value": places}}
+    custodian = _who(content.custodian, "Organization", names)
+    reader = _who(content.reader, None, names)
+    return _export(custodian, reader, content.released_ms, what, found, names)
+
+
+def _opening(content: Opened, found: Accounting, names: Names) -> dict[str, Any]:
+    """Without a quorum the institution that keeps the summary is its source; a second person took part."""
+    what = {"display": SUMMARY}
+    institution = _who(content.institution, "Organization", names)
+    opener = _who(content.opener, None, names)
+    event = _export(institution, opener, content.opened_ms, what, found, names)
+    second = _who(content.second, None, names)
+    event["agent"].append(_agent(_TERMS + "v3-ParticipationType", "WIT", "witness", second, requestor=False))
+    purpose = {"coding": [_coding(_TERMS + "v3-ActReason", EMERGENCY_PURPOSE)]}
+    return {**event, "purposeOfEvent": [purpose]}
+
+
+def _export(
+    source: dict[str, Any],
+    recipient: dict[str, Any],
+    at_ms: int,
+    what: dict[str, Any],
+    found: Accounting,
+    names: Names,
+) -> dict[str, Any]:
+    """A privacy disclosure at its source."""
+    patient = _who(found.patient, "Patient", names)
     network = _network(found)
     return {
         "meta": {"profile": [PROFILES + "IHE.BasicAudit.PrivacyDisclosure.Source"]},
         "type": _coding(_DCM, "110106", "Export"),
         "subtype": [_coding(_TERMS + "iso-21089-lifecycle", "disclose", "Disclose Record Lifecycle Event")],
         "action": "R",
-        "period": {"end": instant(content.released_ms)},
+        "period": {"end": instant(at_ms)},
         "outcome": "0",
         "agent": [
-            _agent(_DCM, "110153", "Source Role ID", custodian, requestor=False, network=network),
-            _agent(
-                _DCM,
-                "110152",
-                "Destination Role ID",
-                _who(content.reader, None, names),
-                requestor=True,
-                network=network,
-            ),
+            _agent(_DCM, "110153", "Source Role ID", source, requestor=False, network=network),
+            _agent(_DCM, "110152", "Destination Role ID", recipient, requestor=True, network=network),
             _agent(
                 "http://snomed.info/sct",
                 "159541003",
                 "Record keeping/library clerk",
-                custodian,
+                source,
                 requestor=False,
             ),
             _agent("http://snomed.info/sct", "429577009", "Patient Advocate", patient, requestor=False),
         ],
-        "source": _source(custodian),
+        "source": _source(source),
         "entity": [
             {
-                "what": {"identifier": {"system": "urn:consilium:compartment", "value": places}},
+                "what": what,
                 "type": _coding(_TERMS + "audit-entity-type", "2", "System Object"),
                 "role": _coding(_TERMS + "object-role", "3", "Report"),
             }

@@ -1,7 +1,8 @@
 """The accounting of disclosures: for each patient one numbered chain of lines, so that a missing one is seen.
 
 A line is what was *decided* on a request for one compartment, allow or deny; what a custodian attests to have
-*released* on it; and who *consulted* the accounting itself. State holds for each patient how many lines there are and
+*released* on it; an emergency summary that was *opened* with the quorum cut off; and who *consulted* the accounting
+itself. State holds for each patient how many lines there are and
 the head of a hash chain over them: whoever has the lines, or for some of them only the digests, and a receipt of the
 head, knows that none is missing, changed or exchanged. A line follows from an event and needs nothing else
 (`lines_of`), so the chain keeps no line twice.
@@ -18,6 +19,7 @@ import msgspec
 
 from consilium.contracts import keys, records
 from consilium.contracts.decision import BASIS_CHARS_MAX
+from consilium.contracts.emergency import Reason
 from consilium.contracts.operation import ID_BYTES, EventKind, Slot
 from consilium.contracts.purposes import Purpose
 from consilium.ledger import codec
@@ -120,10 +122,27 @@ class AccountingConsulted(codec.Wire, frozen=True):
     credential: codec.Bytes16 | None
 
 
+class SummaryDisclosed(codec.Wire, frozen=True):
+    """The data of `disclosure.opened`: an emergency summary was opened while no quorum answered, and is now reported.
+
+    `glass` is the emergency that is reviewed; `opened_ms` is the institution's own clock.
+    """
+
+    patient: codec.Bytes16
+    number: codec.Uint
+    opener: codec.Bytes16
+    second: codec.Bytes16
+    institution: codec.Bytes16
+    glass: codec.Bytes16
+    reason: Reason
+    opened_ms: codec.Uint
+
+
 DECIDED: Final = EventKind("access.decided", AccessDecided)
 RELEASED: Final = EventKind("disclosure.attested", RecordsReleased)
 CONSULTED: Final = EventKind("disclosure.consulted", AccountingConsulted)
-KINDS: Final = (DECIDED.name, RELEASED.name, CONSULTED.name)
+OPENED: Final = EventKind("disclosure.opened", SummaryDisclosed)
+KINDS: Final = (DECIDED.name, RELEASED.name, CONSULTED.name, OPENED.name)
 """The events that make the accounting."""
 
 
@@ -172,7 +191,18 @@ class Consulted(codec.Wire, frozen=True, tag=3):
     credential: codec.Bytes16 | None
 
 
-Content: TypeAlias = Decided | Released | Consulted
+class Opened(codec.Wire, frozen=True, tag=4):
+    """Two persons opened an emergency summary without a decision: the line's time is that of the report."""
+
+    opener: codec.Bytes16
+    second: codec.Bytes16
+    institution: codec.Bytes16
+    glass: codec.Bytes16
+    reason: Reason
+    opened_ms: codec.Uint
+
+
+Content: TypeAlias = Decided | Released | Consulted | Opened
 
 
 class Line(codec.Wire, frozen=True):
@@ -212,9 +242,9 @@ def link(head: bytes, digest: bytes) -> Digest:
 
 
 def compartments_of(line: Line) -> tuple[bytes, ...]:
-    """The compartments that a line is about; none for a consultation."""
+    """The compartments that a line is about; none for a consultation, or for a summary, which is of none."""
     content = line.content
-    if isinstance(content, Consulted) or content.compartment is None:
+    if isinstance(content, Consulted | Opened) or content.compartment is None:
         return ()
     return (content.compartment, *content.also)
 
@@ -233,6 +263,9 @@ def lines_of(event: Event) -> list[Line]:
     if event.kind == CONSULTED.name:
         consulted = codec.decode(event.data, AccountingConsulted, EVENT_BYTES_MAX)
         return _numbered(event, consulted.patient, consulted.number, [_consulted(consulted)])
+    if event.kind == OPENED.name:
+        opened = codec.decode(event.data, SummaryDisclosed, EVENT_BYTES_MAX)
+        return _numbered(event, opened.patient, opened.number, [_opened(opened)])
     raise Refused("codec.malformed", f"{event.kind} is no event of the accounting")
 
 
@@ -282,6 +315,10 @@ def _consulted(data: AccountingConsulted) -> Consulted:
     return Consulted(data.reader, data.institution, data.allow, data.basis, data.credential)
 
 
+def _opened(data: SummaryDisclosed) -> Opened:
+    return Opened(data.opener, data.second, data.institution, data.glass, data.reason, data.opened_ms)
+
+
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +345,13 @@ def tell_consulted(data: AccountingConsulted, context: OperationContext) -> None
     number = _enter(data.patient, [_consulted(data)], context)
     subjects = [one for one in (data.patient, data.reader, data.institution) if one is not None]
     CONSULTED.emit(context, list(dict.fromkeys(subjects)), msgspec.structs.replace(data, number=number))
+
+
+def tell_opened(data: SummaryDisclosed, context: OperationContext) -> None:
+    """Enter an opening without a quorum, and tell; `data.number` is filled in here."""
+    number = _enter(data.patient, [_opened(data)], context)
+    subjects = dict.fromkeys((data.patient, data.opener, data.second, data.institution))
+    OPENED.emit(context, list(subjects), msgspec.structs.replace(data, number=number))
 
 
 def _enter(patient: bytes, contents: Sequence[Content], context: OperationContext) -> int:

@@ -67,5 +67,15 @@ DISCLOSURES: Final[dict[str, dict[str, str]]] = {
         "released_ms": _WHEN,
         "attested_ms": "block time of the block that did it: in its header already",
     },
+    "SummaryDisclosed": {
+        "patient": _PATIENT,
+        "number": _PLACE,
+        "opener": _READER,
+        "second": _READER,
+        "institution": _READER,
+        "glass": "a hash of the entry: names the emergency that is reviewed",
+        "reason": _BASIS,
+        "opened_ms": _WHEN,
+    },
 }
 """Type, field and reason."""

@@ -227,5 +227,5 @@ CONTRACT: Final = Contract(
         OperationSpec("disclosure.consult", ConsultAccounting, _consult, Consultation, rank=Rank.USES_RIGHTS),
     ),
     slots=(accounting.HEADS, RELEASES, CONSULTATIONS),
-    events=(accounting.RELEASED, accounting.CONSULTED),
+    events=(accounting.RELEASED, accounting.CONSULTED, accounting.OPENED),
 )

@@ -19,7 +19,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import emergency, identity, keys, preferences, representation, settings
+from consilium.contracts import accounting, emergency, identity, keys, preferences, representation, settings
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag, is_group_point, verify
@@ -360,6 +360,17 @@ def _report(body: ReportOpening, context: OperationContext) -> None:
     )
     subjects = dict.fromkeys((entry.patient, entry.opener, entry.second, entry.institution))
     OPENED.emit(context, list(subjects), told)
+    disclosed = accounting.SummaryDisclosed(
+        patient=entry.patient,
+        number=0,
+        opener=entry.opener,
+        second=entry.second,
+        institution=entry.institution,
+        glass=entry.glass,
+        reason=entry.reason,
+        opened_ms=entry.opened_ms,
+    )
+    accounting.tell_opened(disclosed, context)
 
 
 def _require_option(state: StateReader) -> None:

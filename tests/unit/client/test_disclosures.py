@@ -18,7 +18,7 @@ from consilium.client.disclosures import Accounting, Entry
 from consilium.client.rpc import BEFORE_ALL, AccountingRow, Cursor
 from consilium.client.session import Session
 from consilium.contracts import accounting, records
-from consilium.contracts.accounting import Consulted, Decided, Released
+from consilium.contracts.accounting import Consulted, Decided, Line, Opened, Released
 from consilium.contracts.registry import operation
 from consilium.contracts.representation import Appoint
 from consilium.ledger.errors import Refused
@@ -378,6 +378,36 @@ async def test_a_denied_consultation_claims_no_pattern_of_success(care: Ward) ->
     first = json.loads(accounting_fhir.to_fhir(found))["entry"][0]["resource"]
     assert "meta" not in first
     assert first["outcome"] == "8"
+
+
+def test_a_summary_that_was_opened_without_a_quorum_is_a_disclosure() -> None:
+    opener, second, home, glass = (bytes([n]) * 16 for n in (1, 2, 3, 4))
+    content = Opened(opener, second, home, glass, "danger-to-life", 1_700_000_000_007)
+    line = Line(bytes(16), 1, bytes(32), 0, 1_700_000_100_000, content)
+    digest = accounting.line_digest(line)
+    head = accounting.AccountingHead(1, accounting.link(accounting.EMPTY_HEAD, digest))
+    found = Accounting(bytes(32), bytes(16), (Entry(1, digest, line),), head, 0, b"")
+    (row,) = rows_of(accounting_export.to_csv(found, {second: "Sam"}))
+    assert (row["kind"], row["person"], row["second"], row["institution"]) == (
+        "opened",
+        opener.hex(),
+        "Sam",
+        home.hex(),
+    )
+    assert (row["basis"], row["ground"], row["category"]) == (
+        "danger-to-life",
+        glass.hex(),
+        "emergency summary",
+    )
+    assert (row["released_by"], row["released_at"]) == (home.hex(), "2023-11-14T22:13:20.007Z")
+    (entry,) = json.loads(accounting_fhir.to_fhir(found))["entry"]
+    event = entry["resource"]
+    assert event["meta"]["profile"][0].endswith("PrivacyDisclosure.Source")
+    assert event["source"]["observer"]["identifier"]["value"] == home.hex()
+    agents = {one["type"]["coding"][0]["code"]: one["who"]["identifier"]["value"] for one in event["agent"]}
+    assert (agents["110152"], agents["WIT"]) == (opener.hex(), second.hex())
+    models = pytest.importorskip("fhir.resources.R4B.auditevent")
+    assert models.AuditEvent.model_validate(event).purposeOfEvent[0].coding[0].code == "ETREAT"
 
 
 def test_an_empty_accounting_has_a_head_and_a_header_line() -> None:

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from consilium.contracts import access, accounting, credentials, disclosures, identity, records
-from consilium.contracts.accounting import Consulted, Decided, Line, Released
+from consilium.contracts.accounting import Consulted, Decided, Line, Opened, Released
 from consilium.contracts.classes import PSYCHIATRY
 from consilium.contracts.disclosures import AttestedRelease, AttestReleases, ConsultAccounting, Consultation
 from consilium.ledger import codec
 from consilium.ledger.execution import Event
 from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX
-from tests.unit.contracts import care
+from tests.unit.contracts import care, summarising
 from tests.unit.contracts import world as w
 from tests.unit.contracts.test_records import beginning
 from tests.unit.contracts.world import APP, DAN, DORA, NORTH, PAUL, PETRA, SOUTH, WEST, World
@@ -186,6 +186,23 @@ def test_an_application_that_is_not_the_readers_institutions_is_refused(world: W
     world.ok(SOUTH, identity.Suspend(APP.id))
     assert world.refused(SOUTH, body) == "access.bad_application"
     assert world.refused(PETRA, patients) == "access.bad_application"
+
+
+def test_an_emergency_summary_that_was_opened_without_a_quorum_is_a_line_too(world: World) -> None:
+    summarising.switch_on(world)
+    world.ok(SOUTH, summarising.setting_key(world))
+    world.ok(PETRA, summarising.placing(world))
+    told = Told(world)
+    body = summarising.reporting(world)
+    told.ok(SOUTH, body)
+    (line,) = told.of(PETRA)
+    entry = body.entry
+    assert line.content == Opened(
+        entry.opener, entry.second, entry.institution, entry.glass, entry.reason, entry.opened_ms
+    )
+    assert line.number == 1
+    assert accounting.compartments_of(line) == ()
+    assert told.head(PETRA) == told.committed(PETRA)
 
 
 # --- attesting ------------------------------------------------------------------------------------------------------
