@@ -152,3 +152,16 @@ def test_a_justified_proposal_of_a_later_view_is_taken_up_in_the_same_step() -> 
     effects = backup.step(received(sign_pre_prepare(KEYS[1], CHAIN, 1, BLOCK, reason)), NOW)
     assert (backup.view, backup.phase) == (1, Phase.HOLDING)
     assert any(isinstance(effect, HoldBatches) for effect in effects)
+
+
+def test_a_peer_at_the_same_height_is_nothing_to_act_on() -> None:
+    backup = replica()
+    assert backup.step(PeerHeight(KEYS[2].public, H), NOW) == []
+
+
+def test_who_may_not_vote_asks_those_that_do_whether_it_is_behind() -> None:
+    silent = Replica(KEYS[1], CONTEXT, None, CONFIG, abstain_below=H + 5)
+    silent.step(Started(), NOW)
+    silent.step(received(sign_prepare(KEYS[2], CHAIN, H, 0, BLOCK.hash)), NOW)
+    later = Now(NOW.monotonic_ms + CONFIG.resend_first_ms, NOW.wall_ms)
+    assert CatchUp(H, KEYS[2].public) in silent.step(TimerFired(TimerKind.RESEND), later)

@@ -72,6 +72,14 @@ def test_an_idle_replica_waits_for_the_heartbeat_only() -> None:
     assert wanted(Phase.AWAITING, primary)[TimerKind.HEARTBEAT] == NOW.monotonic_ms + HEARTBEAT_MS - 100
 
 
+def test_the_heartbeat_runs_only_in_a_view_where_nothing_is_under_way() -> None:
+    assert wanted(Phase.CHANGING, IDLE)[TimerKind.HEARTBEAT] is None
+    assert wanted(Phase.DECIDING, IDLE)[TimerKind.HEARTBEAT] is None
+    here = open_round(CONTEXT, None, None, 0, 0)
+    here.building = True
+    assert dict(wanted_timers(here, IDLE, NOW, CONFIG))[TimerKind.HEARTBEAT] is None
+
+
 def test_an_overdue_heartbeat_is_progress_to_expect() -> None:
     late = Now(1_000, TIME_MS + HEARTBEAT_MS + HEARTBEAT_GRACE_MS)
     assert wanted(Phase.AWAITING, IDLE, late)[TimerKind.VIEW] is not None

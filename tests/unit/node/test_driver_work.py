@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from consilium.consensus.io import HoldBatches, SendDecided, SetTimer, TimerKind, WorkPending
+from consilium.consensus.io import Broadcast, HoldBatches, SendDecided, SetTimer, TimerKind, WorkPending
+from consilium.consensus.messages import sign_prepare
 from consilium.node import driver as drivers
 from consilium.node.peer_messages import Kind
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, until
@@ -96,3 +97,11 @@ async def test_the_end_stops_all_that_was_under_way(four: Harness, monkeypatch: 
     go.set()
     await asyncio.gather(*serving, return_exceptions=True)
     assert all(task.cancelled() for task in serving)
+
+
+async def test_a_vote_is_no_demand_for_a_view(four: Harness) -> None:
+    vote = Broadcast(sign_prepare(four.keys[0], four.chain_id, 1, 0, bytes(32)))
+    node, _ = scripted(four, Started=[vote])
+    async with running(node):
+        await until(lambda: node.outlet.sent(Kind.CONSENSUS))
+        assert node.driver.view_changes == 0
