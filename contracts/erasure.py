@@ -34,7 +34,7 @@ from consilium.contracts.forgetting import (
     KeptBack,
     RequestErasure,
 )
-from consilium.contracts.keepers import KEEPERS
+from consilium.contracts.keepers import KEEPERS, keepers_of
 from consilium.contracts.operation import Contract, OperationSpec, Rank, Slot
 from consilium.contracts.retention import covers, holds_on
 from consilium.contracts.tombstones import (
@@ -246,6 +246,8 @@ def _erase_places(asked: Erasure, identifier: bytes, context: OperationContext) 
     for compartment, last in _places(asked, state):
         for epoch in range(last + 1):
             holders.update(dict.fromkeys(holders_in(state, compartment, epoch)))
+    if asked.compartment is None:
+        holders.update(dict.fromkeys(keepers_of(state, asked.patient)))
     if asked.compartment is not None and asked.epoch is not None:
         number = records.epoch_bytes(min(asked.epoch + 1, records.EPOCH_MAX))
         following = records.EPOCHS.get(state, asked.compartment, number)

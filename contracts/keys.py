@@ -55,7 +55,7 @@ ERASURE: Final = (
 HOLD: Final = b"F"  # hold:16 -> retention.Hold, for ever: who must keep what, why, until when
 HOLDS_OF: Final = b"h"  # patient:16 -> retention.HoldsOf, ids of holds that may still stand
 KEEPERS: Final = (
-    b"j"  # compartment:16 epoch:u16be -> keepers.Keepers, who keeps envelopes beside its custodians
+    b"j"  # compartment:16 (or patient:16) epoch:u16be -> keepers.Keepers, who keeps envelopes there
 )
 ERASED_COMPARTMENT: Final = b"Y"  # compartment:16 -> tombstones.Tombstones
 ERASED_PATIENT: Final = b"Z"  # patient:16 -> tombstones.Tombstones

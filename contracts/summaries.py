@@ -20,6 +20,7 @@ from typing import Annotated, Final
 import msgspec
 
 from consilium.contracts import accounting, emergency, identity, keys, preferences, representation, settings
+from consilium.contracts.keepers import note_beside
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag, is_group_point, verify
@@ -259,7 +260,8 @@ def is_sound(state: StateReader, entry: SummaryOpening, chain_id: bytes) -> bool
 
 def _set_key(body: SetSummaryKey, context: OperationContext) -> None:
     state = context.state
-    _require_option(state)
+    if not settings.current(state).emergency_summaries:
+        raise Refused("summary.switched_off")
     if identity.require(state, context.sender).kind != identity.INSTITUTION:
         raise Refused("identity.not_an_institution", context.sender.hex())
     if SUMMARY_KEYS.get(state, body.key) is not None:
@@ -289,6 +291,7 @@ def _place(body: PlaceSummary, context: OperationContext) -> None:
     if key is None or current is None or current.key != body.key:
         raise Refused("summary.unknown_key", body.key.hex())
     identity.require(state, key.institution)
+    note_beside(state, key.institution, body.patient)
     placed = Summary(
         summary=body.summary,
         key=body.key,
@@ -316,9 +319,8 @@ def _report(body: ReportOpening, context: OperationContext) -> None:
     if context.sender not in (entry.institution, entry.opener, entry.second):
         raise Refused("summary.not_yours", entry.institution.hex())
     known = identity.KEYS.get(state, body.institution_key)
-    if entry.version != OPENING_VERSION or known is None or known.identity != entry.institution:
-        raise Refused("summary.bad_entry", "the institution did not sign it")
-    if not verify(body.institution_key, entry.hash, body.signature):
+    own = known is not None and known.identity == entry.institution and entry.version == OPENING_VERSION
+    if not own or not verify(body.institution_key, entry.hash, body.signature):
         raise Refused("summary.bad_entry", "the institution did not sign it")
     reported = openings_of(state, entry.institution)
     if entry.sequence != reported.count + 1 or entry.previous != reported.last:
@@ -371,11 +373,6 @@ def _report(body: ReportOpening, context: OperationContext) -> None:
         opened_ms=entry.opened_ms,
     )
     accounting.tell_opened(disclosed, context)
-
-
-def _require_option(state: StateReader) -> None:
-    if not settings.current(state).emergency_summaries:
-        raise Refused("summary.switched_off")
 
 
 def _require_speaks_for(patient: bytes, context: OperationContext) -> None:

@@ -10,7 +10,7 @@ from consilium.contracts.erasure import CONTEST_MS
 from consilium.contracts.forgetting import ERASURES, Attested, ErasureVerdict
 from consilium.ledger import codec
 from consilium.ledger.execution import ReceiptLeaf
-from tests.unit.contracts import care
+from tests.unit.contracts import care, summarising
 from tests.unit.contracts import world as w
 from tests.unit.contracts.golden_erasure_cases import erasing, holding
 from tests.unit.contracts.golden_erasure_cases import erasure as erasure_id
@@ -341,3 +341,15 @@ def test_holds_are_bounded(world: World) -> None:
     world.ok(NORTH, holding("more"))
     far = holding("far", not_after=world.time_ms + retention.HOLD_MS_MAX + 2 * w.STEP_MS)
     assert world.refused(SOUTH, far) == "retention.bad_period"
+
+
+def test_who_keeps_an_emergency_summary_is_a_holder_too(world: World) -> None:
+    summarising.switch_on(world)
+    world.ok(SOUTH, summarising.setting_key(world))
+    world.ok(PETRA, summarising.placing(world))
+    assert keepers.keepers_of(world.state, PETRA.id) == [SOUTH.id]
+    assert keepers.keepers_of(world.state, PAUL.id) == []
+    # Of that institution alone, beside the custodian of the general class.
+    assert erase(world, PETRA, erasing("one", records=[FIRST.record])).holders == [NORTH.id]
+    assert SOUTH.id in erase(world, PETRA, erasing()).holders
+    assert world.refused(PETRA, summarising.placing(world)) == "erasure.erased"
