@@ -84,14 +84,15 @@ def walked(arguments: argparse.Namespace) -> dict[str, object]:
     walk = Walk(council_of(arguments), arguments.cuts, arguments.states_max)
     for _ in range(arguments.views):
         depth = walk.deepen()
+        covered = "complete" if depth.complete else f"limited to {depth.states} by --states-max"
         print(
-            f"{depth.views} views: {sum(depth.scenarios)} scenarios, {depth.states} states, {depth.merged} merged, "
-            f"{depth.halves} halves run, {'complete' if depth.complete else 'limited by --states-max'}",
+            f"{depth.views} views: {sum(depth.scenarios)} scenarios, {depth.found} states, {depth.merged} merged, "
+            f"{depth.halves} halves run, {covered}",
             file=sys.stderr,
             flush=True,
         )
     healed, heal_views, _ = walk.heal(arguments.heal_max)
-    different = compared(arguments, walk)
+    plain, different = compared(arguments, walk)
     for failure in walk.failures[:FAILURES_SHOWN]:
         report(arguments, failure.views, failure.violation)
     last = walk.depths[-1]
@@ -103,26 +104,28 @@ def walked(arguments: argparse.Namespace) -> dict[str, object]:
         "scenarios_by_cuts": last.scenarios,
         "violations": len(walk.failures),
         "heights_decided": last.heights,
-        "states": [depth.states for depth in walk.depths],
+        "states": [depth.found for depth in walk.depths],
+        "kept": [depth.states for depth in walk.depths],
         "merged": [depth.merged for depth in walk.depths],
         "halves_run": [depth.halves for depth in walk.depths],
         "complete": last.complete,
         "healed_states": healed,
         "healed_within_views": heal_views,
         "equivocations_seen": walk.council.equivocations,
-        "plain": arguments.plain,
+        "plain": plain,
         "different": different,
         "result": walk.trace,
     }
 
 
-def compared(arguments: argparse.Namespace, walk: Walk) -> int:
-    """Run scenarios plainly; how many of them do not end in a state that the walk reached."""
+def compared(arguments: argparse.Namespace, walk: Walk) -> tuple[int, int]:
+    """Run scenarios plainly: how many, and how many of them do not end in a state that the walk reached."""
     chance = random.Random(arguments.seed)
     known = {state.portrait for state in walk.layer}
     divisions = two_way(len(walk.council.keys))
+    count = arguments.plain if walk.depths[-1].complete and not walk.failures else 0
     different = 0
-    for _ in range(arguments.plain if walk.depths[-1].complete and not walk.failures else 0):
+    for _ in range(count):
         cut_views = chance.sample(range(arguments.views), min(arguments.cuts, arguments.views))
         views: list[View] = [(chance.choice(divisions), Cut.WHOLE) for _ in range(arguments.views)]
         for index in cut_views:
@@ -131,7 +134,7 @@ def compared(arguments: argparse.Namespace, walk: Walk) -> int:
         if ran.violation is not None or ran.portrait not in known:
             different += 1
             report(arguments, views, ran.violation or "the walk did not reach where this scenario ends")
-    return different
+    return count, different
 
 
 def sampled(arguments: argparse.Namespace) -> dict[str, object]:

@@ -54,6 +54,8 @@ class Depth:
     views: int
     scenarios: list[int]
     states: int
+    """Joint states that were kept, of `found` different ones."""
+    found: int
     merged: int
     """Joint states that were reached once more, by another last step."""
     halves: int
@@ -128,7 +130,8 @@ class Walk:
                 else:
                     path = (*state.path, view)
                     reached[cuts, portrait] = Reached(joint, portrait, cuts, state.scenarios, path, heights)
-        if len(reached) > self.states_max:
+        found = len(reached)
+        if found > self.states_max:
             # Portraits are hashes: the first of them are no special ones.
             complete = False
             first = sorted(reached, key=lambda one: one[1])[: self.states_max]
@@ -141,7 +144,9 @@ class Walk:
         halves = len(self._looked_up)
         self._turn()
         heights = max((state.heights for state in self.layer), default=0)
-        depth = Depth(len(self.depths) + 1, scenarios, len(self.layer), merged, halves, heights, complete)
+        depth = Depth(
+            len(self.depths) + 1, scenarios, len(self.layer), found, merged, halves, heights, complete
+        )
         self.depths.append(depth)
         for state in self.layer:
             self._trace = hashlib.sha256(
