@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consilium.client.rpc import BEFORE_ALL, EventAt, RpcClient
-from consilium.contracts import accounting, consent, forgetting, records
+from consilium.contracts import accounting, consent, delegation, forgetting, records
 from consilium.ledger import codec
 from consilium.ledger.execution import EVENT_BYTES_MAX, Event
 
@@ -39,7 +39,8 @@ class ConsentLine:
     """A consent that was granted; `revoked_ms` is None while it was not revoked.
 
     The fields are those of its root provision; `grantee` is its first actor, or None where it names nobody in
-    particular. `provisions` is how many it has, `is_conditional` whether conditions are sealed beside it.
+    particular. `provisions` is how many it has, `is_conditional` whether conditions are sealed beside it. `parent` is
+    the consent that it was passed on from: it ends with that.
     """
 
     consent: bytes
@@ -55,6 +56,7 @@ class ConsentLine:
     transaction: bytes
     provisions: int = 1
     is_conditional: bool = False
+    parent: bytes | None = None
 
     def standing(self, time_ms: int) -> str:
         """`revoked`, `expired`, `pending` or `active` at a block time."""
@@ -158,10 +160,18 @@ async def records_of(rpc: RpcClient, subject: bytes) -> list[RecordLine]:
 
 
 async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:
-    """The consents that a patient granted, or that a grantee was given, oldest first."""
+    """The consents that a patient granted, or that a grantee was given or passed on, oldest first.
+
+    One that was passed on is revoked when what it comes from is, also where only itself was told to the subject.
+    """
     lines: dict[bytes, ConsentLine] = {}
-    async for item in events_of(rpc, (consent.GRANTED.name, consent.REVOKED.name), subject):
+    kinds = (consent.GRANTED.name, consent.REVOKED.name, delegation.PASSED_ON.name)
+    async for item in events_of(rpc, kinds, subject):
         event = item.event
+        if event.kind == delegation.PASSED_ON.name:
+            line = _passed_on(event)
+            lines[line.consent] = line
+            continue
         if event.kind == consent.REVOKED.name:
             revoked = codec.decode(event.data, consent.RevokeConsent, EVENT_BYTES_MAX)
             if revoked.consent in lines:
@@ -184,7 +194,35 @@ async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:
             len(data.provisions),
             data.obligations is not None,
         )
-    return list(lines.values())
+    return [await _with_its_parent(rpc, line) for line in lines.values()]
+
+
+def _passed_on(event: Event) -> ConsentLine:
+    data = codec.decode(event.data, delegation.PassOn, EVENT_BYTES_MAX)
+    return ConsentLine(
+        consent=data.consent,
+        # who is told: the patient first
+        patient=event.subjects[0],
+        grantee=data.actor,
+        purposes=tuple(data.purposes or ()),
+        effect="permit",
+        compartments=None if data.compartments is None else tuple(data.compartments),
+        not_before_ms=data.not_before,
+        not_after_ms=data.not_after,
+        granted_ms=event.time_ms,
+        revoked_ms=None,
+        transaction=event.transaction,
+        parent=data.parent,
+    )
+
+
+async def _with_its_parent(rpc: RpcClient, line: ConsentLine) -> ConsentLine:
+    if line.parent is None or line.revoked_ms is not None:
+        return line
+    raw, _ = await rpc.state(consent.CONSENTS.key(line.parent))
+    parent = None if raw is None else consent.CONSENTS.decode(raw)
+    ended = parent.revoked_ms if parent is not None else None
+    return line if ended is None else replace(line, revoked_ms=ended)
 
 
 async def accesses_of(rpc: RpcClient, subject: bytes) -> list[AccessLine]:

@@ -75,6 +75,9 @@ def grant(
         str | None, typer.Option("--from", metavar="TIME", help="When it begins.", show_default="now")
     ] = None,
     deny: Annotated[bool, typer.Option("--deny", help="Deny instead: it wins over every permit.")] = False,
+    transferable: Annotated[
+        bool, typer.Option("--transferable", help="The grantee may pass it on, once (`delegation pass`).")
+    ] = False,
     classes: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,7 +100,7 @@ def grant(
         end_ms = moment(until, now_ms)
         begin_ms = moment(begin, now_ms) if begin is not None else None
         wallet = open_wallet(wallet_file, passphrase_file)
-        value = asyncio.run(_grant(chosen, wallet, who, codes, begin_ms, end_ms, deny, kinds))
+        value = asyncio.run(_grant(chosen, wallet, who, codes, begin_ms, end_ms, deny, kinds, transferable))
         report.result(
             value,
             lambda console: console.print(
@@ -117,6 +120,7 @@ async def _grant(
     end_ms: int,
     deny: bool,
     classes: list[int] | None,
+    transferable: bool,
 ) -> dict[str, Any]:
     async with connected(node) as (rpc, genesis):
         session = Session(rpc, genesis, wallet)
@@ -135,6 +139,7 @@ async def _grant(
             not_after_ms=end_ms,
             compartments=compartments,
             effect="deny" if deny else "permit",
+            transferable=transferable,
         )
     return {
         "consent": identifier.hex(),
@@ -269,4 +274,5 @@ def _value(line: ConsentLine, time_ms: int) -> dict[str, Any]:
         "revoked_ms": line.revoked_ms,
         "standing": line.standing(time_ms),
         "transaction": line.transaction.hex(),
+        "parent": None if line.parent is None else line.parent.hex(),
     }

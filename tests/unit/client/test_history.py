@@ -10,7 +10,7 @@ import pytest
 from consilium.client import history
 from consilium.client.rpc import BEFORE_ALL, Cursor
 from consilium.client.subscription import EventAt
-from consilium.contracts import accounting, consent, records
+from consilium.contracts import accounting, consent, delegation, records
 from consilium.ledger import codec
 from consilium.ledger.execution import Event
 
@@ -24,6 +24,10 @@ class Told:
     def __init__(self) -> None:
         self.items: list[EventAt] = []
         self.calls = 0
+        self.values: dict[bytes, bytes] = {}
+
+    async def state(self, key: bytes) -> tuple[bytes | None, int]:
+        return self.values.get(key), 0
 
     def tell(self, kind: Any, subjects: Sequence[bytes], data: codec.Wire) -> None:
         height = len(self.items)
@@ -101,6 +105,34 @@ async def test_consents_stand_as_time_and_revocation_have_it() -> None:
     assert standings == ["pending", "active", "active", "expired"]
     assert revoked.revoked_ms == 2_000
     assert revoked.standing(6_000) == "revoked"
+
+
+async def test_what_was_passed_on_stands_with_what_it_comes_from() -> None:
+    told = Told()
+    parents, children = ([bytes([kind + number]) * 16 for number in range(2)] for kind in (16, 32))
+    provision = consent.Provision(0, "permit", [ANNA], ["TREAT"], None, 0, 10_000, False)
+    for parent, child in zip(parents, children, strict=True):
+        body = delegation.PassOn(child, parent, BERT, ["TREAT"], None, 0, 9_000)
+        told.tell(delegation.PASSED_ON, [ADA, BERT, ANNA], body)
+        known = consent.Consent(
+            patient=ADA,
+            provisions=[provision],
+            obligations=None,
+            source=None,
+            transferable=True,
+            granted_by=ADA,
+            generation=0,
+            parent=None,
+            granted_ms=0,
+            revoked_ms=5_000 if parent == parents[1] else None,
+        )
+        told.values[consent.CONSENTS.key(parent)] = codec.encode(known)
+    # Bert was never told that what the second comes from was revoked.
+    for subject in (ADA, BERT):
+        kept, ended = await history.consents_of(told, subject)  # type: ignore[arg-type]
+        assert (kept.consent, kept.parent, kept.patient, kept.grantee) == (children[0], parents[0], ADA, BERT)
+        assert (kept.not_after_ms, kept.standing(6_000)) == (9_000, "active")
+        assert (ended.revoked_ms, ended.standing(6_000)) == (5_000, "revoked")
 
 
 async def test_the_access_log_has_a_line_for_each_verdict() -> None:
