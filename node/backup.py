@@ -92,8 +92,9 @@ def restore(config: Config, source: BinaryIO, progress: Progress = lambda what, 
     return summary
 
 
-def check_stores(config: Config, progress: Progress = lambda what, done: None) -> dict[str, int]:
-    """Read and recompute all that a stopped node keeps. Returns height, rows of the chain's store, and envelopes.
+def check_stores(config: Config, progress: Progress = lambda what, done: None) -> dict[str, int | str]:
+    """Read and recompute all that a stopped node keeps. Returns height and hash of its last block, which is certified,
+    rows of the chain's store, envelopes and shares.
 
     Raises Refused `store.*`, `promise.*`, `config.*`.
     """
@@ -105,8 +106,14 @@ def check_stores(config: Config, progress: Progress = lambda what, done: None) -
         for level in levels:
             stack.callback(level.close)
         rows = [level.check() for level in levels]
-        height = _check_contents(config, levels, genesis, progress)
-    return {"height": height, "rows": rows[0], "envelopes": rows[1], "shares": rows[2]}
+        tip = _check_contents(config, levels, genesis, progress)
+    return {
+        "height": tip.height,
+        "tip_hash": tip.block_hash.hex(),
+        "rows": rows[0],
+        "envelopes": rows[1],
+        "shares": rows[2],
+    }
 
 
 def _tip(chain: KeyValueReader) -> Tip:
@@ -168,8 +175,8 @@ def _check_restored(
         _check_contents(config, levels, genesis, progress)
 
 
-def _check_contents(config: Config, levels: Sequence[LevelKV], genesis: Genesis, progress: Progress) -> int:
-    """Chain, vault and shares, open. Returns the height."""
+def _check_contents(config: Config, levels: Sequence[LevelKV], genesis: Genesis, progress: Progress) -> Tip:
+    """Chain, vault and shares, open. Returns the tip."""
     chain = ChainStore(levels[0], genesis.chain_id)
     try:
         verify.check_chain(chain, genesis_block(genesis).header, lambda done, _: progress("headers", done))
@@ -181,7 +188,7 @@ def _check_contents(config: Config, levels: Sequence[LevelKV], genesis: Genesis,
     if damaged:
         raise Refused("store.corrupt", f"{len(damaged)} envelopes are damaged, {damaged[0].hex()} first")
     ShareVault(levels[2])
-    return chain.tip.height
+    return chain.tip
 
 
 def _put_in_place(work: Path, data_dir: Path) -> None:

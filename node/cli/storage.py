@@ -126,7 +126,10 @@ def check(folder: FolderArgument, as_json: JsonOption = False) -> None:
         config = node_config(folder)
         value = _checked(config, report)
         report.result(
-            value, lambda console: console.print(f"{folder}: sound at height {value['height']}", markup=False)
+            value,
+            lambda console: console.print(
+                f"{folder}: sound at height {value['height']}, block {value['tip_hash']}", markup=False
+            ),
         )
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from consilium.client.envelope import envelope_digest
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
+from consilium.ledger.genesis import genesis_block
 from consilium.node import cluster, stores
 from consilium.node.backup import backup, backup_stopped, check_stores, restore
 from consilium.node.backup_format import (
@@ -86,6 +87,8 @@ def lose(config: Config) -> None:
 def test_everything_comes_back_but_the_promise(config: Config) -> None:
     raw = archive_of(config)
     before = check_stores(config)
+    assert before["height"] == 0
+    assert before["tip_hash"] == genesis_block(read_genesis(config)).hash.hex()
     lose(config)
     (config.data_dir).mkdir()
     (config.data_dir / "ports.json").write_text("{}")
