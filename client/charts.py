@@ -33,8 +33,23 @@ class Slice:
     withheld: tuple[Withheld, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What the accounting shall say of who asks: through which application, and whether no hand does."""
+
+    application: bytes | None = None
+    automated: bool = False
+
+
+BY_HAND: Final = Asker()
+
+
 async def read_records(
-    session: Session, custodian: Custodians, purpose: str, record_ids: Sequence[bytes]
+    session: Session,
+    custodian: Custodians,
+    purpose: str,
+    record_ids: Sequence[bytes],
+    asker: Asker = BY_HAND,
 ) -> AsyncIterator[Slice]:
     """Ask for the records in slices, and fetch what is allowed. A slice that is denied ends nothing: the records of a
     ward are of many patients, and one denial must not fail the others. Of one that does not fit into memory halves are
@@ -51,7 +66,9 @@ async def read_records(
     ]
     while waiting:
         part = waiting.pop(0)
-        asked = await reading.request(session, purpose, record_ids=part)
+        asked = await reading.request(
+            session, purpose, record_ids=part, application=asker.application, automated=asker.automated
+        )
         try:
             slice_ = await _fetched(session, custodian, asked)
         except Refused as refusal:
@@ -72,7 +89,7 @@ async def read_records(
 
 
 async def read_patient(
-    session: Session, custodian: Custodians, purpose: str, patient: bytes
+    session: Session, custodian: Custodians, purpose: str, patient: bytes, asker: Asker = BY_HAND
 ) -> AsyncIterator[Slice]:
     """Ask for every visible record of a patient. Where there is none, the compartments are asked for: the request
     stands in the patient's access log either way.
@@ -81,13 +98,19 @@ async def read_patient(
     """
     visible = [line.record for line in await records_of(session.rpc, patient) if line.visible]
     if visible:
-        async for slice_ in read_records(session, custodian, purpose, visible):
+        async for slice_ in read_records(session, custodian, purpose, visible, asker):
             yield slice_
         return
     opened = await session.state(records.PATIENTS, patient)
     if opened is None:
         raise Refused("records.unknown_compartment", f"patient {patient.hex()} has no compartments")
-    asked = await reading.request(session, purpose, compartments=opened.compartments)
+    asked = await reading.request(
+        session,
+        purpose,
+        compartments=opened.compartments,
+        application=asker.application,
+        automated=asker.automated,
+    )
     yield await _fetched(session, custodian, asked)
 
 

@@ -227,6 +227,13 @@ def read(
             "--wallet", metavar="FILE", help="The reader's wallet.", show_default="the node's institution"
         ),
     ] = None,
+    application: Annotated[
+        str | None,
+        typer.Option("--application", metavar="ID", help="The program that asks.", show_default=False),
+    ] = None,
+    automated: Annotated[
+        bool, typer.Option("--automated", help="No person asks: a program by itself.")
+    ] = False,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -245,12 +252,14 @@ def read(
         if not keepers:
             raise typer.BadParameter("give --custodian: the node of each custodian of the records")
         purpose_code(purpose)
+        by = None if application is None else identity_id(application)
+        asker = charts.Asker(by, automated)
         reader = chosen.institution() if wallet_file is None else open_wallet(wallet_file, passphrase_file)
         try:
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
-        found = asyncio.run(_read(report, chosen, keepers, reader, purpose, named, whose, out))
+        found = asyncio.run(_read(report, chosen, keepers, reader, purpose, named, whose, out, asker))
         value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
         said = "; ".join(dict.fromkeys(found.denied))
         if found.denied:
@@ -270,15 +279,16 @@ async def _read(
     named: Sequence[bytes],
     patient: bytes | None,
     out: Path,
+    asker: charts.Asker,
 ) -> _Reading:
     found = _Reading()
     async with connected(node) as (rpc, genesis), AsyncExitStack() as stack:
         keeper = [await stack.enter_async_context(RpcClient(one.url)) for one in keepers]
         session = Session(rpc, genesis, reader)
         slices = (
-            charts.read_records(session, keeper, purpose, named)
+            charts.read_records(session, keeper, purpose, named, asker)
             if patient is None
-            else charts.read_patient(session, keeper, purpose, patient)
+            else charts.read_patient(session, keeper, purpose, patient, asker)
         )
         with report.progress("reading") as bar:
             async for slice_ in slices:

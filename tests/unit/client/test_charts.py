@@ -22,6 +22,7 @@ class Custody:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[int] = []
         self.compartments_asked = 0
+        self.askers: list[tuple[bytes | None, bool]] = []
         self.releases_max = 1_000
         self.denied: frozenset[bytes] = frozenset()
         self.broken: dict[bytes, str] = {}
@@ -36,7 +37,10 @@ class Custody:
         *,
         record_ids: Sequence[bytes] | None = None,
         compartments: Sequence[bytes] | None = None,
+        application: bytes | None = None,
+        automated: bool = False,
     ) -> Asked:
+        self.askers.append((application, automated))
         named = list(record_ids or [])
         self.asked.append(len(named))
         self.compartments_asked += len(compartments or [])
@@ -86,6 +90,15 @@ async def _read(ids: Sequence[bytes]) -> list[bytes]:
 async def test_many_records_are_asked_for_in_slices(custody: Custody) -> None:
     assert await _read(IDS) == IDS
     assert custody.asked == [256, 256, 88]
+
+
+async def test_every_slice_says_who_asks(custody: Custody) -> None:
+    asker = charts.Asker(bytes(16), automated=True)
+    async for _ in charts.read_records(None, None, "TREAT", IDS, asker):  # type: ignore[arg-type]
+        pass
+    assert custody.askers == [(bytes(16), True)] * 3
+    await _read(IDS[:1])
+    assert custody.askers[-1] == (None, False)
 
 
 async def test_a_slice_that_is_too_large_is_halved(custody: Custody) -> None:
