@@ -13,7 +13,9 @@ import pytest
 
 from consilium.ledger.errors import Refused
 from consilium.node import cluster as clusters
-from consilium.node.processes import ProcessMark, running
+from consilium.node.cluster import NodeFolder
+from consilium.node.founding import Place
+from consilium.node.processes import PROGRAM, ProcessMark, running
 from consilium.node.testing import LocalCluster
 
 pytestmark = pytest.mark.cluster
@@ -36,6 +38,27 @@ def _marks(cluster: LocalCluster) -> list[ProcessMark]:
     marks = [running(node.path) for node in cluster.nodes]
     assert None not in marks
     return [mark for mark in marks if mark is not None]
+
+
+def test_places_are_one_of_each_node_and_have_their_own_settings() -> None:
+    place = Place("node.example:7100", ("127.0.0.1", 7100))
+    for wrong in ({"nodes": 2}, {"cuttable": True}, {"settings": {"log": {"level": "debug"}}}):
+        with pytest.raises(ValueError, match="places"):
+            LocalCluster(**{"nodes": 1, "places": [place], **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="only Linux shows what a process was started with"
+)
+async def test_a_node_may_be_run_by_another_program() -> None:
+    def program(node: NodeFolder) -> list[str]:
+        return ["/usr/bin/env", f"RUN_BY={node.name}", *PROGRAM]
+
+    async with LocalCluster(nodes=1, program=program, waits_for=lambda node: False) as cluster:
+        process = Path(f"/proc/{cluster.pid(0)}/environ")
+        environment = await asyncio.to_thread(process.read_bytes)
+        assert b"RUN_BY=node-0" in environment.split(b"\0")
+        assert (await cluster.clients[0].status())["height"] >= 0
 
 
 async def test_a_failing_test_leaves_neither_processes_nor_files() -> None:
