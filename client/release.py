@@ -1,7 +1,7 @@
 """What a custodian does for a record that a decision names, and how it travels to the reader.
 
 The custodian checks the wrap's proof over the record's context, then answers with its *partial* `D = s_i · E` and a
-proof that `D` stands to `E` as its public share `Y_i` stands to G. It never sees the data key. The partials of all
+proof that `D` stands to `E` as its public share `Y_i` stands to G. It never sees the data key. The partials of a page of
 records that one decision names are sealed once, to the reader's ephemeral key. Sealed boxes are anonymous: each partial
 proves itself. Whether a decision allows the release is not known here; `node.custodian` asks the chain first.
 """
@@ -44,7 +44,7 @@ class RecordPartial(codec.Wire, frozen=True):
 
 
 class Release(codec.Wire, frozen=True):
-    """All partials of one custodian for one decided request (the id of its transaction)."""
+    """Partials of one custodian for one decided request (the id of its transaction): a page of them."""
 
     version: Uint
     request: Bytes32
