@@ -110,8 +110,8 @@ class Host:
         """What happens to the disk when it dies before an effect."""
         self.acts = 0
         """How often a liar lied."""
-        self.admitted: dict[bytes, int] = {}
-        """Of each transaction that a client was told is admitted: in which life."""
+        self.admitted: dict[bytes, tuple[int, int]] = {}
+        """Of each transaction that was admitted: in which life, and until which block time it is good."""
         self.loop = self._new_loop()
 
     # Life ---------------------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ class Host:
         """As the product's service does. Raises Refused."""
         self.executor.refuse_unauthorised(transaction)
         self.mempool.admit(transaction, self.executor.store.tip.time_ms)
-        self.admitted[transaction.id] = self.life
+        self.admitted[transaction.id] = self.life, transaction.value.valid_until
         self.note("admits", transaction.id)
         self.driver.work_arrived()
 
