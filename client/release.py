@@ -1,9 +1,9 @@
 """What a custodian does for a record that a decision names, and how it travels to the reader.
 
 The custodian checks the wrap's proof over the record's context, then answers with its *partial* `D = s_i · E` and a
-proof that `D` stands to `E` as its public share `Y_i` stands to G. It never sees the data key. The partials of a page of
-records that one decision names are sealed once, to the reader's ephemeral key. Sealed boxes are anonymous: each partial
-proves itself. Whether a decision allows the release is not known here; `node.custodian` asks the chain first.
+proof that `D` stands to `E` as its public share `Y_i` stands to G. It never sees the data key. The partials of a page
+of records that one decision names are sealed once, to the reader's ephemeral key. Sealed boxes are anonymous: each
+partial proves itself. Whether a decision allows the release is not known here; `node.custodian` asks the chain first.
 """
 
 from __future__ import annotations
