@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from consilium.contracts import access, accounting, credentials, disclosures, identity, records
 from consilium.contracts.accounting import Consulted, Decided, Line, Opened, Released
@@ -11,6 +15,7 @@ from consilium.contracts.classes import PSYCHIATRY
 from consilium.contracts.disclosures import AttestedRelease, AttestReleases, ConsultAccounting, Consultation
 from consilium.ledger import codec
 from consilium.ledger.execution import Event
+from consilium.ledger.state import MemoryState
 from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX
 from tests.unit.contracts import care, summarising
 from tests.unit.contracts import world as w
@@ -21,13 +26,33 @@ PLACE = w.compartment_of(PETRA)
 R0, R1 = w.record_id("r0"), w.record_id("r1")
 
 
-@pytest.fixture
-def world() -> World:
+def _with_consent() -> World:
     """Petra has two records, which South may read."""
     world = World().populate()
     world.ok(NORTH, *(w.anchoring(f"r{i}", PETRA, position=i, count=2) for i in range(2)))
     world.ok(PETRA, w.granting("c", SOUTH))
     return world
+
+
+WITH_CONSENT = _with_consent()
+
+
+def copied(world: World) -> World:
+    made = World()
+    made.state = MemoryState(dict(world.state.values))
+    made.time_ms, made.height, made.counter = world.time_ms, world.height, world.counter
+    return made
+
+
+PLACES = st.sampled_from(
+    [PLACE, w.compartment_of(PETRA, PSYCHIATRY), w.compartment_of(PAUL), w.some("no compartment")]
+)
+
+
+@pytest.fixture
+def world() -> World:
+    """Petra has two records, which South may read."""
+    return copied(WITH_CONSENT)
 
 
 class Told:
@@ -154,6 +179,40 @@ def test_what_is_missing_changed_or_exchanged_leads_elsewhere(world: World, chan
     for line in lines:
         head = accounting.link(head, accounting.line_digest(line))
     assert head != told.committed(PETRA)[1]
+
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("ask"), st.sampled_from([SOUTH, DORA, DAN, PETRA]), st.lists(PLACES, min_size=1, max_size=4)
+    ),
+    st.tuples(st.just("attest"), st.integers(0, 5), st.integers(0, 3)),
+    st.tuples(st.just("consult"), st.sampled_from([PETRA, PAUL, DAN]), st.sampled_from([PETRA, PAUL])),
+    st.tuples(st.just("fail"), st.sampled_from([SOUTH, DAN]), st.lists(PLACES, min_size=1, max_size=2)),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(STEPS, max_size=12))
+def test_whatever_happens_the_events_lead_to_the_head(steps: list[tuple[Any, ...]]) -> None:
+    """The twin is the list of events: each line once, numbered without a gap, for each patient on its own."""
+    told = Told(copied(WITH_CONSENT))
+    asked: list[tuple[bytes, access.Decision]] = []
+    for step in steps:
+        if step[0] == "ask":
+            purpose = "PATRQT" if step[1] is PETRA else "TREAT"
+            asked.append(told.ask(step[1], w.asking(compartments=step[2], purpose=purpose)))
+        elif step[0] == "attest" and asked:
+            transaction, decision = asked[step[1] % len(asked)]
+            one = releasing(transaction, decision, 1, verdict=step[2] % len(decision.verdicts))
+            told.world.leaf(NORTH, attest(one))
+            told.follow()
+        elif step[0] == "consult":
+            told.ok(step[1], ConsultAccounting(step[2].id, None))
+        elif step[0] == "fail":
+            told.world.refused(step[1], w.asking(compartments=step[2]), w.asking())
+    for patient in (PETRA, PAUL):
+        assert [line.number for line in told.of(patient)] == list(range(1, len(told.of(patient)) + 1))
+        assert told.head(patient) == told.committed(patient)
 
 
 def test_other_events_make_no_lines(world: World) -> None:
