@@ -420,7 +420,8 @@ class Host:
 
     def submit(self, transaction: Verified[Transaction]) -> None:
         """A client's transaction arrives; it may be refused."""
-        self.loop.enter(self._submit, transaction)
+        if self.alive:
+            self.loop.enter(self._submit, transaction)
 
     def _submit(self, transaction: Verified[Transaction]) -> None:
         try:
@@ -430,6 +431,8 @@ class Host:
 
     def admit(self, transaction: Verified[Transaction]) -> None:
         """As the product's service does. Raises Refused."""
+        if transaction.id in self.executor.seen:
+            raise Refused("transaction.duplicate", "it is in a block already")
         self.executor.refuse_unauthorised(transaction)
         self.mempool.admit(transaction, self.executor.store.tip.time_ms)
         self.admitted[transaction.id] = self.life, transaction.value.valid_until

@@ -42,6 +42,8 @@ HARSH_MS = 12_000
 """From then on, only such faults are left under which a quorum can talk."""
 UNDER_FAULTS_MS_MAX = 240_000
 ROLL_EVERY_MS = 200
+AGAIN_IN = 3
+"""One transaction in so many is submitted to two hosts."""
 SETTLE_MS = 300
 FRESH_IN = 6
 FOUNDED_MS_MAX = 20_000
@@ -244,7 +246,11 @@ class Schedule:
         rng = self.world.rng
         host = rng.choice(self.cluster.hosts)
         if host.alive and not host.paused:
-            self.cluster.submit(host)
+            transaction = self.cluster.submit(host)
+            again = rng.choice(self.cluster.hosts)
+            if not rng.randrange(AGAIN_IN) and again is not host:
+                # An impatient client: the same transaction, somewhere else, soon or after it was decided.
+                self.world.after(rng.choice((5, 50, 300, 1_500)), again.submit, transaction)
         self.world.after(rng.choice((100, 400, 900, 1_600)), self._work)
 
     def _change_set(self) -> None:

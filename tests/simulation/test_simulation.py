@@ -14,6 +14,7 @@ from consilium.consensus.promise import Promise
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.transaction import Operation
+from consilium.node.executor import SeenWindow
 from consilium.node.promises import PromiseKeeper
 from scripts._simulate import regressions
 from tests.conftest import PROJECT
@@ -168,6 +169,14 @@ class Deviating(Host):
         self.executor._contracts = _Moody(self)  # type: ignore[assignment]
 
 
+class Repeating(Host):
+    """Honest, but forgets at each start which transactions are in blocks already."""
+
+    def _boot(self) -> None:
+        super()._boot()
+        self.executor.seen = SeenWindow()
+
+
 class Deaf(Host):
     """Honest, but hears nothing."""
 
@@ -182,12 +191,13 @@ class Deaf(Host):
         (Credulous, "invariant"),
         (Deviating, ("state", "invariant")),
         (Deaf, "progress"),
+        (Repeating, ("state", "invariant", "validity")),
         (Hasty, ("contradiction", "evidence")),
     ],
 )
 def test_a_planted_fault_is_found(broken: type[Host], found: str | tuple[str, ...]) -> None:
     """A simulator that finds nothing is to be doubted."""
-    violation = first_violation(broken, range(60))
+    violation = first_violation(broken, range(200))
     assert violation is not None
     assert violation.startswith(found), violation
 
