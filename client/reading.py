@@ -30,6 +30,9 @@ from consilium.ledger.execution import RESULT_BYTES_MAX
 FETCH_BYTES_MAX: Final = 256 * 1024 * 1024
 """Of envelopes from one custodian that `fetch` takes into memory at a time."""
 
+RECORDS_AT_ONCE: Final = 16
+"""Entries of records that are asked of a node at the same time."""
+
 _RELEASE_TAG: Final = Tag("consilium/release-request/1")
 
 
@@ -166,8 +169,8 @@ async def collect(session: Session, asked: Asked, *custodians: RpcClient) -> Fet
     withheld = _left_out(asked, heard, refusals)
     wanted: list[_Wanted] = []
     keys: dict[tuple[bytes, int], CompartmentKey] = {}
-    for identifier in dict.fromkeys(one for answer in heard for one in answer.partials):
-        record = await session.state(records.RECORDS, identifier)
+    named = list(dict.fromkeys(one for answer in heard for one in answer.partials))
+    for identifier, record in zip(named, await _records(session, named), strict=True):
         verdict = _verdict_of(asked, identifier, record)
         if record is None or verdict is None:
             raise Refused("sealing.wrong_request", f"record {identifier.hex()} was not decided on")
@@ -200,6 +203,15 @@ async def collect(session: Session, asked: Asked, *custodians: RpcClient) -> Fet
     return Fetched(
         tuple(one for one in opened if isinstance(one, Opened) and one.record not in kept), tuple(withheld)
     )
+
+
+async def _records(session: Session, identifiers: Sequence[bytes]) -> list[records.Record | None]:
+    """The records' entries in certified state, some asked for at a time."""
+    found: list[records.Record | None] = []
+    for start in range(0, len(identifiers), RECORDS_AT_ONCE):
+        part = identifiers[start : start + RECORDS_AT_ONCE]
+        found += await asyncio.gather(*(session.state(records.RECORDS, one) for one in part))
+    return found
 
 
 def _left_out(asked: Asked, heard: Sequence[_Answer], refusals: Sequence[Refused]) -> list[Withheld]:
