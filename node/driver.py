@@ -13,7 +13,7 @@ waits for a block to be committed is told.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,15 +50,14 @@ from consilium.consensus.io import (
 )
 from consilium.consensus.messages import Message, ViewChange, encode_message
 from consilium.consensus.replica import Replica
-from consilium.ledger.batch import VerifiedBatch
-from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken
+from consilium.node.decided import VerifiedDecision
 from consilium.node.driver_ports import Clock, Keeper, Outlet
 from consilium.node.executor import Commit, Executor
 from consilium.node.holding import Holding
 from consilium.node.mempool import Mempool
 from consilium.node.peer_messages import Kind
-from consilium.node.sync import Synchroniser, VerifiedDecision
+from consilium.node.sync import Synchroniser
 from consilium.node.threads import in_thread
 from consilium.p2p.frame import Lane
 
@@ -82,9 +81,9 @@ PEERS_SHOWN_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """A block that came by catch-up, and who waits for it."""
+    """Consecutive blocks that came by catch-up, and who waits for them."""
 
-    decision: VerifiedDecision
+    decisions: Sequence[VerifiedDecision]
     done: asyncio.Future[None]
 
 
@@ -142,13 +141,13 @@ class Driver:
         await self._messages.put(message)
         self._wake.set()
 
-    async def deliver(self, decision: VerifiedDecision) -> None:
-        """Queue a verified block, and wait until it is committed, or found to be old.
+    async def deliver(self, decisions: Sequence[VerifiedDecision]) -> None:
+        """Queue verified blocks that follow each other, and wait until they are committed, or found to be old.
 
         Raises InvariantBroken where the driver ends before.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._messages.put(_Delivery(decision, done))
+        await self._messages.put(_Delivery(decisions, done))
         self._wake.set()
         if self._ended:
             self._turn_away()
@@ -207,10 +206,10 @@ class Driver:
             self._end()
 
     async def _take(self, delivery: _Delivery) -> None:
-        decision = delivery.decision
+        new = [one for one in delivery.decisions if one.block.height >= self.context.height]
         try:
-            if decision.block.height == self.context.height:
-                await self._commit(decision.block, decision.certificate, decision.batches)
+            if new and new[0].block.height == self.context.height:
+                await self._commit(new)
         except BaseException:
             _refuse(delivery)
             raise
@@ -286,22 +285,22 @@ class Driver:
         if decided is not None:
             held = [self._mempool.batch(digest) for digest in decided.block.batches]
             batches = tuple(batch for batch in held if batch is not None)
-            await self._commit(decided.block, decided.certificate, batches)
+            await self._commit([VerifiedDecision(decided.block, decided.certificate, batches)])
 
     # Effects
 
-    async def _commit(
-        self, block: Block, certificate: CommitCertificate, batches: tuple[VerifiedBatch, ...]
-    ) -> None:
-        done = await in_thread(self._executor.commit, block, certificate, batches)
-        included = [t.id for batch in batches for t in batch.transactions]
-        self._mempool.committed(
-            block.batches, included, block.height, block.header.time_ms, self._executor.seen
-        )
+    async def _commit(self, decisions: Sequence[VerifiedDecision]) -> None:
+        commits = await in_thread(self._executor.commit_all, decisions)
+        for one, done in zip(decisions, commits, strict=True):
+            header = one.block.header
+            included = [t.id for batch in one.batches for t in batch.transactions]
+            self._mempool.committed(
+                one.block.batches, included, header.height, header.time_ms, self._executor.seen
+            )
+            self._on_commit(done)
         self._holding.clear()
-        self._on_commit(done)
         self._work_told = self._mempool.has_work
-        await self._step(Advanced(self._executor.context, self._work_told, certificate))
+        await self._step(Advanced(self._executor.context, self._work_told, decisions[-1].certificate))
         if self._mempool.pending_count:
             self.work_arrived()
 

@@ -21,6 +21,7 @@ from consilium.ledger.execution import ANCESTORS_MAX, Contracts, OperationContex
 from consilium.ledger.state import Overlay
 from consilium.ledger.transaction import VALIDITY_MAX_MS, Transaction, Verified
 from consilium.ledger.validators import ValidatorSet
+from consilium.node.decided import VerifiedDecision
 from consilium.node.pace import Pace
 from consilium.node.peer_messages import (
     BLOCKS_PER_RESPONSE_MAX,
@@ -34,8 +35,9 @@ from consilium.storage.chain import ChainStore, Tip
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What was just committed, and how long its steps took."""
+    """What was just committed, on what, and how long its steps took."""
 
+    before: HeightContext
     block: Block
     outcome: Outcome
     tip: Tip
@@ -85,10 +87,26 @@ class Executor:
         """The height that is being decided."""
         return self._heights[0]
 
+    def commit_all(self, decisions: Sequence[VerifiedDecision]) -> list[Commit]:
+        """Execute decided blocks that follow each other, and write each; all are durable on return, by one sync.
+
+        A crash on the way leaves the first of them, whole. Raises InvariantBroken as `commit`.
+        """
+        last = len(decisions) - 1
+        return [
+            self.commit(one.block, one.certificate, one.batches, sync=number == last)
+            for number, one in enumerate(decisions)
+        ]
+
     def commit(
-        self, block: Block, certificate: CommitCertificate, batches: Sequence[VerifiedBatch]
+        self,
+        block: Block,
+        certificate: CommitCertificate,
+        batches: Sequence[VerifiedBatch],
+        *,
+        sync: bool = True,
     ) -> Commit:
-        """Execute a decided block on the tip and write all of it in one synced batch.
+        """Execute a decided block on the tip and write all of it in one batch, durable on return where `sync`.
 
         Raises InvariantBroken where the block contradicts this node's chain or state, or the disk fails.
         """
@@ -109,12 +127,13 @@ class Executor:
         )
         update = self.store.prepare(outcome)
         executed = time.perf_counter()
-        tip = self.store.commit(block, certificate, [batch.raw for batch in batches], outcome, update)
+        raws = [batch.raw for batch in batches]
+        tip = self.store.commit(block, certificate, raws, outcome, update, sync)
         stored = time.perf_counter()
         self.seen.add(block.header.time_ms, [transaction.id for transaction in outcome.transactions])
         self._heights = self._follow(tip)
         self.pace.committed(len(outcome.transactions), stored - started)
-        return Commit(block, outcome, tip, executed - started, stored - executed)
+        return Commit(context, block, outcome, tip, executed - started, stored - executed)
 
     def refuse_unauthorised(self, transaction: Verified[Transaction]) -> None:
         """Raises Refused `identity.*` where the key may not speak for the sender on the present tip.

@@ -16,9 +16,9 @@ import structlog
 
 from consilium.consensus.io import HoldBatches
 from consilium.ledger import codec
+from consilium.node.decided import payload_within_limits
 from consilium.node.mempool import Mempool
 from consilium.node.peer_messages import BatchRequest, Kind
-from consilium.node.sync import payload_within_limits
 from consilium.p2p.frame import Lane
 
 BATCH_RETRY_S: Final = 0.3

@@ -113,6 +113,8 @@ class Questions:
         waiting = self._open.get(key)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
+        elif waiting is not None and waiting.cancelled():
+            pass  # its time ended this very moment
         elif self._late.get(key):
             self._late[key] -= 1
         else:

@@ -24,7 +24,7 @@ from consilium.node.executor import Commit, Executor
 from consilium.node.questions import SHAPES, Questions
 from consilium.node.shelf import Shelf
 from consilium.node.state_sync import StateSync
-from consilium.node.stores import LITTLE_HEIGHTS, complete_staging, is_staging, open_staging
+from consilium.node.stores import LITTLE_HEIGHTS, complete_staging, drop_staging, is_staging, open_staging
 from consilium.node.sync import Send, Synchroniser
 from consilium.node.threads import in_thread
 from consilium.storage.staging import Staging
@@ -93,10 +93,18 @@ class Snapshots:
 
     async def run(self) -> None:
         """Until the node should start again, on a chain that came as a snapshot; else for ever."""
-        while not self._wanted():  # noqa: ASYNC110 - what peers claim and prune can only be looked at
-            await asyncio.sleep(LOOK_S)
-        self._synchroniser.paused = True
-        _log.info("state_sync.started", height=self._executor.store.tip.height)
+        requested = is_staging(self._config)
+        while True:
+            while not requested and not self._needed():  # noqa: ASYNC110 - what peers claim can only be looked at
+                await asyncio.sleep(LOOK_S)
+            if await self._fetch(requested):
+                await in_thread(complete_staging, self._config)
+                return
+            # Blocks were to be had after all.
+            await in_thread(drop_staging, self._config)
+
+    async def _fetch(self, requested: bool) -> bool:
+        _log.info("state_sync.started", height=self._executor.store.tip.height, requested=requested)
         store = await in_thread(open_staging, self._config)
         try:
             outcome = await in_thread(execute_genesis, self._genesis, MemoryState(), default_registry())
@@ -108,16 +116,19 @@ class Snapshots:
                 connected=self._connected,
                 fault=self._fault,
                 above=lambda: self._executor.store.tip.height,
+                needed=lambda: requested or self._needed(),
+                chosen=self._pause,
                 trusted=bytes.fromhex(trusted) if trusted else None,
             )
-            await self._fetching.run()
+            return await self._fetching.run()
         finally:
+            self._fetching = None
             await in_thread(store.close)
-        await in_thread(complete_staging, self._config)
 
-    def _wanted(self) -> bool:
-        if is_staging(self._config):
-            return True
+    def _pause(self) -> None:
+        self._synchroniser.paused = True
+
+    def _needed(self) -> bool:
         section, synchroniser = self._config.sync, self._synchroniser
         if section.mode == "blocks":
             return False

@@ -101,6 +101,8 @@ class StateSync:
         connected: Callable[[], frozenset[bytes]],
         fault: Callable[[bytes, PeerFault], None],
         above: Callable[[], int] = lambda: 0,
+        needed: Callable[[], bool] = lambda: True,
+        chosen: Callable[[], None] = lambda: None,
         trusted: bytes | None = None,
     ) -> None:
         self._genesis = genesis
@@ -110,6 +112,8 @@ class StateSync:
         self._fault = fault
         self._above = above
         """A snapshot of this height or below would lead back."""
+        self._needed = needed
+        self._chosen = chosen
         self._trusted = trusted
         self._writing = asyncio.Lock()
         self._failed: dict[bytes, int] = {}
@@ -134,10 +138,16 @@ class StateSync:
             "refused": self.refused,
         }
 
-    async def run(self) -> None:
-        """Until the staged store is a chain's store. Raises InvariantBroken where the disk fails."""
+    async def run(self) -> bool:
+        """Until the staged store is a chain's store; False where it is not needed any more before one was chosen.
+
+        Raises InvariantBroken where the disk fails.
+        """
         while True:
             target = self._target = await self._choose()
+            if target is None:
+                return False
+            self._chosen()
             try:
                 self._phase = "state"
                 await self._fetch_state(target)
@@ -153,7 +163,7 @@ class StateSync:
                 _log.error("state_sync.failed", height=target.certified.height, reason=str(refusal))
             else:
                 _log.info("state_sync.finished", height=target.certified.height)
-                return
+                return True
             self._phase = "asking"
             self._failed = {peer: count // 2 for peer, count in self._failed.items()}
             await asyncio.sleep(RETRY_S)
@@ -165,8 +175,8 @@ class StateSync:
 
     # ---- choosing
 
-    async def _choose(self) -> _Target:
-        while True:
+    async def _choose(self) -> _Target | None:
+        while self._target is not None or self._needed():
             offered = await self._offers(None)
             if offered:
                 best = max(offered, key=lambda height: self._rank(height, offered[height].sources))
@@ -177,6 +187,7 @@ class StateSync:
                 _log.info("state_sync.chosen", height=best, sources=len(target.sources))
                 return target
             await asyncio.sleep(RETRY_S)
+        return None
 
     def _rank(self, height: int, sources: list[bytes]) -> tuple[int, int]:
         """Several sources that did not fail before, then the newest: no one peer decides what is fetched."""

@@ -209,6 +209,11 @@ def open_staging(config: Config) -> KeyValue:
     return LevelKV(folder, create=True, write_buffer_bytes=config.storage.write_buffer_bytes)
 
 
+def drop_staging(config: Config) -> None:
+    """Forget what was fetched of a snapshot: it is not wanted any more."""
+    shutil.rmtree(config.data_dir / SYNCING_FOLDER)
+
+
 def complete_staging(config: Config) -> None:
     """The store in the making is whole, synced and closed: say so by its name, durably."""
     (config.data_dir / SYNCING_FOLDER).rename(config.data_dir / SYNCED_FOLDER)

@@ -1,36 +1,29 @@
 """Catching up: asking peers for decided blocks, checking them, handing them to the driver.
 
-A block from a peer is believed only for its certificate: a quorum of seals by the validator set of its height, which
-our own chain names. Everything else in it is checked against that: the form, the batches' digests, every client
-signature. So no peer has to be trusted, only asked: one after the other in turn. One that sends what does not check is
-at fault and scored; one that is silent, or cannot show what it claims, is left alone for a while, longer each time.
+No peer has to be trusted, only asked (`node.decided`): one after the other in turn. One that sends what does not check
+is at fault and scored; one that is silent, or cannot show what it claims, is left alone for a while, longer each time.
+
+Three things happen at once: the next blocks travel and their signatures are checked in threads, while those before them
+are executed and written; and what is executed together is synced once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from consilium.consensus.context import HeightContext
 from consilium.ledger import codec
-from consilium.ledger.batch import VerifiedBatch, verify_batch
-from consilium.ledger.block import (
-    BLOCK_PAYLOAD_BYTES_MAX,
-    BLOCK_TRANSACTIONS_MAX,
-    Block,
-    CommitCertificate,
-    check_block_form,
-    check_certified,
-)
+from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.errors import PeerFault, Refused
+from consilium.node.decided import FAULT_WEIGHT, VerifiedDecision, check_run, open_decided
 from consilium.node.peer_messages import (
     BLOCKS_BYTES_MAX,
     BLOCKS_PER_RESPONSE_MAX,
     Blocks,
     BlocksRequest,
-    DecidedBlock,
     Kind,
 )
 from consilium.node.threads import checked
@@ -43,20 +36,14 @@ FAILURES_MAX: Final = 8
 GRACE_S: Final = 0.3
 """How long a replica that is one block behind waits for its votes before it asks: usually they are on their way."""
 RESPONSES_QUEUED_MAX: Final = 4
+TOGETHER_TRANSACTIONS_MAX: Final = 2_048
+"""Of the blocks that are committed together: votes wait for so many at most."""
 PEERS_MAX: Final = 512
 """So many peers' claims are remembered."""
+NO_BLOCKS: Final = codec.encode(Blocks([]))
+"""The answer of who decided the height and does not keep it any more."""
 STARVED_AFTER_S: Final = 10.0
 """Peers that answered that they have pruned what is needed, and nobody who had it, for so long."""
-FAULT_WEIGHT: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedDecision:
-    """A block with everything in it checked: ready to be committed."""
-
-    block: Block
-    certificate: CommitCertificate
-    batches: tuple[VerifiedBatch, ...]
 
 
 class Send(Protocol):
@@ -65,47 +52,8 @@ class Send(Protocol):
     def __call__(self, peer: bytes, kind: int, body: bytes) -> bool: ...
 
 
-def verify_decided(
-    decided: DecidedBlock,
-    context: HeightContext,
-    held: Callable[[bytes], VerifiedBatch | None] = lambda _: None,
-) -> VerifiedDecision:
-    """Check a decided block against the context of its height. Costs a verify per seal and transaction: use a thread.
-
-    `held` gives batches that were verified here before, by digest: nothing is verified twice. Raises PeerFault for what
-    no honest peer sends.
-    """
-    block = decided.block
-    try:
-        check_block_form(block)
-        if block.header.chain_id != context.chain_id:
-            raise PeerFault("a block of another chain", FAULT_WEIGHT)
-        if block.height != context.height or block.header.parent != context.parent.hash:
-            raise PeerFault(f"the block does not follow ours at height {context.height - 1}", FAULT_WEIGHT)
-        check_certified(block.header, decided.certificate, context.validators)
-        if len(decided.batches) != len(block.batches):
-            raise PeerFault("the batches are not those of the block", FAULT_WEIGHT)
-        batches = tuple(
-            _verified(raw, held(digest), context.chain_id)
-            for digest, raw in zip(block.batches, decided.batches, strict=True)
-        )
-    except Refused as refusal:
-        raise PeerFault(f"a decided block does not check: {refusal}", FAULT_WEIGHT) from None
-    if [batch.digest for batch in batches] != block.batches:
-        raise PeerFault("the batches are not those of the block", FAULT_WEIGHT)
-    return VerifiedDecision(block, decided.certificate, batches)
-
-
-def _verified(raw: bytes, held: VerifiedBatch | None, chain_id: bytes) -> VerifiedBatch:
-    return held if held is not None and held.raw == raw else verify_batch(raw, chain_id)
-
-
-def payload_within_limits(batches: tuple[VerifiedBatch, ...]) -> bool:
-    """Whether a proposal's batches together keep the limits of a block."""
-    return (
-        sum(len(batch.raw) for batch in batches) <= BLOCK_PAYLOAD_BYTES_MAX
-        and sum(len(batch.transactions) for batch in batches) <= BLOCK_TRANSACTIONS_MAX
-    )
+def _nothing() -> None:
+    """Where nothing is to be begun."""
 
 
 @dataclass(slots=True)
@@ -129,7 +77,7 @@ class Synchroniser:
         send: Send,
         connected: Callable[[], frozenset[bytes]],
         context: Callable[[], HeightContext],
-        deliver: Callable[[VerifiedDecision], Awaitable[None]],
+        deliver: Callable[[Sequence[VerifiedDecision]], Awaitable[None]],
         fault: Callable[[bytes, PeerFault], None],
         held: Callable[[bytes], VerifiedBatch | None] = lambda _: None,
     ) -> None:
@@ -145,6 +93,7 @@ class Synchroniser:
         self._responses: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue(maxsize=RESPONSES_QUEUED_MAX)
         self._asked: bytes | None = None
         self._chasing = False
+        self._ahead: asyncio.Task[_Run] | None = None
         self.paused = False
         """Nothing is asked for: a snapshot is on its way."""
         self._pruned: tuple[int, float] | None = None
@@ -218,23 +167,66 @@ class Synchroniser:
         if self._context().height > start and self._best_claimed() <= self._context().height:
             return
         self._chasing = True
+        ahead: asyncio.Task[_Run] | None = None
         try:
-            while (peer := self._next_peer(wanted := self._context().height)) is not None and not self.paused:
-                await self._try(self._peers[peer], peer, wanted)
+            while not self.paused:
+                ahead = self._ahead or self._ask_for(self._context().height)
+                if ahead is None:
+                    return
+                run, self._ahead = await ahead, None
+                if not await self._commit(run):
+                    self._fail(run)
+                    await self._drop_ahead()
         finally:
             self._chasing = False
+            if ahead is not None:
+                ahead.cancel()
+            await self._drop_ahead()
 
-    async def _try(self, claimant: _Claimant, peer: bytes, wanted: int) -> None:
+    async def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    def _ask_for(self, first: int) -> asyncio.Task[_Run] | None:
+        """Begin to fetch blocks from a height on; None where nobody claims to have them."""
+        peer = self._next_peer(first)
+        if peer is None:
+            return None
         self._questions += 1
-        claimant.turn = self._questions
-        if await self._ask(peer, wanted):
-            claimant.failures = 0
-            self._pruned = None
+        self._peers[peer].turn = self._questions
+        return asyncio.create_task(self._fetch(peer, first))
+
+    async def _fetch(self, peer: bytes, first: int) -> _Run:
+        body = await self._ask(peer, first)
+        if body == NO_BLOCKS and (self._pruned is None or self._pruned[0] != first):
+            self._pruned = (first, asyncio.get_running_loop().time())
+        return _Run(peer, first, [] if body is None else await self._open(peer, body))
+
+    async def _commit(self, run: _Run) -> bool:
+        """Whether the answer brought us forward, or somebody else did meanwhile."""
+
+        def go_on() -> None:
+            # The next blocks travel while these are committed.
+            self._ahead = self._ask_for(run.last + 1)
+
+        await self._hand_on(run.peer, run.decisions, go_on)
+        if self._context().height <= run.first:
+            return False
+        if run.peer in self._peers:
+            self._peers[run.peer].failures = 0
+        self._pruned = None
+        return True
+
+    def _fail(self, run: _Run) -> None:
+        claimant = self._peers.get(run.peer)
+        if claimant is None:
             return
         pause_s = min(FAILURE_PAUSE_S * 2**claimant.failures, FAILURE_PAUSE_MAX_S)
         claimant.again_s = asyncio.get_running_loop().time() + pause_s
         claimant.failures = min(claimant.failures + 1, FAILURES_MAX)
-        claimant.tip = wanted - 1  # it claimed what it could not show
+        claimant.tip = run.first - 1  # it claimed what it could not show
 
     def _next_peer(self, wanted: int) -> bytes | None:
         """Who claims to have the block and may be asked: in turn, so that whoever is slow or stingy delays us once."""
@@ -246,45 +238,102 @@ class Synchroniser:
         ]
         return min(candidates, key=lambda key: self._peers[key].turn, default=None)
 
-    async def _ask(self, peer: bytes, first: int) -> bool:
-        """Whether the question brought us forward."""
+    async def _ask(self, peer: bytes, first: int) -> bytes | None:
+        """The peer's answer; None where it gives none in its time."""
         self._asked = peer
         request = BlocksRequest(first, BLOCKS_PER_RESPONSE_MAX)
         try:
             if not self._send(peer, Kind.BLOCKS_REQUEST, codec.encode(request)):
-                return False
+                return None
             deadline_s = asyncio.get_running_loop().time() + RESPONSE_TIMEOUT_S
-            sender = None
-            while sender != peer:
+            while True:
                 async with asyncio.timeout_at(deadline_s):
                     sender, body = await self._responses.get()
-                # Checking and committing take the time that they take.
+                if sender == peer:
+                    return body
                 await self._take(sender, body)
         except TimeoutError:
-            pass
+            return None
         finally:
             self._asked = None
-        return self._context().height > first
 
     async def _take(self, peer: bytes, body: bytes) -> None:
-        """Check and deliver what follows our chain; the rest of it is old or not yet ours."""
+        """Blocks that were not asked for, or come late."""
+        await self._hand_on(peer, await self._open(peer, body))
+
+    async def _open(self, peer: bytes, body: bytes) -> list[VerifiedDecision]:
+        """Decode an answer and check what needs no chain, block by block in threads, up to the first fault."""
         try:
-            blocks = await checked(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)
+            blocks = (await checked(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)).blocks
         except Refused as refusal:
             self._fault(peer, PeerFault(str(refusal), FAULT_WEIGHT))
-            return
-        needed = self._context().height
-        if not blocks.blocks and peer == self._asked and (self._pruned is None or self._pruned[0] != needed):
-            self._pruned = (needed, asyncio.get_running_loop().time())
-        for decided in blocks.blocks:
-            context = self._context()
-            if decided.block.height < context.height:
-                continue
-            if decided.block.height > context.height:
+            return []
+        context = self._context()
+        wanted = [decided for decided in blocks if decided.block.height >= context.height]
+        opened = await asyncio.gather(
+            *(checked(open_decided, decided, context.chain_id, self._held) for decided in wanted),
+            return_exceptions=True,
+        )
+        decisions: list[VerifiedDecision] = []
+        for one in opened:
+            if isinstance(one, PeerFault):
+                self._fault(peer, one)
                 break
+            if isinstance(one, BaseException):
+                raise one
+            decisions.append(one)
+        return decisions
+
+    async def _hand_on(
+        self,
+        peer: bytes,
+        decisions: Sequence[VerifiedDecision],
+        go_on: Callable[[], None] = _nothing,
+    ) -> None:
+        """Check that they are decided, and have those committed that follow our chain; the rest is old, or not yet
+        ours. `go_on` is called once the first of them are found to be decided."""
+        while True:
+            context = self._context()
+            run = _consecutive(decisions, context.height)
+            if not run:
+                return
             try:
-                verified = await checked(verify_decided, decided, context, self._held)
+                run = await checked(check_run, run, context)
             except PeerFault as fault:
                 self._fault(peer, fault)
                 return
-            await self._deliver(verified)
+            go_on()
+            go_on = _nothing
+            await self._deliver(run)
+            if self._context().height <= context.height:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a peer answered to the question for blocks from `first` on, opened."""
+
+    peer: bytes
+    first: int
+    decisions: list[VerifiedDecision]
+
+    @property
+    def last(self) -> int:
+        """The highest height in it."""
+        return max((one.block.height for one in self.decisions), default=self.first)
+
+
+def _consecutive(decisions: Sequence[VerifiedDecision], height: int) -> list[VerifiedDecision]:
+    """Those from `height` on that follow each other, up to the limit of what is committed together."""
+    found: list[VerifiedDecision] = []
+    transactions = 0
+    for one in decisions:
+        if one.block.height != height + len(found):
+            if one.block.height > height + len(found):
+                break
+            continue
+        transactions += sum(len(batch.transactions) for batch in one.batches)
+        if found and transactions > TOGETHER_TRANSACTIONS_MAX:
+            break
+        found.append(one)
+    return found

@@ -47,7 +47,7 @@ from consilium.node.snapshots import KINDS as SNAPSHOT_KINDS
 from consilium.node.snapshots import Snapshots
 from consilium.node.stores import OpenStores, open_stores
 from consilium.node.streams import BackupStream, VaultStreams
-from consilium.node.sync import Synchroniser, VerifiedDecision
+from consilium.node.sync import Synchroniser
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
 from consilium.storage.anchors import AnchorIndex
 
@@ -154,7 +154,7 @@ class _Node:
             send=self._send_bulk,
             connected=self._mesh.connected,
             context=lambda: self._parts.executor.context,
-            deliver=self._deliver,
+            deliver=self._driver.deliver,
             fault=self._fault,
             held=self._mempool.batch,
         )
@@ -320,10 +320,6 @@ class _Node:
             if kind == Kind.TIP:
                 self._keeping.heard(peer, codec.decode(body, Tip, LIMITS[Kind.TIP]).height)
             await self._router.handle(peer, kind, body)
-
-    async def _deliver(self, decision: VerifiedDecision) -> None:
-        """Hand a verified block to the driver, and wait until it is committed or overtaken."""
-        await self._driver.deliver(decision)
 
     def _send_bulk(self, peer: bytes, kind: int, body: bytes) -> bool:
         return self._mesh.send(peer, kind, body, Lane.BULK)

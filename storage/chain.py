@@ -89,8 +89,10 @@ class ChainStore:
         batches: Sequence[bytes],
         outcome: Outcome,
         update: TrieUpdate | None = None,
+        sync: bool = True,
     ) -> Tip:
-        """Write a decided block and its outcome, durably, and prune what is out of reach. Returns the new tip.
+        """Write a decided block and its outcome, and prune what is out of reach. Returns the new tip. Without `sync` it
+        is durable with the next commit that has it.
 
         `batches` are the signed batches' bytes in the block's order; `update` is what `prepare` gave for this outcome.
         Raises InvariantBroken, with nothing written, where the block does not continue this chain.
@@ -101,7 +103,7 @@ class ChainStore:
         writes, tip = height_writes(block, batches, outcome, update, self._tip.history)
         writes.append((schema.at_height(schema.CERTIFICATE, block.height), codec.encode(certificate)))
         writes += self._state.writes(block.height, outcome.changes, update)
-        self._store.write(writes, sync=True)
+        self._store.write(writes, sync=sync)
         self._state.committed(outcome.changes, update)
         self._tip = tip
         return tip

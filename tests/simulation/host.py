@@ -184,7 +184,6 @@ class Host:
         self.driver.on_evidence = self._saw
         self.note("starts at tip", executor.store.tip.height)
         cluster.checkers.on_start(self)
-        self.before = executor.context
         for work in (self.driver.run(), self.synchroniser.run(), self.duties.run(), self._tick()):
             self.loop.create_task(work).add_done_callback(self._ended)
 
@@ -313,8 +312,7 @@ class Host:
     def committed(self, commit: Commit) -> None:
         """The driver committed a block."""
         if self.honest:
-            self.cluster.checkers.on_commit(self, commit, self.before)
-        self.before = self.executor.context
+            self.cluster.checkers.on_commit(self, commit, commit.before)
         block = commit.block
         self.note("commits", block.height, block.hash, "with", len(block.batches), "batches")
         for leaf, transaction in zip(commit.outcome.leaves, commit.outcome.transactions, strict=True):

@@ -47,10 +47,10 @@ from consilium.ledger.batch import Batch
 from consilium.ledger.block import HEARTBEAT_MS
 from consilium.ledger.errors import InvariantBroken
 from consilium.node import driver as drivers
+from consilium.node.decided import VerifiedDecision, verify_decided
 from consilium.node.executor import Commit
 from consilium.node.mempool import OVERDUE_TICKS
 from consilium.node.peer_messages import Blocks, Kind
-from consilium.node.sync import VerifiedDecision, verify_decided
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, HostedNode, kv_of, until
 from tests.unit.node.hosting import running, scripted
 
@@ -405,7 +405,7 @@ async def test_delivered_blocks_are_committed_in_order(four: Harness) -> None:
     node = HostedNode(four, index=None)
     async with running(node):
         for decision in decisions(four, 3):
-            await asyncio.wait_for(node.driver.deliver(decision), 10)
+            await asyncio.wait_for(node.driver.deliver([decision]), 10)
             assert node.height == decision.block.height
     assert [commit.block.height for commit in node.commits] == [1, 2, 3]
     assert node.replica.height == 4
@@ -415,20 +415,20 @@ async def test_the_same_block_twice_ends_both_waits(four: Harness) -> None:
     node = HostedNode(four, index=None)
     first, _ = decisions(four, 2)
     async with running(node):
-        both = asyncio.gather(node.driver.deliver(first), node.driver.deliver(first))
+        both = asyncio.gather(node.driver.deliver([first]), node.driver.deliver([first]))
         await asyncio.wait_for(both, 10)
-        await asyncio.wait_for(node.driver.deliver(first), 10)  # and an old one
+        await asyncio.wait_for(node.driver.deliver([first]), 10)  # and an old one
     assert [commit.block.height for commit in node.commits] == [1]
 
 
 async def test_a_wait_that_was_given_up_harms_nobody(four: Harness) -> None:
     node = HostedNode(four, index=None)
     first, second = decisions(four, 2)
-    abandoned = asyncio.create_task(node.driver.deliver(first))
+    abandoned = asyncio.create_task(node.driver.deliver([first]))
     await asyncio.sleep(0)
     abandoned.cancel()
     async with running(node):
-        await asyncio.wait_for(node.driver.deliver(second), 10)
+        await asyncio.wait_for(node.driver.deliver([second]), 10)
     assert node.height == 2
 
 
@@ -436,14 +436,14 @@ async def test_a_contradiction_ends_the_driver_and_all_waits(four: Harness) -> N
     node = HostedNode(four, index=None)
     first, second = decisions(four, 2)
     kv_of(node.executor).fail_next_write = True
-    waits = [asyncio.create_task(node.driver.deliver(one)) for one in (first, second)]
+    waits = [asyncio.create_task(node.driver.deliver([one])) for one in (first, second)]
     with pytest.raises(InvariantBroken, match="told to fail"):
         await asyncio.wait_for(node.driver.run(), 10)
     for wait in waits:
         with pytest.raises(InvariantBroken, match="has ended"):
             await asyncio.wait_for(wait, 10)
     with pytest.raises(InvariantBroken, match="has ended"):
-        await asyncio.wait_for(node.driver.deliver(first), 10)
+        await asyncio.wait_for(node.driver.deliver([first]), 10)
     assert node.commits == []
 
 
@@ -451,9 +451,9 @@ async def test_being_stopped_ends_all_waits(four: Harness) -> None:
     node = HostedNode(four, index=None)
     first, second = decisions(four, 2)
     async with running(node):
-        await node.driver.deliver(first)
+        await node.driver.deliver([first])
     with pytest.raises(InvariantBroken, match="has ended"):
-        await asyncio.wait_for(node.driver.deliver(second), 10)
+        await asyncio.wait_for(node.driver.deliver([second]), 10)
 
 
 async def test_being_stopped_waits_for_a_write_that_runs(
@@ -465,14 +465,14 @@ async def test_being_stopped_waits_for_a_write_that_runs(
     commit = node.executor.commit
     inside, go = threading.Event(), threading.Event()
 
-    def slow(*given: object) -> object:
+    def slow(*given: object, **more: object) -> object:
         inside.set()
         go.wait(10)
-        return commit(*given)  # type: ignore[arg-type]
+        return commit(*given, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(node.executor, "commit", slow)
     run = asyncio.create_task(node.driver.run())
-    delivering = asyncio.create_task(node.driver.deliver(first))
+    delivering = asyncio.create_task(node.driver.deliver([first]))
     await until(inside.is_set)
     run.cancel()
     await asyncio.sleep(0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from consilium.ledger.block import BLOCK_PAYLOAD_BYTES_MAX, Block
 from consilium.ledger.errors import InvariantBroken
 from consilium.ledger.transaction import VALIDITY_MAX_MS
 from consilium.node import executor as executors
+from consilium.node.decided import VerifiedDecision
 from consilium.node.executor import Executor, SeenWindow
 from consilium.node.peer_messages import (
     BLOCKS_BYTES_MAX,
@@ -20,6 +23,7 @@ from consilium.node.peer_messages import (
     Blocks,
     decided_bytes,
 )
+from consilium.storage.kv import MemoryKV, Write
 from tests.unit.node.harness import BLOCK_MS, START_MS, Harness, kv_of
 
 
@@ -208,3 +212,27 @@ def test_every_response_fits_its_message(solo: Harness, monkeypatch: pytest.Monk
     monkeypatch.setattr(executors, "BLOCKS_RESPONSE_BYTES", sizes[3] - 1)
     assert blocks_in(executor.encoded_blocks(4, 64)) == [4]
     assert BLOCKS_BYTES_MAX > BLOCKS_RESPONSE_BYTES + BLOCK_PAYLOAD_BYTES_MAX
+
+
+def test_blocks_together_are_durable_by_one_sync(solo: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, executor = solo.executor(), solo.executor()
+    decisions = []
+    for _ in range(5):
+        batch = solo.batch([solo.transaction(solo.wallets[0])])
+        decided = solo.decide(source.context, [batch])
+        source.commit(decided.block, decided.certificate, [batch])
+        decisions.append(VerifiedDecision(decided.block, decided.certificate, (batch,)))
+    store = kv_of(executor)
+    synced: list[bool] = []
+    write = MemoryKV.write
+
+    def noting(own: MemoryKV, writes: Sequence[Write], *, sync: bool) -> None:
+        synced.append(sync)
+        write(own, writes, sync=sync)
+
+    monkeypatch.setattr(MemoryKV, "write", noting)
+    commits = executor.commit_all(decisions)
+    assert [one.block.height for one in commits] == [1, 2, 3, 4, 5]
+    assert synced == [False, False, False, False, True]
+    assert executor.context == source.context
+    assert store.unsynced_writes == 0

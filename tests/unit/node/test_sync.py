@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -13,10 +13,18 @@ from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken, PeerFault
+from consilium.node import decided as decided_blocks
 from consilium.node import sync
+from consilium.node.decided import (
+    VerifiedDecision,
+    check_run,
+    open_decided,
+    payload_within_limits,
+    verify_decided,
+)
 from consilium.node.executor import Executor
 from consilium.node.peer_messages import Blocks, BlocksRequest, DecidedBlock, Kind
-from consilium.node.sync import Synchroniser, VerifiedDecision, payload_within_limits, verify_decided
+from consilium.node.sync import Synchroniser
 from tests.unit.node.harness import BLOCK_MS, Harness, until
 
 Answer = Callable[[BlocksRequest], list[bytes]]
@@ -69,10 +77,11 @@ class Network:
             loop.call_soon(self.sync.offer, peer, raw)
         return True
 
-    async def _deliver(self, decision: VerifiedDecision) -> None:
-        self.delivered.append(decision.block.height)
-        if decision.block.height == self.executor.context.height:
-            self.executor.commit(decision.block, decision.certificate, decision.batches)
+    async def _deliver(self, decisions: Sequence[VerifiedDecision]) -> None:
+        self.delivered += [decision.block.height for decision in decisions]
+        self.executor.commit_all(
+            [one for one in decisions if one.block.height >= self.executor.context.height]
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -186,6 +195,63 @@ def test_what_was_decided_checks(four: Harness) -> None:
     assert [one.raw for one in verified.batches] == [batch.raw]
 
 
+def test_a_run_is_checked_against_the_set_that_its_headers_hand_on(four: Harness) -> None:
+    """Whoever seals a later block of the run must be the set that the header before it names: else it waits."""
+    network = Network(four, blocks=6)
+    opened = [open_decided(one, four.chain_id) for one in blocks_of(network, range(1, 7))]
+    context = network.executor.context
+    assert check_run(opened, context) == opened
+    assert check_run(opened[:3], context) == opened[:3]
+    forged = msgspec.structs.replace(opened[3].certificate, view=1)
+    wrong = [*opened[:3], VerifiedDecision(opened[3].block, forged, opened[3].batches), *opened[4:]]
+    assert check_run(wrong, context) == opened[:3]
+    assert check_run([*opened[:2], *opened[3:]], context) == opened[:2]
+    with pytest.raises(PeerFault):
+        check_run(wrong[3:], context)
+    with pytest.raises(PeerFault):
+        check_run(opened[1:], context)
+    handing_over = [
+        open_decided(reseal(four, one, next_validators_hash=b"n" * 32) if place == 2 else one, four.chain_id)
+        for place, one in enumerate(blocks_of(network, range(1, 7)))
+    ]
+    assert check_run(handing_over, context) == handing_over[:3]
+
+
+async def test_what_is_committed_together_is_bounded(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "TOGETHER_TRANSACTIONS_MAX", 4)
+    network = Network(four, blocks=11)
+    runs: list[int] = []
+    deliver = network.sync._deliver
+
+    async def counting(decisions: Sequence[VerifiedDecision]) -> None:
+        runs.append(len(decisions))
+        await deliver(decisions)
+
+    network.sync._deliver = counting
+    network.peer(1)
+    async with network.running():
+        await until(lambda: network.height == 11)
+    assert runs == [4, 4, 3]
+
+
+async def test_the_next_blocks_travel_while_these_are_committed(four: Harness) -> None:
+    network = Network(four, blocks=140)
+    deliver = network.sync._deliver
+
+    async def waiting(decisions: Sequence[VerifiedDecision]) -> None:
+        height = network.height
+        if height in (0, 64):
+            await until(lambda: network.asked[-1][1] > height + 64)
+        await deliver(decisions)
+
+    network.sync._deliver = waiting
+    for index in (1, 2):
+        network.peer(index)
+    async with network.running():
+        await until(lambda: network.height == 140)
+    assert [first for _, first in network.asked] == [1, 65, 129]
+
+
 def test_the_limits_of_a_block_hold_for_its_batches_together(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,13 +259,13 @@ def test_the_limits_of_a_block_hold_for_its_batches_together(
         four.batch([four.transaction(four.wallets[0])] * 1) for _ in range(3)
     )
     size = sum(len(batch.raw) for batch in batches)
-    monkeypatch.setattr(sync, "BLOCK_TRANSACTIONS_MAX", 3)
-    monkeypatch.setattr(sync, "BLOCK_PAYLOAD_BYTES_MAX", size)
+    monkeypatch.setattr(decided_blocks, "BLOCK_TRANSACTIONS_MAX", 3)
+    monkeypatch.setattr(decided_blocks, "BLOCK_PAYLOAD_BYTES_MAX", size)
     assert payload_within_limits(batches)
-    monkeypatch.setattr(sync, "BLOCK_TRANSACTIONS_MAX", 2)
+    monkeypatch.setattr(decided_blocks, "BLOCK_TRANSACTIONS_MAX", 2)
     assert not payload_within_limits(batches)
-    monkeypatch.setattr(sync, "BLOCK_TRANSACTIONS_MAX", 3)
-    monkeypatch.setattr(sync, "BLOCK_PAYLOAD_BYTES_MAX", size - 1)
+    monkeypatch.setattr(decided_blocks, "BLOCK_TRANSACTIONS_MAX", 3)
+    monkeypatch.setattr(decided_blocks, "BLOCK_PAYLOAD_BYTES_MAX", size - 1)
     assert not payload_within_limits(batches)
     assert payload_within_limits(())
 
@@ -274,9 +340,9 @@ async def test_checking_may_take_longer_than_answering(
     network = Network(four, blocks=3)
     deliver = network._deliver
 
-    async def slow(decision: VerifiedDecision) -> None:
-        await asyncio.sleep(0.04)
-        await deliver(decision)
+    async def slow(decisions: Sequence[VerifiedDecision]) -> None:
+        await asyncio.sleep(0.12)
+        await deliver(decisions)
 
     network.sync._deliver = slow
     peer = network.peer(1)
@@ -335,7 +401,7 @@ async def test_a_liar_is_at_fault_once_for_each_lie(four: Harness) -> None:
     async with network.running():
         await until(lambda: network.faults)
         await asyncio.sleep(0.02)
-    assert [(peer, fault.weight) for peer, fault in network.faults] == [(liar, sync.FAULT_WEIGHT)]
+    assert [(peer, fault.weight) for peer, fault in network.faults] == [(liar, decided_blocks.FAULT_WEIGHT)]
 
 
 async def test_who_claims_most_and_shows_nothing_is_asked_less_and_less(
@@ -420,7 +486,7 @@ async def test_an_outbox_that_is_full_is_tried_again_later(four: Harness) -> Non
 async def test_a_contradiction_ends_the_task(four: Harness) -> None:
     network = Network(four, blocks=2)
 
-    async def halt(decision: VerifiedDecision) -> None:
+    async def halt(decisions: Sequence[VerifiedDecision]) -> None:
         raise InvariantBroken("its state is not the network's")
 
     network.sync._deliver = halt
