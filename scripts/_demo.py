@@ -1,10 +1,12 @@
 """The demonstration: four institutions agree on patients' records, step by step, on a cluster of real processes.
 
-For every patient: an institution imports a FHIR bundle; another institution asks to read and is refused by the ledger;
-the patient grants consent; the same request is allowed, the custodian opens what the decision names, and every
-resource's bytes are compared with what went in; the patient revokes, and the next request is refused. In the middle
-the primary is killed. At the end the access log is counted, the last patient has everything erased, and the receipts of
-all decisions, and of the erasure, are verified with the genesis file alone. The exit status is 0 only where all held.
+For every patient: an institution imports a FHIR bundle; another institution asks to read and is refused by the
+ledger; the patient grants consent; the same request is allowed, the custodian opens what the decision names, and
+every resource's bytes are compared with what went in; the patient revokes, and the next request is refused. In the
+middle the primary is killed. The last patient's sensitive records take a consent of their own, and in an emergency
+two persons break the glass, which another institution reviews. At the end the access log is counted, the last
+patient has everything erased, and the receipts of all decisions, and of the erasure, are verified with the genesis
+file alone. The exit status is 0 only where all held.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from consilium.client import consenting, reading, recording
@@ -37,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from scripts._demo_acts import access_log, forget  # noqa: E402
+from scripts._demo_emergency import break_glass, consent_to_sensitive, staff  # noqa: E402
+from scripts._demo_tally import DemoFailed, Patient, Tally  # noqa: E402
 
 NODES = 4
 PURPOSE = "TREAT"
@@ -45,43 +48,6 @@ GENERATED_PATIENTS = 4
 FAILOVER_TIMEOUT_S = 60.0
 UUID_TAIL = re.compile(r"_[0-9a-f]{8}-[0-9a-f-]{27}$")
 CATCH_UP_TIMEOUT_S = 60.0
-
-
-class DemoFailed(Exception):
-    """Something did not hold; the message says what."""
-
-
-@dataclass
-class Tally:
-    """What the summary tells."""
-
-    patients: int = 0
-    resources_in: int = 0
-    resources_sensitive: int = 0
-    resources_identical: int = 0
-    decisions_allow: int = 0
-    decisions_deny: int = 0
-    receipts_verified: int = 0
-    blocks: int = 0
-    erasure_attested: int = 0
-    failover_ms: int | None = None
-    seconds: float = 0.0
-    seconds_by_step: dict[str, float] = field(default_factory=dict)
-
-    def spent(self, step: str, since_s: float) -> None:
-        """Add the time since `since_s` to a step."""
-        self.seconds_by_step[step] = self.seconds_by_step.get(step, 0.0) + time.monotonic() - since_s
-
-
-@dataclass(frozen=True)
-class Patient:
-    """An imported patient: at which institution, with which resources, by record id."""
-
-    name: str
-    wallet: Wallet
-    home: int
-    records: tuple[bytes, ...]
-    originals: tuple[bytes, ...]
 
 
 Say = Callable[[str], None]
@@ -108,6 +74,7 @@ class Demo:
             await self._patient(index, name, raw)
         if len(bundles) <= middle:
             await self._kill_primary()
+        await self._emergency(self._patients[-1])
         await self._check_log()
         await self._forget(self._patients[-1])
         await self._verify_receipts()
@@ -177,19 +144,52 @@ class Demo:
             f"in {len(imported.transactions)} transaction(s), block {imported.height}"
         )
         originals = tuple(payload.raw for payload in prepared.payloads)
-        return Patient(name, wallet, home, imported.records, originals)
+        hidden = zip(imported.records, prepared.payloads, strict=True)
+        marked = tuple(record for record, payload in hidden if payload.classes != (GENERAL,))
+        return Patient(name, wallet, home, imported.records, originals, marked)
 
-    async def _ask(self, reader: Session, patient: Patient, *, expected: bool) -> int:
-        """Ask for all records in slices; when allowed, fetch and compare. Returns how many were identical."""
+    async def _emergency(self, patient: Patient) -> None:
+        """What is sensitive takes a consent of its own; in an emergency two persons open it without one."""
+        wanted = patient.sensitive or patient.records[:1]
+        away = (patient.home + 1) % NODES
+        self._say(f"Of {patient.name} {len(patient.sensitive)} resources are sensitive:")
+        start_s = time.monotonic()
+
+        async def ask(reader: Session, purpose: str, records: tuple[bytes, ...], expected: bool) -> int:
+            return await self._ask(reader, patient, expected=expected, purpose=purpose, wanted=records)
+
+        if patient.sensitive:
+            owner = self._cluster.session(patient.home, patient.wallet)
+            reader = self._cluster.session(away, self._cluster.institution(away))
+            self.tally.sensitive_read = await consent_to_sensitive(owner, reader, wanted, ask, self._say)
+        ward = await staff(self._cluster, away)
+        whose = patient.wallet.identity
+        read, told = await break_glass(self._cluster, whose, ward, wanted, ask, self._say)
+        self.tally.glass_read, self.tally.glass_notices = read, told
+        if read != len(wanted) or told < 2:
+            raise DemoFailed(f"{read} of {len(wanted)} resources in the emergency, {told} notices")
+        self.tally.spent("emergency", start_s)
+
+    async def _ask(
+        self,
+        reader: Session,
+        patient: Patient,
+        *,
+        expected: bool,
+        purpose: str = PURPOSE,
+        wanted: Sequence[bytes] = (),
+    ) -> int:
+        """Ask for records (default: all) in slices; when allowed, fetch and compare: how many were identical."""
+        chosen = wanted or patient.records
         original = dict(zip(patient.records, patient.originals, strict=True))
         custodians = [self._cluster.clients[one] for one in (patient.home, *beside(patient.home))]
         identical = 0
         bases: dict[str, int] = {}
         limit = access.RECORDS_PER_REQUEST_MAX
-        for start in range(0, len(patient.records), limit):
+        for start in range(0, len(chosen), limit):
             start_s = time.monotonic()
-            part = patient.records[start : start + limit]
-            asked = await reading.request(reader, PURPOSE, record_ids=part)
+            part = chosen[start : start + limit]
+            asked = await reading.request(reader, purpose, record_ids=part)
             self.tally.spent("decide", start_s)
             allowed = asked.allowed
             self._decisions.append((patient.home, asked.transaction, allowed))
@@ -366,21 +366,7 @@ def main() -> int:
         f"{tally.seconds} s ({', '.join(f'{name} {seconds} s' for name, seconds in steps.items())})."
     )
     if arguments.json:
-        summary = {
-            "patients": tally.patients,
-            "resources_in": tally.resources_in,
-            "resources_sensitive": tally.resources_sensitive,
-            "resources_identical": tally.resources_identical,
-            "decisions_allow": tally.decisions_allow,
-            "decisions_deny": tally.decisions_deny,
-            "receipts_verified": tally.receipts_verified,
-            "blocks": tally.blocks,
-            "erasure_attested": tally.erasure_attested,
-            "failover_ms": tally.failover_ms,
-            "seconds": tally.seconds,
-            "seconds_by_step": steps,
-        }
-        print(json.dumps(summary))
+        print(json.dumps(tally.summary(steps)))
     return 0
 
 
