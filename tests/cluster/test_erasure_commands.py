@@ -19,7 +19,7 @@ from consilium.node.cli.main import app
 from consilium.node.founding import LOCAL_COST
 from consilium.node.testing import LocalCluster
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 TIMEOUT_S = 60.0
 PASSPHRASE = "a passphrase for a test"
