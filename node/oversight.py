@@ -136,16 +136,20 @@ class Oversight:
         return handed
 
     async def run(self) -> None:
-        """Look, count, tell, report, until cancelled."""
+        """Look again and again, until cancelled."""
         while True:
-            alarms = await self.alarms()
-            await asyncio.to_thread(self._count_alone)
-            self._last = alarms
-            self._counted(alarms)
-            if self._clerk is not None:
-                await self._report_openings(self._clerk)
-                await self._tell_overdue(self._clerk, alarms)
+            await self.look()
             await asyncio.sleep(self._look_s)
+
+    async def look(self) -> None:
+        """Look, count, report, tell, once."""
+        alarms = await self.alarms()
+        await asyncio.to_thread(self._count_alone)
+        self._last = alarms
+        self._counted(alarms)
+        if self._clerk is not None:
+            await self._report_openings(self._clerk)
+            await self._tell_overdue(self._clerk, alarms)
 
     def status(self) -> dict[str, Any]:
         """For `NodeApi.status`, as of the last look."""
