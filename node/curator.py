@@ -209,7 +209,7 @@ class Curator:
             return 0
         if holders.erased:
             if not self._vault.erased(digest):
-                self._vault.erase([digest])
+                self._eraser.destroy([digest])
             return 0
         if holders.digest != digest or self._institution not in holders.institutions:
             return 0

@@ -8,7 +8,7 @@ attest, under its own key, that it has destroyed what it had. All of it can be d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -30,6 +30,8 @@ EVENTS_PAGE: Final = 1_000
 INDEX_PAGE: Final = 1_000
 ERASED_AT_ONCE: Final = 1_000
 PAUSE_S: Final = 2.0
+IDLE_ROUNDS: Final = 300
+"""What nobody ordered to be erased leaves the disk in every so many rounds."""
 SETTLED: Final = ("ok", "erasure.attested_already")
 
 _log = structlog.get_logger("consilium.eraser")
@@ -69,6 +71,9 @@ class Eraser:
         self._index = index
         self._owed = owed
         self.forget_share = forget_share
+        self._erased, self._scrubbed = 1, 0
+        """How often something was erased, and what of it has left the files; at the start a crash may lie between."""
+        self._rounds = 0
 
     # ---- destroying
 
@@ -79,14 +84,20 @@ class Eraser:
             digests += self._covered(told.patient)
             if told.compartment is None:
                 digests += self._beside(told.patient)
-        count = 0
-        for start in range(0, len(digests), ERASED_AT_ONCE):
-            count += self._vault.erase(digests[start : start + ERASED_AT_ONCE])
+        count = self.destroy(digests)
         shares = self._erase_shares(told)
         erasure = ERASURES.get(self._chain.state, told.erasure)
         if erasure is not None and self._institution in erasure.missing:
             self._owed.add(told.erasure)
         _log.info("vault.erased", erasure=told.erasure.hex(), envelopes=count, shares=shares)
+
+    def destroy(self, digests: Sequence[bytes]) -> int:
+        """Delete envelopes for good. Returns how many were here. Raises Refused `vault.unavailable`."""
+        count = 0
+        for start in range(0, len(digests), ERASED_AT_ONCE):
+            count += self._vault.erase(digests[start : start + ERASED_AT_ONCE])
+            self._erased += 1
+        return count
 
     def sweep(self) -> None:
         """Destroy whatever the index knows and the state says is erased. Raises Refused `vault.unavailable`."""
@@ -94,7 +105,7 @@ class Eraser:
         while page := self._index.anchored(after, INDEX_PAGE):
             after = page[-1][0]
             found = [(digest, records.RECORDS.get(state, identifier)) for digest, identifier in page]
-            self._vault.erase([one for one, record in found if record and records.is_erased(state, record)])
+            self.destroy([one for one, record in found if record and records.is_erased(state, record)])
 
     def _covered(self, patient: bytes) -> Iterator[bytes]:
         """Digests of the patient's records that are erased now and that this node may have."""
@@ -155,6 +166,7 @@ class Eraser:
             for epoch in self._shares.places(compartment):
                 if tombstones.shares_erased(state, told.patient, compartment, epoch):
                     count += self._shares.erase(compartment, epoch)
+                    self._erased += 1
                     self.forget_share(compartment, epoch)
         return count
 
@@ -165,10 +177,15 @@ class Eraser:
 
         Raises Refused `vault.unavailable`.
         """
+        owed = self._owed.some()
+        self._rounds += 1
+        erased = self._erased
+        if not owed and erased == self._scrubbed and self._rounds % IDLE_ROUNDS:
+            return []  # what was merely replaced or collected can wait
         clean = self._vault.scrub()
         if not self._shares.scrub() or not clean:
             return []
-        owed = self._owed.some()
+        self._scrubbed = erased
         done = [one for one in owed if not self._is_missing(one)]
         self._owed.strike(done)
         return [one for one in owed if one not in done]

@@ -227,7 +227,9 @@ class Vault:
         """Delete the pieces of a stream that became no envelope."""
         keys = [key for key, _ in self._store.iterate(schema.PIECE + stream)]
         writes: list[Write] = [(key, None) for key in keys]
-        writes += [(schema.RECEIVING + stream, None), (schema.DELETED + schema.PIECE + stream, b"")]
+        writes.append((schema.RECEIVING + stream, None))
+        if keys:
+            writes.append((schema.DELETED + schema.PIECE + stream, b""))
         self._store.write(writes, sync=False)
 
     def _pieces(self, digest: bytes, row: Row) -> Iterator[bytes]:

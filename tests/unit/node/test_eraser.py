@@ -11,10 +11,12 @@ from consilium.client.envelope import envelope_digest
 from consilium.contracts import forgetting, records
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import Operation
+from consilium.node import eraser as erasing
 from consilium.node.eraser import recall_erasures
 from consilium.node.guarding import Guard, GuardedShares, GuardedVault
 from consilium.storage.anchors import AnchoredInState
 from consilium.storage.kv import MemoryKV
+from consilium.storage.scrubbing import unscrubbed
 from tests.unit.node.test_curator import COMPARTMENT, KEYS, PATIENT, Chain, Node, rounds, sealed
 
 ERASURE = b"e" * 16
@@ -273,3 +275,54 @@ async def test_the_sweep_finds_what_no_event_told(chain: Chain, nodes: list[Node
     await rounds(author)
     assert not author.vault.has(digest)
     assert author.vault.erased(digest)
+
+
+async def test_only_what_was_erased_is_scrubbed_at_once(chain: Chain, nodes: list[Node]) -> None:
+    """What was collected or replaced leaves the disk by and by: a busy vault is not written anew all the time."""
+    author = nodes[1]
+    author.put(sealed(1))
+    author.put(sealed(2))
+    chain.anchor(1, sealed(1))
+    await rounds(author)
+    author.eraser.settle()  # at the start, for what a crash may have left
+    author.vault.forget([envelope_digest(sealed(2))])
+    for _ in range(2, erasing.IDLE_ROUNDS):
+        author.eraser.settle()
+    assert unscrubbed(author.store)
+    author.eraser.settle()
+    assert not unscrubbed(author.store)
+    author.put(sealed(2))
+    author.vault.forget([envelope_digest(sealed(2))])
+    chain.erase(of_record(1, sealed(1)))
+    await rounds(author)
+    assert unscrubbed(author.store)
+    author.eraser.settle()
+    assert not unscrubbed(author.store)
+
+
+async def test_a_store_that_is_away_is_asked_again(
+    chain: Chain, nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = nodes[1]
+    author.put(sealed(1))
+    chain.anchor(1, sealed(1))
+    chain.erase(of_record(1, sealed(1)))
+    await rounds(author)
+
+    def away() -> bool:
+        raise Refused("vault.unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(author.vault, "scrub", away)
+        await author.eraser.round(None)
+    assert unscrubbed(author.store)
+    await author.eraser.round(None)
+    assert not unscrubbed(author.store)
+
+
+async def test_what_nobody_had_leaves_nothing_to_scrub(chain: Chain, nodes: list[Node]) -> None:
+    custodian, author = nodes[:2]
+    chain.anchor(1, sealed(1))
+    await rounds(author, custodian, custodian)
+    assert custodian.asked > 0
+    assert not unscrubbed(custodian.store)
