@@ -13,7 +13,7 @@ itself be killed, they see their standard input close, and go. A node that died 
 carries its traffic. `program` says what runs a node, in place of the product: a liar with the keys of a validator, or
 the product in a network namespace. `waits_for` says of which nodes to wait for health: a liar may never have it, so it
 is started first, and only has to answer. `places` are where the nodes are, if not on loopback. `observers` are made
-beside the founders, and join when `join_observer` starts them.
+beside the founders, and join when `join_observer` starts them. `prepare` may change the folders before any node runs.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class LocalCluster:
         decided: Mapping[str, Any] = terms.NO_CHANGES,
         observers: int = 0,
         observer_settings: Mapping[str, Mapping[str, Any]] | None = None,
+        prepare: Callable[[LocalCluster], None] = lambda cluster: None,
     ) -> None:
         if places is not None and (cuttable or settings or len(places) != nodes):
             raise ValueError(
@@ -97,6 +98,7 @@ class LocalCluster:
         self._died: dict[int, str] = {}
         self._observers = observers
         self._observer_settings = observer_settings
+        self._prepare = prepare
         self._reserved: Reservation | None = None
         self._network: Network | None = None
         self._genesis: Genesis | None = None
@@ -119,6 +121,7 @@ class LocalCluster:
             self.observers = await asyncio.to_thread(
                 add_observers, self.folder, self.nodes, ports, self._observer_settings
             )
+            await asyncio.to_thread(self._prepare, self)
             if self._cuttable:
                 await self._link(self._reserved.ports[: 2 * self.size : 2])
             self._reserved.yield_to_nodes()

@@ -15,16 +15,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.benchmark import access, delays, report, rounds, rpc, state, steps  # noqa: E402
+from scripts.benchmark import access, delays, report, rounds, rpc, state, steps, sync  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="cluster|steps|rpc|access|state")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="cluster|steps|rpc|access|sync|state"
+    )
     _cluster(commands.add_parser("cluster", help="a cluster under load: throughput, latency, CPU, memory"))
     _steps(commands.add_parser("steps", help="CPU time of each step of a transaction's life at a node"))
     _rpc(commands.add_parser("rpc", help="reading: status, state with proof, receipts, decisions"))
     _access(commands.add_parser("access", help="from a request to plaintext: decisions, releases, the log"))
+    _sync(commands.add_parser("sync", help="catching up: by blocks, and by a snapshot of the state"))
     # It reads its own options: see main.
     commands.add_parser("state", help="the state trie with its store, without a network", add_help=False)
     for command in commands.choices.values():
@@ -70,6 +73,18 @@ def _rpc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=8, help="connections (default 8)")
 
 
+def _sync(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--seconds", type=float, default=10.0, help="at the peak, to be caught up with (default 10; 0: none)")
+    add("--warm-up", type=float, default=3.0, help="load before it is counted, in seconds (default 3)")
+    add("--clients", type=int, default=16, help="WebSocket clients at the peak (default 16)")
+    add("--expected", type=float, default=3_000.0, help="a peak that is not passed, tx/s (default 3,000)")
+    add("--rate", type=float, default=500.0, help="held live, tx/s (default 500)")
+    add("--live-seconds", type=float, default=60.0, help="so long it is held at most (default 60)")
+    add("--keys", type=int, default=100_000, help="of the state for the snapshot (default 100,000; 0: none)")
+    add("--quiet", type=float, default=5.0, help="of commits without a newcomer, in seconds (default 5)")
+
+
 def _access(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--patients", type=int, default=40, help="in the ward (default 40; a full round: 200)")
@@ -97,6 +112,8 @@ def main() -> int:
         found = asyncio.run(rounds.run(options, progress))
         if options.plot is not None:
             report.plot(found, options.plot)
+    elif options.command == "sync":
+        found = asyncio.run(sync.run(options, progress))
     elif options.command == "access":
         found = asyncio.run(access.run(options, progress))
     elif options.command == "steps":
