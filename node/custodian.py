@@ -30,7 +30,7 @@ from consilium.client.release import RELEASE_VERSION, RecordPartial, make_partia
 from consilium.client.release import Release as ReleaseValue
 from consilium.client.sharing import PARCEL_BYTES_MAX, CompartmentKey, ShareParcel
 from consilium.client.wallet import Wallet
-from consilium.contracts import access, records
+from consilium.contracts import access, identity, records
 from consilium.contracts.access import Decision, Verdict
 from consilium.contracts.accounting import RELEASED_RECORDS_MAX
 from consilium.contracts.conditions import Conditions
@@ -149,8 +149,11 @@ class Custodian:
         if not any(verdict.allow for verdict in decision.verdicts):
             raise Refused("custodian.nothing_allowed", ", ".join(v.basis for v in decision.verdicts))
         # What ended since the decision counts, even where the next header has not certified it yet.
-        now_ms = max(now_ms, tip.time_ms)
-        page = self._page(decision, self._ledger.tip_state(), now_ms, start)
+        now_ms, state = max(now_ms, tip.time_ms), self._ledger.tip_state()
+        problem = identity.standing(state, self._wallet.identity)
+        if problem is not None:
+            raise Refused(problem, "this custodian could not attest what it releases")
+        page = self._page(decision, state, now_ms, start)
         page.refuse_empty(start)
         self._journal.note(list(page.notes(transaction, operation, decision, now_ms)))
         answer = ReleaseValue(RELEASE_VERSION, transaction, tuple(page.partials))

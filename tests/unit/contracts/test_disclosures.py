@@ -291,7 +291,7 @@ def test_each_custodian_of_a_sensitive_compartment_attests_its_own(world: World)
     for custodian in (NORTH, SOUTH):
         events = told.ok(custodian, attest(releasing(transaction, decision, 300)))
         assert events[0].subjects[:2] == [PETRA.id, custodian.id]
-    assert world.refused(WEST, attest(releasing(transaction, decision))) == "identity.role_missing"
+    assert world.refused(WEST, attest(releasing(transaction, decision))) == "disclosure.not_the_custodian"
 
 
 def test_what_may_not_be_attested(world: World) -> None:

@@ -369,6 +369,21 @@ async def test_a_suspended_reader_gets_nothing(care: Ward) -> None:
     obey(care, asked, session)
 
 
+async def test_a_custodian_that_is_suspended_releases_nothing(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger would not take its word of what it released."""
+    _, asked, _ = await allowed(care, 1)
+    standing = identity.standing
+
+    def suspended(state: Any, who: bytes) -> str | None:
+        return "identity.suspended" if who == care.north.identity else standing(state, who)
+
+    monkeypatch.setattr(identity, "standing", suspended)
+    assert refusal(care, asked) == "identity.suspended"
+    assert care.journal.untold(1) == []
+
+
 async def test_an_epoch_that_ended_ends_it(care: Ward) -> None:
     imported, asked, _ = await allowed(care, 1)
     fresh = make_compartment(1, 1)
