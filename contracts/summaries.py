@@ -22,6 +22,7 @@ import msgspec
 from consilium.contracts import accounting, emergency, identity, keys, preferences, representation, settings
 from consilium.contracts.keepers import note_beside
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
+from consilium.contracts.tombstones import patient_erased
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag, is_group_point, verify
 from consilium.ledger.errors import Refused
@@ -226,7 +227,7 @@ def refusal_to_open(state: StateReader, patient: bytes) -> str | None:
     chosen = preferences.preferences_of(state, patient)
     if chosen.emergency_deny or chosen.summary_opt_out:
         return "summary.opted_out"
-    return None
+    return "erasure.erased" if patient_erased(state, patient) else None
 
 
 def is_sound(state: StateReader, entry: SummaryOpening, chain_id: bytes) -> bool:

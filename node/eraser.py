@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from consilium.contracts import consent, keys, records, summaries, tombstones
+from consilium.contracts import consent, keys, records, tombstones
 from consilium.contracts.forgetting import ERASURES, AttestErasure, Erased
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
@@ -71,6 +71,8 @@ class Eraser:
         self._index = index
         self._owed = owed
         self.forget_share = forget_share
+        self.clear_beside: Callable[[], None] = lambda: None
+        """Removes what is kept of erased patients elsewhere, such as emergency summaries."""
         self._erased, self._scrubbed = 1, 0
         """How often something was erased, and what of it has left the files; at the start a crash may lie between."""
         self._rounds = 0
@@ -128,7 +130,7 @@ class Eraser:
                 yield codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX).record
 
     def _beside(self, patient: bytes) -> Iterator[bytes]:
-        """What is sealed beside an erased patient's records: conditions of consents, the emergency summary."""
+        """What the vault has beside an erased patient's records: sealed conditions of consents."""
         if self._chain.base:
             for _, key, value in self._chain.state_rows():
                 known = consent.CONSENTS.decode(value) if key[:1] == keys.CONSENT else None
@@ -139,10 +141,6 @@ class Eraser:
                 granted = codec.decode(event.data, consent.GrantConsent, EVENT_BYTES_MAX)
                 if granted.patient == patient and granted.obligations is not None:
                     yield granted.obligations
-        if self._institution is not None:
-            summary = summaries.SUMMARIES.get(self._chain.state, patient, self._institution)
-            if summary is not None:
-                yield summary.envelope
 
     def _events(self, patient: bytes) -> Iterator[Event]:
         """Events about the patient; those of before the snapshot that the chain began with are not here."""
@@ -182,6 +180,7 @@ class Eraser:
         erased = self._erased
         if not owed and erased == self._scrubbed and self._rounds % IDLE_ROUNDS:
             return []  # what was merely replaced or collected can wait
+        self.clear_beside()
         clean = self._vault.scrub()
         if not self._shares.scrub() or not clean:
             return []

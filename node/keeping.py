@@ -68,6 +68,10 @@ class Keeping:
         """Who holds opened shares in memory: called for each (compartment, epoch) whose share is erased."""
         self._eraser.forget_share = forget
 
+    def clear_with(self, clear: Callable[[], None]) -> None:
+        """Who keeps other things of patients, and removes those of erased ones when it is called."""
+        self._eraser.clear_beside = clear
+
     def heard(self, peer: bytes, height: int) -> None:
         """A peer says how far it is."""
         self._curator.heard(peer, height)

@@ -135,6 +135,11 @@ class Oversight:
         _log.warning("summary.opened", sequence=handed.entry.sequence, height=handed.entry.height)
         return handed
 
+    def forget(self) -> None:
+        """Remove the summaries that must not be opened any more. Blocks for the disk."""
+        if self._desk is not None:
+            self._desk.forget(self._state())
+
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:

@@ -35,6 +35,8 @@ SILENCE_MS: Final = 10_000
 STANDSTILL_MS: Final = 120_000
 """And so long is enough whoever is in reach."""
 SUFFIX: Final = ".summary"
+ENDED: Final = ("summary.opted_out", "erasure.erased")
+"""Why a summary may not be opened and never will: it is removed."""
 
 
 class SummaryDesk:
@@ -145,9 +147,9 @@ class SummaryDesk:
         gone = 0
         for patient, path in list(self._kept()):
             placed = summaries.SUMMARIES.get(state, patient, self.institution)
-            if placed is None or summaries.refusal_to_open(state, patient) == "summary.opted_out":
+            if placed is None or summaries.refusal_to_open(state, patient) in ENDED:
+                gone += path.exists()
                 path.unlink(missing_ok=True)
-                gone += 1
         self._count -= gone
         return gone
 

@@ -250,6 +250,7 @@ class _Node:
         self._service.voting = duties.status
         reached, metrics = self._mesh.connected, self._metrics.emergencies
         self._oversight = oversee(parts, self._config, self._service, reached, metrics, wall_ms)
+        self._keeping.clear_with(self._oversight.forget)
         return duties
 
     async def run(self, stop: asyncio.Event) -> Config:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from consilium.contracts import access, erasure, forgetting, keepers, records, retention, tombstones
+from consilium.contracts import (
+    access,
+    erasure,
+    forgetting,
+    keepers,
+    records,
+    retention,
+    summaries,
+    tombstones,
+)
 from consilium.contracts.classes import CLASSES, HIV, VIOLENCE
 from consilium.contracts.erasure import CONTEST_MS
 from consilium.contracts.forgetting import ERASURES, Attested, ErasureVerdict
@@ -353,3 +362,4 @@ def test_who_keeps_an_emergency_summary_is_a_holder_too(world: World) -> None:
     assert erase(world, PETRA, erasing("one", records=[FIRST.record])).holders == [NORTH.id]
     assert SOUTH.id in erase(world, PETRA, erasing()).holders
     assert world.refused(PETRA, summarising.placing(world)) == "erasure.erased"
+    assert summaries.refusal_to_open(world.state, PETRA.id) == "erasure.erased"

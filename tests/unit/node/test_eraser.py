@@ -201,8 +201,11 @@ async def test_it_is_attested_once_the_bytes_have_left_the_disk(
         patched.setattr(MemoryKV, "purge", lambda self, prefixes: False)  # somebody reads
         await author.eraser.round(parts.clerk)
     assert clerk.said == []
+    cleared: list[bool] = []
+    author.eraser.clear_beside = lambda: cleared.append(True)
     await author.eraser.round(parts.clerk)
     assert [one.name for one in clerk.said] == ["erasure.attest"]
+    assert cleared == [True]
     assert author.owed.some() == []
     await author.eraser.round(parts.clerk)
     assert len(clerk.said) == 1

@@ -12,6 +12,7 @@ from consilium.ledger.errors import Refused
 from consilium.node import files
 from tests.unit.contracts import care, summarising
 from tests.unit.contracts import world as w
+from tests.unit.contracts.golden_erasure_cases import erasing
 from tests.unit.contracts.world import DAN, DORA, PETRA, SOUTH, some
 from tests.unit.node.summarised import Ward
 
@@ -110,6 +111,15 @@ def test_the_patient_who_opts_out_is_left_alone_and_forgotten(ward: Ward, tmp_pa
         ward.open()
     assert ward.desk.forget(ward.world.state) == 1
     assert list((tmp_path / "summaries").iterdir()) == []
+
+
+def test_the_summary_of_an_erased_patient_is_removed(ward: Ward, tmp_path: Path) -> None:
+    ward.world.ok(PETRA, erasing())
+    with refused("erasure.erased"):
+        ward.open()
+    assert ward.desk.forget(ward.world.state) == 1
+    assert list((tmp_path / "summaries").iterdir()) == []
+    assert ward.desk.forget(ward.world.state) == 0
 
 
 def test_what_was_withdrawn_is_removed_and_the_rest_stays(ward: Ward) -> None:
