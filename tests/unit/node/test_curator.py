@@ -121,10 +121,11 @@ class Chain:
         self._values[forgetting.ERASURES.key(erasure)] = codec.encode(attested)
 
     base = 0
+    time_ms = NOW_MS
 
     @property
     def tip(self) -> Any:
-        return SimpleNamespace(height=len(self._events))
+        return SimpleNamespace(height=len(self._events), time_ms=self.time_ms)
 
     def state_rows(self) -> list[tuple[bytes, bytes, bytes]]:
         return [(bytes(32), key, value) for key, value in self._values.items()]

@@ -12,12 +12,13 @@ from consilium.contracts import forgetting, records
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import Operation
 from consilium.node import eraser as erasing
+from consilium.node.curator import CLOCKS_APART_MS_MAX
 from consilium.node.eraser import recall_erasures
 from consilium.node.guarding import Guard, GuardedShares, GuardedVault
 from consilium.storage.anchors import AnchoredInState
 from consilium.storage.kv import MemoryKV
 from consilium.storage.scrubbing import unscrubbed
-from tests.unit.node.test_curator import COMPARTMENT, KEYS, PATIENT, Chain, Node, rounds, sealed
+from tests.unit.node.test_curator import COMPARTMENT, KEYS, NOW_MS, PATIENT, Chain, Node, rounds, sealed
 
 ERASURE = b"e" * 16
 
@@ -184,6 +185,19 @@ async def test_what_a_quorum_says_counts_and_a_liar_alone_does_not(chain: Chain,
     lonely.curator.heard(KEYS[0], 1)
     await rounds(lonely)
     assert not lonely.curator.current
+
+
+async def test_an_observer_among_observers_is_current_with_a_block_made_since(
+    chain: Chain, nodes: list[Node]
+) -> None:
+    alone = Node({}, 1, chain)
+    alone.curator._tips.clear()
+    chain.time_ms = NOW_MS + CLOCKS_APART_MS_MAX
+    await rounds(alone)
+    assert not alone.curator.current
+    chain.time_ms += 1
+    await rounds(alone)
+    assert alone.curator.current
 
 
 async def test_it_is_attested_once_the_bytes_have_left_the_disk(
