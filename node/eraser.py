@@ -8,7 +8,7 @@ attest, under its own key, that it has destroyed what it had. All of it can be d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -30,6 +30,8 @@ EVENTS_PAGE: Final = 1_000
 INDEX_PAGE: Final = 1_000
 ERASED_AT_ONCE: Final = 1_000
 PAUSE_S: Final = 2.0
+SHARES_ROUNDS: Final = 1_800
+"""All shares are looked at in the first of so many rounds: about hourly, and at the start."""
 IDLE_ROUNDS: Final = 300
 """What nobody ordered to be erased leaves the disk in every so many rounds."""
 SETTLED: Final = ("ok", "erasure.attested_already")
@@ -42,7 +44,7 @@ class Shares(Protocol):
 
     def places(self, compartment: bytes) -> list[int]: ...
 
-    def compartments(self) -> list[bytes]: ...
+    def kept(self) -> Iterator[tuple[bytes, int]]: ...
 
     def erase(self, compartment: bytes, epoch: int) -> bool: ...
 
@@ -159,13 +161,23 @@ class Eraser:
         else:
             opened = records.PATIENTS.get(state, told.patient)
             compartments = opened.compartments if opened is not None else []
-        count = 0
-        for compartment in compartments:
-            for epoch in self._shares.places(compartment):
-                if tombstones.shares_erased(state, told.patient, compartment, epoch):
-                    count += self._shares.erase(compartment, epoch)
-                    self._erased += 1
-                    self.forget_share(compartment, epoch)
+        places = [(one, epoch) for one in compartments for epoch in self._shares.places(one)]
+        return self._destroy_shares(places)
+
+    def _sweep_shares(self) -> None:
+        """Destroy every share that the state says is erased: the store of shares may be older than the vault, which
+        knows how far the chain was followed."""
+        self._destroy_shares(self._shares.kept())
+
+    def _destroy_shares(self, places: Iterable[tuple[bytes, int]]) -> int:
+        state, count = self._chain.state, 0
+        for compartment, epoch in places:
+            known = records.COMPARTMENTS.get(state, compartment)
+            if known is None or not tombstones.shares_erased(state, known.patient, compartment, epoch):
+                continue
+            count += self._shares.erase(compartment, epoch)
+            self._erased += 1
+            self.forget_share(compartment, epoch)
         return count
 
     # ---- attesting
@@ -175,6 +187,8 @@ class Eraser:
 
         Raises Refused `vault.unavailable`.
         """
+        if self._rounds % SHARES_ROUNDS == 0:
+            self._sweep_shares()
         owed = self._owed.some()
         self._rounds += 1
         erased = self._erased

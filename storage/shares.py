@@ -6,6 +6,7 @@ The parcels are ciphertext to everybody but the institution, this store included
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Final
 
 from consilium.storage import schema
@@ -45,10 +46,10 @@ class ShareVault:
         prefix = schema.SHARE + compartment
         return [int.from_bytes(key[len(prefix) :], "big") for key, _ in self._store.iterate(prefix)]
 
-    def compartments(self) -> list[bytes]:
-        """The compartments of which parcels are kept, in order."""
-        keys = (key for key, _ in self._store.iterate(schema.SHARE))
-        return list(dict.fromkeys(key[1 : 1 + COMPARTMENT_BYTES] for key in keys))
+    def kept(self) -> Iterator[tuple[bytes, int]]:
+        """The compartment and epoch of every parcel that is kept, in order."""
+        for key, _ in self._store.iterate(schema.SHARE):
+            yield key[1 : 1 + COMPARTMENT_BYTES], int.from_bytes(key[1 + COMPARTMENT_BYTES :], "big")
 
     def erase(self, compartment: bytes, epoch: int) -> bool:
         """Delete a parcel for good, durable on return. Whether there was one."""

@@ -108,6 +108,17 @@ async def test_a_compartment_or_patient_goes_with_the_shares(
     assert forgotten == [(COMPARTMENT, 0)]
 
 
+async def test_a_store_of_shares_from_before_is_swept(chain: Chain, nodes: list[Node]) -> None:
+    custodian = nodes[0]
+    chain.anchor(1, sealed(1))
+    chain.erase(of_compartment())
+    await rounds(custodian)
+    custodian.shares.put_share(COMPARTMENT, 0, b"parcel")  # as an operator put the old folder back
+    custodian.shares.put_share(b"unknown" + bytes(9), 0, b"parcel")
+    custodian.eraser.settle()
+    assert list(custodian.shares.kept()) == [(b"unknown" + bytes(9), 0)]
+
+
 async def test_nobody_brings_it_back(chain: Chain, nodes: list[Node]) -> None:
     """Not an upload, a share delivered again, a peer that still has it, or a vault from before."""
     custodian, author = nodes[:2]
