@@ -179,8 +179,7 @@ class Oversight:
         state = self._state()
         found = [
             records.EPOCHS.get(state, compartment, records.epoch_bytes(number))
-            for compartment in shares.compartments()
-            for number in shares.places(compartment)
+            for compartment, number in shares.kept()
         ]
         self._alone = sum(1 for epoch in found if epoch is not None and epoch.threshold == 1)
 
