@@ -83,11 +83,14 @@ async def glass_of(session: Session, glass: bytes) -> emergency.Glass | None:
 
 
 async def notices_of(rpc: RpcClient, subject: bytes) -> list[Notice]:
-    """What a patient (or clinician, or institution) was told of emergencies and their reviews, oldest first."""
+    """What a patient (or clinician, or institution) was told of emergencies and their reviews, oldest first.
+
+    Alarms about a clinician who declares too many reach clinician and institution; they name no emergency.
+    """
     found: list[Notice] = []
     kinds = (
         *(emergency.DECLARED.name, emergency.CLOSED.name, emergency.REVIEWED.name),
-        *(emergency.OVERDUE.name, summaries.OPENED.name, access.NOTICE.name),
+        *(emergency.OVERDUE.name, summaries.OPENED.name, access.NOTICE.name, emergency.RATE_ALARM.name),
     )
     async for item in events_of(rpc, kinds, subject):
         event = item.event
@@ -115,4 +118,6 @@ def _glass(kind: str, raw: bytes) -> bytes | None:
             return codec.decode(raw, emergency.ReportOverdue, EVENT_BYTES_MAX).glass
         case summaries.OPENED.name:
             return codec.decode(raw, summaries.SummaryOpened, EVENT_BYTES_MAX).glass
-    return codec.decode(raw, access.AccessNotice, EVENT_BYTES_MAX).ground
+        case access.NOTICE.name:
+            return codec.decode(raw, access.AccessNotice, EVENT_BYTES_MAX).ground
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts.classes import GENERAL, NAMES
 from consilium.ledger.errors import Refused
+from consilium.node.cli.acting import AsOption
 from consilium.node.cli.inputs import (
     JsonOption,
     NodeOption,
@@ -87,6 +88,16 @@ def grant(
             help=f"Which records: {', '.join(NAMES.values())}, or all; may be given again.",
         ),
     ] = None,
+    class_wallet: Annotated[
+        Path | None,
+        typer.Option(
+            "--class-wallet",
+            metavar="FILE",
+            show_default="--wallet",
+            help="The wallet that opened the compartments, after a take-over: it knows their classes.",
+        ),
+    ] = None,
+    speaks_for: AsOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -100,7 +111,10 @@ def grant(
         end_ms = moment(until, now_ms)
         begin_ms = moment(begin, now_ms) if begin is not None else None
         wallet = open_wallet(wallet_file, passphrase_file)
-        value = asyncio.run(_grant(chosen, wallet, who, codes, begin_ms, end_ms, deny, kinds, transferable))
+        knowing = wallet if class_wallet is None else open_wallet(class_wallet, passphrase_file)
+        sender = None if speaks_for is None else identity_id(speaks_for)
+        signer = _Signer(wallet, sender, knowing)
+        value = asyncio.run(_grant(chosen, signer, who, codes, begin_ms, end_ms, deny, kinds, transferable))
         report.result(
             value,
             lambda console: console.print(
@@ -111,9 +125,17 @@ def grant(
         )
 
 
+class _Signer(NamedTuple):
+    """Who signs, for whom, and whose wallet knows the classes."""
+
+    wallet: Wallet
+    speaks_for: bytes | None
+    knowing: Wallet
+
+
 async def _grant(
     node: Target,
-    wallet: Wallet,
+    signer: _Signer,
     grantee: bytes,
     purposes: list[str],
     begin_ms: int | None,
@@ -123,10 +145,10 @@ async def _grant(
     transferable: bool,
 ) -> dict[str, Any]:
     async with connected(node) as (rpc, genesis):
-        session = Session(rpc, genesis, wallet)
+        session = Session(rpc, genesis, signer.wallet, sender=signer.speaks_for)
         compartments = None
         if classes is not None:
-            known = await recording.class_map_from(session, wallet)
+            known = await recording.class_map_from(session, signer.knowing)
             compartments = sorted(known.compartment(code) for code in classes)
         if begin_ms is None:
             # Block time, not this computer's: a clock that is fast must not make a consent that is not valid yet.
@@ -143,7 +165,7 @@ async def _grant(
         )
     return {
         "consent": identifier.hex(),
-        "patient": wallet.identity.hex(),
+        "patient": session.identity.hex(),
         "grantee": grantee.hex(),
         "purposes": purposes,
         "effect": "deny" if deny else "permit",
@@ -173,6 +195,7 @@ def revoke(
     consent: Annotated[str, typer.Argument(metavar="CONSENT", help="The consent's id.", show_default=False)],
     node: NodeOption,
     wallet_file: WalletOption,
+    speaks_for: AsOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -180,7 +203,9 @@ def revoke(
     with reporting(as_json) as report:
         identifier = hexadecimal(consent, 16, "a consent's id")
         chosen = target(node)
-        value = asyncio.run(_revoke(chosen, open_wallet(wallet_file, passphrase_file), identifier))
+        sender = None if speaks_for is None else identity_id(speaks_for)
+        wallet = open_wallet(wallet_file, passphrase_file)
+        value = asyncio.run(_revoke(chosen, wallet, sender, identifier))
         report.result(
             value,
             lambda console: console.print(
@@ -189,9 +214,9 @@ def revoke(
         )
 
 
-async def _revoke(node: Target, wallet: Wallet, identifier: bytes) -> dict[str, Any]:
+async def _revoke(node: Target, wallet: Wallet, sender: bytes | None, identifier: bytes) -> dict[str, Any]:
     async with connected(node) as (rpc, genesis):
-        committed = await consenting.revoke(Session(rpc, genesis, wallet), identifier)
+        committed = await consenting.revoke(Session(rpc, genesis, wallet, sender=sender), identifier)
     return {
         "consent": identifier.hex(),
         "transaction": committed.id.hex(),

@@ -19,6 +19,7 @@ from consilium.client.recovery_words import restore as recover
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
+from consilium.node.cli.acting import AsOption
 from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
 from consilium.node.cli.inputs import (
     JsonOption,
@@ -133,6 +134,7 @@ def deliver(
     node: NodeOption,
     wallet_file: WalletOption,
     custodian: CustodianOption = None,
+    speaks_for: AsOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,16 +143,19 @@ def deliver(
         chosen = target(node)
         keepers = custodian_targets(custodian, chosen) or [chosen]
         patient = open_wallet(wallet_file, passphrase_file)
-        served = asyncio.run(_deliver(chosen, keepers, custodian is not None, patient))
-        value = {"patient": patient.identity.hex(), "custodians": [one.hex() for one in served]}
+        whose = patient.identity if speaks_for is None else identity_id(speaks_for)
+        served = asyncio.run(_deliver(chosen, keepers, custodian is not None, patient, whose))
+        value = {"patient": whose.hex(), "custodians": [one.hex() for one in served]}
         said = f"{len(served)} custodians have the shares that are theirs"
         report.result(value, lambda console: console.print(said, markup=False))
 
 
-async def _deliver(chosen: Target, keepers: Sequence[Target], named: bool, patient: Wallet) -> list[bytes]:
+async def _deliver(
+    chosen: Target, keepers: Sequence[Target], named: bool, patient: Wallet, whose: bytes
+) -> list[bytes]:
     async with connected(chosen) as (rpc, genesis), custodians(keepers, named=named) as known:
         to = {one.institution: one.rpc for one in known}
-        await recording.deliver_shares(Session(rpc, genesis, patient), patient, to)
+        await recording.deliver_shares(Session(rpc, genesis, patient, sender=whose), patient, to)
         return list(to)
 
 

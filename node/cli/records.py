@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.console import Console
@@ -24,6 +24,7 @@ from consilium.client.wallet import Wallet
 from consilium.contracts.words import describe_verdict
 from consilium.ledger.errors import Refused
 from consilium.node import files
+from consilium.node.cli.acting import AsOption
 from consilium.node.cli.custody import CustodianOption, custodian_targets
 from consilium.node.cli.inputs import (
     JsonOption,
@@ -234,6 +235,7 @@ def read(
     automated: Annotated[
         bool, typer.Option("--automated", help="No person asks: a program by itself.")
     ] = False,
+    speaks_for: AsOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -259,7 +261,8 @@ def read(
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
-        found = asyncio.run(_read(report, chosen, keepers, reader, purpose, named, whose, out, asker))
+        who = _Reader(reader, None if speaks_for is None else identity_id(speaks_for))
+        found = asyncio.run(_read(report, chosen, keepers, who, purpose, named, whose, out, asker))
         value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
         said = "; ".join(dict.fromkeys(found.denied))
         if found.denied:
@@ -270,11 +273,18 @@ def read(
             raise typer.Exit(1)
 
 
+class _Reader(NamedTuple):
+    """The wallet that asks, and whom its key speaks for where that is not its own identity."""
+
+    wallet: Wallet
+    speaks_for: bytes | None
+
+
 async def _read(
     report: Report,
     node: Target,
     keepers: Sequence[Target],
-    reader: Wallet,
+    reader: _Reader,
     purpose: str,
     named: Sequence[bytes],
     patient: bytes | None,
@@ -284,7 +294,7 @@ async def _read(
     found = _Reading()
     async with connected(node) as (rpc, genesis), AsyncExitStack() as stack:
         keeper = [await stack.enter_async_context(RpcClient(one.url)) for one in keepers]
-        session = Session(rpc, genesis, reader)
+        session = Session(rpc, genesis, reader.wallet, sender=reader.speaks_for)
         slices = (
             charts.read_records(session, keeper, purpose, named, asker)
             if patient is None

@@ -240,7 +240,16 @@ async def test_the_rest_of_care_by_command(tmp_path: Path) -> None:
         )
         account = await run("representation", "show", "--node", node, "--patient", ada)
         assert (account["manager"], account["generation"]) == (None, 1)
-        await run("preferences", "set", *desk.by("own"), "--as", ada, "--opt-out")
+        own = (*desk.by("own"), "--as", ada)
+        await run("preferences", "set", *own, "--opt-out")
+        # The old wallet knows which compartment is of which class; the new one signs.
+        again = ("consent", "grant", *own, "--grantee", institutions[OTHER], "--until", "30d")
+        await desk.refused("records.unknown_compartment", *again, "--class", "hiv")
+        classed = await run(*again, "--class", "hiv", "--class-wallet", desk.file("ada.wallet"))
+        assert (classed["patient"], classed["classes"]) == (ada, ["hiv"])
+        await run("consent", "revoke", classed["consent"], *own)
+        served = await run("keys", "deliver", *own, "--custodian", str(cluster.folder))
+        assert served["patient"] == ada
 
 
 async def test_a_summary_by_command_with_two_of_three_nodes_gone(tmp_path: Path) -> None:
