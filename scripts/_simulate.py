@@ -89,6 +89,7 @@ class Summary:
     transactions: int = 0
     equivocations: int = 0
     executed_again: int = 0
+    stalled_at_founding: int = 0
     by_nodes: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     bites: Counter[str] = field(default_factory=Counter)
@@ -104,7 +105,9 @@ class Summary:
             self.again[outcome.seed, outcome.nodes] = outcome.trace
         self.schedules += 1
         self.heights.append(outcome.heights)
-        self.under_faults.append(outcome.heights_under_faults)
+        self.stalled_at_founding += outcome.stalled_at_founding
+        if not outcome.stalled_at_founding:
+            self.under_faults.append(outcome.heights_under_faults)
         self.view_changes.append(outcome.view_changes)
         self.recovery_ms.append(outcome.recovery_ms)
         self.transactions += outcome.transactions
@@ -132,6 +135,7 @@ class Summary:
             "schedules": self.schedules,
             "violations": len(self.failed),
             "excluded": 0,
+            "stalled_at_founding": self.stalled_at_founding,
             "replayed": len(self.again),
             "replayed_identically": len(self.again) - len(different),
             "schedules_per_second": round(self.schedules / seconds, 2),

@@ -4,9 +4,11 @@ A schedule is named by its seed and the number of validators alone. It goes on u
 effect, until HEIGHTS_MIN heights were decided under them and FAULTS_MIN of at least KINDS_MIN kinds have begun. Then
 everything heals, and what every honest host admits must be committed by all honest hosts within `progress_bound_ms`.
 
-In one schedule of FRESH_IN the hosts are started for the first time. Who then is outrun by the others is silent for a
-few heights, as if it had lost its disk: it counts as faulty, so nobody lies there, and faults begin when all speak. In
-the others every host was started once before, which it remembers.
+In one schedule of FRESH_IN the hosts are started for the first time, liars among them, and faults begin when all
+speak. Who then is outrun by the others is silent for a few heights, as if it had lost its disk: it counts as faulty.
+Where those and the liars are more than f, the network may have *stalled at its founding*: it is put under faults and
+healed like any other and must stay safe, but nobody demands progress of it. In the other schedules every host was
+started once before, which it remembers.
 """
 
 from __future__ import annotations
@@ -76,6 +78,8 @@ class Outcome:
     equivocations: int = 0
     transactions: int = 0
     executed_again: int = 0
+    stalled_at_founding: bool = False
+    """More than f lied or were silent when the network was founded: safety was checked, progress not demanded."""
     faults: Counter[str] = field(default_factory=Counter)
     """By kind: how many began."""
     bites: Counter[str] = field(default_factory=Counter)
@@ -102,7 +106,6 @@ class Schedule:
         liars_max = (nodes - 2) // 3 if self.changes_set else (nodes - 1) // 3
         self.fresh = rng.randrange(FRESH_IN) == 0
         liars = rng.randint(0, liars_max) if rng.randrange(4) else liars_max
-        liars = 0 if self.fresh else liars
         cast: list[type[Host]] = [hosts] * (nodes + (1 if self.changes_set else 0))
         self.real_keys = seed % REAL_KEYS_EVERY == 0
         places = rng.sample(range(nodes), liars)
@@ -158,19 +161,36 @@ class Schedule:
         for host in cluster.hosts:
             world.at(rng.randint(0, 250), host.start)
         world.after(rng.randint(300, 600), self._work)
-        if self.fresh and not world.run_until(FOUNDED_MS_MAX, lambda: all(h.speaks for h in cluster.honest)):
-            raise Violated("progress", "the network is founded, and somebody does not speak")
+        if self.fresh:
+            self._found()
         self.began_ms = world.now
         self._draw_faults()
         world.at(self.began_ms + BEGIN_MS, self._roll)
         if self.changes_set:
             world.at(self.began_ms + rng.randint(1_500, DRAWN_MS), self._change_set)
-        if not world.run_until(self.began_ms + UNDER_FAULTS_MS_MAX, self._enough):
+        stalled = self.outcome.stalled_at_founding
+        under_faults_ms = HARSH_MS if stalled else UNDER_FAULTS_MS_MAX
+        if not world.run_until(self.began_ms + under_faults_ms, self._enough) and not stalled:
             raise Violated("progress", f"{self.outcome.heights_under_faults} heights under mild faults")
         self._heal()
-        self._must_progress()
+        if stalled:
+            world.run_until(world.now + progress_bound_ms(0))
+        else:
+            self._must_progress()
         world.run_until(world.now + SETTLE_MS)
         self._compare()
+
+    def _found(self) -> None:
+        """Wait until all speak; whoever does not by then counts as faulty, as a liar does."""
+        cluster = self.cluster
+        if self.world.run_until(FOUNDED_MS_MAX, lambda: all(host.speaks for host in cluster.honest)):
+            return
+        silent = sum(not host.speaks for host in cluster.honest)
+        if silent + self.liars <= (cluster.validators - 1) // 3:
+            raise Violated("progress", "the network is founded, and somebody does not speak")
+        self.world.note("-- stalled at the founding:", silent, "silent")
+        self.outcome.stalled_at_founding = True
+        cluster.forgetful = 0
 
     # Faults ---------------------------------------------------------------------------------------------------------
 

@@ -76,6 +76,38 @@ def test_a_schedule_is_the_same_in_another_process_with_another_hash_seed() -> N
     assert traces[0] == traces[1][::-1] == [run_schedule(6, 4).trace, run_schedule(5, 7).trace]
 
 
+def test_liars_are_there_when_a_network_is_founded() -> None:
+    schedule = Schedule(291, 4)
+    assert schedule.fresh
+    assert schedule.liars == 1
+    outcome = schedule.run()
+    assert holds(outcome)
+    assert not outcome.stalled_at_founding
+
+
+def test_a_network_that_stalls_at_its_founding_must_stay_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a founding with more than f that lie or are silent no progress is demanded, and nothing else is given up."""
+    monkeypatch.setattr("tests.simulation.schedule.FOUNDED_MS_MAX", 100)  # nobody speaks as early as that
+    outcome = run_schedule(291, 4)
+    assert holds(outcome)
+    assert outcome.stalled_at_founding
+    assert outcome.attackers
+    schedule = Schedule(291, 4, hosts=Forgetful)
+    violation = schedule.run().violation
+    assert violation is not None
+    assert violation.startswith("durable")
+
+
+def test_a_founder_that_is_silent_without_cause_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = Schedule(291, 4)
+    schedule.liars = 0
+    one = schedule.cluster.honest[0]
+    monkeypatch.setattr(type(one), "speaks", property(lambda host: host is not one))
+    violation = schedule.run().violation
+    assert violation is not None
+    assert violation.startswith("progress: the network is founded")
+
+
 def test_different_seeds_are_different_schedules() -> None:
     assert run_schedule(1, 4).trace != run_schedule(2, 4).trace
 
