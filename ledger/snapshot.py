@@ -226,10 +226,13 @@ def check_branch(part: BranchPart, expected: bytes) -> list[tuple[int, bytes]]:
 def check_run(blocks: Sequence[Block], last: int, expected: bytes) -> None:
     """Check a run of blocks, ascending, that ends with the block of hash `expected` at height `last`.
 
-    Raises Refused `snapshot.invalid`.
+    Genesis is nobody's to send: a run that reaches down to it would be joined to nothing. Raises Refused
+    `snapshot.invalid`.
     """
     if not blocks:
         raise Refused("snapshot.invalid", "a run without blocks")
+    if len(blocks) > last:
+        raise Refused("snapshot.invalid", f"{len(blocks)} blocks up to height {last}: genesis is not sent")
     for block in reversed(blocks):
         if block.height != last or block.header.hash != expected:
             raise Refused("snapshot.invalid", f"a block is not the one that belongs at height {last}")

@@ -249,6 +249,14 @@ def test_a_run_of_blocks_hangs_from_its_successor() -> None:
         assert code(partial(check_run, wrong, 5, last)) == "snapshot.invalid"
 
 
+def test_a_run_of_blocks_ends_above_genesis() -> None:
+    """A run that reaches down to genesis itself hangs together, and is one block too long: nobody needs it, and below
+    it nothing could ever be joined."""
+    store = quiet().store
+    blocks = [store.block(height) for height in range(6)]
+    assert code(partial(check_run, blocks, 5, store.header(6).parent)) == "snapshot.invalid"
+
+
 def test_receipts_hang_from_the_next_header() -> None:
     store = quiet().store
     leaves, root = store.leaves(1), store.header(2).receipts_root
