@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from consilium.client.session import Session, new_id
 from consilium.contracts import records
 from consilium.contracts.registry import operation
 from consilium.ledger.errors import Refused
+from consilium.node import releasing
 from tests.unit.node.care import HEADER, Ward, note, ward
 from tests.unit.node.harness import wallet_of
 
@@ -222,6 +223,107 @@ async def test_a_record_that_is_left_out_is_noticed(care: Ward, left: int) -> No
         return msgspec.structs.replace(release, partials=release.partials[:left]), envelopes[:left]
 
     assert await lied_to(care, asked, leave_out) == "custodian.incomplete"
+
+
+class Holding:
+    """A custodian that holds back some records, by name, and says why."""
+
+    def __init__(self, honest: Any, asked: Asked, held: Sequence[bytes], *, whole: bool = False) -> None:
+        self._honest, self._asked, self._held, self._whole = honest, asked, held, whole
+
+    async def release(
+        self, transaction: bytes, operation_index: int, signature: bytes, start: int = 0
+    ) -> rpc.Released:
+        true = await self._honest.release(transaction, operation_index, signature, start)
+        opened = open_release(true.sealed_partials, self._asked.ephemeral, transaction)
+        kept = tuple(one for one in opened.partials if one.record not in self._held)
+        sealed = seal_release(msgspec.structs.replace(opened, partials=kept), self._asked.ephemeral.public)
+        names: Sequence[bytes | None] = [None] if self._whole else self._held
+        withheld = tuple(rpc.Withheld(0, name, "vault.unknown", "lost") for name in names)
+        return rpc.Released(sealed, true.envelopes, withheld, true.next)
+
+
+async def test_what_one_custodian_holds_back_another_releases(care: Ward) -> None:
+    imported, asked = await asked_for(care, 3)
+    for whole, held in ((False, imported.records[:1]), (True, imported.records)):
+        holding = Holding(care.rpc, asked, held, whole=whole)
+        for order in ((holding, care.rpc), (care.rpc, holding)):
+            found = await reading.fetch(care.south, asked, *order)
+            assert sorted(one.record for one in found) == sorted(imported.records)
+            assert found.withheld == ()
+
+
+async def test_what_all_custodians_hold_back_is_named_with_the_reason(care: Ward) -> None:
+    imported, asked = await asked_for(care, 3)
+    holding = Holding(care.rpc, asked, imported.records[1:2])
+    found = await reading.fetch(care.south, asked, holding, holding)  # type: ignore[arg-type]
+    assert [one.record for one in found] == [imported.records[0], imported.records[2]]
+    assert [(one.verdict, one.record, one.refusal.code) for one in found.withheld] == [
+        (0, imported.records[1], "vault.unknown")
+    ]
+    assert (found[0].payload, len(found), found[1:]) == (note("note", 0), 2, found.opened[1:])
+    everything = Holding(care.rpc, asked, imported.records)
+    with pytest.raises(Refused, match=r"vault\.unknown: lost"):
+        await reading.fetch(care.south, asked, everything)  # type: ignore[arg-type]
+    named = await reading.collect(care.south, asked, everything)  # type: ignore[arg-type]
+    assert [one.record for one in named.withheld] == list(imported.records)
+
+
+async def test_a_custodian_that_refuses_does_no_harm_beside_one_that_does_not(care: Ward) -> None:
+    imported, asked = await asked_for(care, 2)
+
+    class Refusing:
+        async def release(self, *given: Any) -> rpc.Released:
+            raise Refused("custodian.stale", "its clock")
+
+    for order in ((Refusing(), care.rpc), (care.rpc, Refusing())):
+        found = await reading.fetch(care.south, asked, *order)
+        assert [one.record for one in found] == list(imported.records)
+        assert found.withheld == ()
+    with pytest.raises(Refused, match=r"custodian\.stale"):
+        await reading.fetch(care.south, asked, Refusing(), Refusing())  # type: ignore[arg-type]
+    # Beside one that leaves out a record, the refusal is the reason.
+    holding = Holding(care.rpc, asked, imported.records[:1], whole=False)
+    silent = await reading.collect(care.south, asked, Refusing(), _Silent(holding))  # type: ignore[arg-type]
+    assert [(one.record, one.refusal.code) for one in silent.withheld] == [
+        (imported.records[0], "custodian.stale")
+    ]
+
+
+class _Silent:
+    """Holds back, and does not say what or why."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+
+    async def release(self, *given: Any) -> rpc.Released:
+        return dataclasses.replace(await self._holding.release(*given), withheld=())
+
+
+async def test_a_custodian_that_goes_round_in_circles_is_refused(care: Ward) -> None:
+    _, asked = await asked_for(care, 1)
+
+    class Circling:
+        async def release(
+            self, transaction: bytes, index: int, signature: bytes, start: int = 0
+        ) -> rpc.Released:
+            true = await care.rpc.release(transaction, index, signature, 0)
+            opened = open_release(true.sealed_partials, asked.ephemeral, transaction)
+            empty = seal_release(msgspec.structs.replace(opened, partials=()), asked.ephemeral.public)
+            return rpc.Released(empty, (), (), start)
+
+    with pytest.raises(Refused, match=r"sealing\.wrong_request"):
+        await reading.fetch(care.south, asked, Circling())  # type: ignore[arg-type]
+
+
+async def test_what_does_not_fit_into_memory_is_not_fetched(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, asked = await asked_for(care, 3)
+    monkeypatch.setattr(releasing, "PAGE_PARTIALS_MAX", 1)
+    monkeypatch.setattr(reading, "FETCH_BYTES_MAX", 100)
+    with pytest.raises(Refused, match=r"custodian\.release_too_large"):
+        await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
 
 
 async def test_the_answer_to_another_decision_is_refused(care: Ward) -> None:
