@@ -35,6 +35,8 @@ LOOK_S: Final = 2.0
 TURN_MS: Final = 10_000
 """So long each node waits for the one whose turn to report is before."""
 REPORTS_PER_LOOK_MAX: Final = 16
+FORGET_LOOKS: Final = 30
+"""At one of so many looks, summaries that the chain names no more are removed; they are not opened before either."""
 
 _log = structlog.get_logger("consilium.oversight")
 
@@ -110,6 +112,7 @@ class Oversight:
         self._counted_shares = 0
         self._alone = 0
         self._look_s = look_s
+        self._looks = 0
         self._seen_height: int | None = None
         self._returned_ms: int | None = None
         """Block time of the first block after the newest opening: since then its report is owed."""
@@ -148,10 +151,13 @@ class Oversight:
 
     async def look(self) -> None:
         """Look, count, report, tell, once."""
+        self._looks += 1
         alarms = await self.alarms()
         await asyncio.to_thread(self._count_alone)
         self._last = alarms
         self._counted(alarms)
+        if self._desk is not None and self._looks % FORGET_LOOKS == 1:
+            await asyncio.to_thread(self._desk.forget, self._state())
         if self._clerk is not None:
             await self._report_openings(self._clerk)
             await self._tell_overdue(self._clerk, alarms)
@@ -216,7 +222,6 @@ class Oversight:
         if tip.height == self._seen_height:
             return
         self._seen_height = tip.height
-        await asyncio.to_thread(desk.forget, self._state())
         for _ in range(REPORTS_PER_LOOK_MAX):
             try:
                 logged = await asyncio.to_thread(desk.next_report, self._state())

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from consilium.contracts import emergency, settings, summaries
+from consilium.contracts.classes import PSYCHIATRY
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.transaction import Operation
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.node.emergency_api import Alarms
-from consilium.node.oversight import TURN_MS, Oversight
-from tests.unit.contracts import care
+from consilium.node.oversight import FORGET_LOOKS, TURN_MS, Oversight
+from consilium.storage.kv import MemoryKV
+from consilium.storage.shares import ShareVault
+from tests.unit.contracts import care, summarising
+from tests.unit.contracts import world as w
 from tests.unit.contracts.world import DORA, NORTH, PETRA, SOUTH, WEST, Actor
 from tests.unit.node.summarised import Tip, Ward
 
@@ -43,7 +47,9 @@ class Clerk:
         return world.leaf(self.who, codec.decode(operation.body, body, 1 << 16)).code
 
 
-def oversight(ward: Ward, clerk: Clerk | None, key: SigningKey = KEYS[0]) -> Oversight:
+def oversight(
+    ward: Ward, clerk: Clerk | None, key: SigningKey = KEYS[0], shares: ShareVault | None = None
+) -> Oversight:
     given: dict[str, Any] = {
         "tip": lambda: Tip(ward.world.height, ward.world.time_ms),
         "clerk": clerk,
@@ -55,6 +61,7 @@ def oversight(ward: Ward, clerk: Clerk | None, key: SigningKey = KEYS[0]) -> Ove
         validators=lambda: VALIDATORS,
         reaches_quorum=lambda: False,
         desk=ward.desk,
+        shares=shares,
         look_s=0.0,
         **given,
     )
@@ -147,3 +154,23 @@ async def test_a_damaged_log_raises_an_alarm(ward: Ward, tmp_path: Path) -> None
     file.write_bytes(b"nonsense")
     ward.desk = ward.opened()
     assert (await look(oversight(ward, Clerk(ward, SOUTH), KEYS[1]))).is_damaged
+
+
+async def test_what_one_custodian_opens_alone_is_counted(ward: Ward) -> None:
+    shares = ShareVault(MemoryKV(), create=True)
+    watching = oversight(ward, None, shares=shares)
+    await watching.look()
+    assert watching.status()["alone"] == 0
+    general, sensitive = w.compartment_of(PETRA), w.compartment_of(PETRA, PSYCHIATRY)
+    for compartment in (general, sensitive):  # the general one is kept by one of one, the other by two of two
+        shares.put_share(compartment, 0, b"parcel")
+    await watching.look()
+    assert watching.status()["alone"] == 1
+
+
+async def test_what_is_withdrawn_is_removed_before_long(ward: Ward, tmp_path: Path) -> None:
+    watching = oversight(ward, None)
+    ward.world.ok(PETRA, summarising.WITHDRAWAL)
+    for _ in range(FORGET_LOOKS + 1):
+        await watching.look()
+    assert list((tmp_path / "summaries").iterdir()) == []

@@ -36,6 +36,9 @@ def test_it_keeps_what_the_chain_says_is_placed_here(ward: Ward, tmp_path: Path)
     with refused("codec.oversized"):
         ward.desk.deposit(PETRA.id, bytes(2 * 1024 * 1024))
     (kept,) = (tmp_path / "summaries").iterdir()
+    written = kept.stat().st_ino
+    ward.desk.deposit(PETRA.id, ward.sealed.envelope)  # anybody may: it costs no write
+    assert kept.stat().st_ino == written
     assert (kept.read_bytes(), kept.stat().st_mode & 0o077) == (ward.sealed.envelope, 0)
 
 
