@@ -19,6 +19,7 @@ from consilium.node.driver import Driver
 from consilium.node.executor import Executor
 from consilium.node.mempool import Mempool, is_spent
 from consilium.node.peer_messages import LIMITS, BatchRequest, BlocksRequest, Kind, Tip
+from consilium.node.serving import Serving
 from consilium.node.sync import Send, Synchroniser
 from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked
 
@@ -29,8 +30,6 @@ ATTACHED_PARTS: Final = 16
 INLINE_BATCH_BYTES: Final = 4 * 1024
 """A batch that is no longer, with so few transactions, is checked where it arrives: a thread and back takes three
 times what a signature takes."""
-SERVES_AT_ONCE: Final = 2
-"""So many peers' requests for blocks are read from the store at the same time."""
 
 
 class Router:
@@ -45,6 +44,7 @@ class Router:
         mempool: Mempool,
         synchroniser: Synchroniser,
         send: Send,
+        serving: Serving | None = None,
     ) -> None:
         self._chain_id = chain_id
         self._driver = driver
@@ -52,7 +52,7 @@ class Router:
         self._mempool = mempool
         self._synchroniser = synchroniser
         self._send = send
-        self._serving = asyncio.Semaphore(SERVES_AT_ONCE)
+        self._serving = serving or Serving()
 
     async def handle(self, peer: bytes, kind: int, body: bytes) -> None:
         """Handle one message. Raises PeerFault or Refused where the peer is at fault."""
@@ -62,7 +62,8 @@ class Router:
             case Kind.TIP:
                 tip = codec.decode(body, Tip, LIMITS[Kind.TIP])
                 self._synchroniser.hint(peer, tip.height)
-                self._driver.peer_at(peer, tip.height + 1)
+                if peer in self._driver.context.validators:  # others ask for what they lack
+                    self._driver.peer_at(peer, tip.height + 1)
             case Kind.BATCH:
                 await self._batch(peer, body)
             case Kind.BATCH_REQUEST:
@@ -137,7 +138,13 @@ class Router:
 
     async def _serve_blocks(self, peer: bytes, body: bytes) -> None:
         request = codec.decode(body, BlocksRequest, LIMITS[Kind.BLOCKS_REQUEST])
-        async with self._serving:
-            blocks = await asyncio.to_thread(self._executor.encoded_blocks, request.first, request.count)
-        if blocks is not None:
-            self._send(peer, Kind.BLOCKS, blocks)
+
+        def answer(blocks: bytes | None) -> None:
+            if blocks is not None:
+                self._send(peer, Kind.BLOCKS, blocks)
+
+        read = self._executor.encoded_blocks
+        if peer in self._driver.context.validators:
+            answer(await self._serving.for_validator(read, request.first, request.count))
+        else:
+            await self._serving.for_other(answer, read, request.first, request.count)

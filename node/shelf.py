@@ -2,14 +2,11 @@
 
 One is taken with the first block of each period of block time, so that all nodes have one of the same height and a
 newcomer can ask several at once; and one with the first block after a start, so that there is one at all. The newest
-few are held. Serving is reading: in a thread, one answer at a time, each followed by a rest that is longer than the
-work, so that votes and blocks never wait for a newcomer.
+few are held. Serving them is reading with rests (node/serving.py), so that votes and blocks never wait for a newcomer.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +24,7 @@ from consilium.ledger.snapshot import (
 from consilium.node.executor import Commit
 from consilium.node.peer_messages import LIMITS, Kind
 from consilium.node.receipts import sealing_at, set_change_at
+from consilium.node.serving import Serving
 from consilium.node.snapshot_messages import (
     LEAVES_ANSWER_BYTES,
     LEAVES_BYTES_MAX,
@@ -46,8 +44,6 @@ from consilium.storage.snapshot import StateSnapshot
 KINDS: Final = (Kind.SNAPSHOT_REQUEST, Kind.PART_REQUEST, Kind.RUN_REQUEST, Kind.LEAVES_REQUEST)
 SNAPSHOTS_KEPT: Final = 2
 """An old one may be in use while a new one is taken."""
-REST_SHARE: Final = 2.0
-"""After an answer that took t, serving rests for so many t: at most a third of a core goes into it."""
 
 _log = structlog.get_logger("consilium.shelf")
 
@@ -56,7 +52,12 @@ class Shelf:
     """See the module. `every_ms` is the period of block time; 0 takes none, and serves blocks and receipts alone."""
 
     def __init__(
-        self, store: ChainStore, send: Send, every_ms: int, broken: Callable[[InvariantBroken], None]
+        self,
+        store: ChainStore,
+        send: Send,
+        every_ms: int,
+        broken: Callable[[InvariantBroken], None],
+        serving: Serving | None = None,
     ) -> None:
         self._store = store
         self._send = send
@@ -64,7 +65,7 @@ class Shelf:
         self._broken = broken
         self._held: list[StateSnapshot] = []
         self._manifests: dict[int, bytes] = {}
-        self._serving = asyncio.Lock()
+        self._serving = serving or Serving()
 
     @property
     def heights(self) -> list[int]:
@@ -110,16 +111,10 @@ class Shelf:
                 await self._answer(peer, Kind.LEAVES, lambda: self._leaves(leaves))
 
     async def _answer(self, peer: bytes, kind: Kind, read: Callable[[], bytes]) -> None:
-        async with self._serving:
-            started_s = time.perf_counter()
-            try:
-                body = await asyncio.to_thread(read)
-            except InvariantBroken as broken:
-                self._broken(broken)
-                return
-            taken_s = time.perf_counter() - started_s
-            self._send(peer, kind, body)
-            await asyncio.sleep(taken_s * REST_SHARE)
+        try:
+            await self._serving.for_other(lambda body: self._send(peer, kind, body), read)
+        except InvariantBroken as broken:
+            self._broken(broken)
 
     # ---- in a thread
 

@@ -22,6 +22,7 @@ from consilium.node import shelf
 from consilium.node.config import Config
 from consilium.node.executor import Commit, Executor
 from consilium.node.questions import SHAPES, Questions
+from consilium.node.serving import Serving
 from consilium.node.shelf import Shelf
 from consilium.node.state_sync import StateSync
 from consilium.node.stores import LITTLE_HEIGHTS, complete_staging, drop_staging, is_staging, open_staging
@@ -51,6 +52,7 @@ class Snapshots:
         send: Send,
         fault: Callable[[bytes, PeerFault], None],
         broken: Callable[[InvariantBroken], None],
+        serving: Serving | None = None,
     ) -> None:
         self._config = config
         self._genesis = genesis
@@ -59,7 +61,7 @@ class Snapshots:
         self._connected = connected
         self._fault = fault
         self._questions = Questions(send)
-        self._shelf = Shelf(executor.store, send, config.storage.snapshot_every_s * 1_000, broken)
+        self._shelf = Shelf(executor.store, send, config.storage.snapshot_every_s * 1_000, broken, serving)
         self._fetching: StateSync | None = None
         self._new_until_s = (
             asyncio.get_running_loop().time() + NEW_S

@@ -43,11 +43,13 @@ from consilium.node.promises import PromiseKeeper
 from consilium.node.router import Router
 from consilium.node.rpc import RpcServer
 from consilium.node.service import Service
+from consilium.node.serving import Serving
 from consilium.node.snapshots import KINDS as SNAPSHOT_KINDS
 from consilium.node.snapshots import Snapshots
 from consilium.node.stores import OpenStores, open_stores
 from consilium.node.streams import BackupStream, VaultStreams
 from consilium.node.sync import Synchroniser
+from consilium.node.voices import Voices
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
 from consilium.storage.anchors import AnchorIndex
 
@@ -104,12 +106,13 @@ class _Node:
             policy=MeshPolicy(backoff_max_s=RECONNECT_MAX_S, peers_max=MEMBERS_MAX),
         )
         self._keeper = PromiseKeeper(parts.stores.promises, partial(self._metrics.synced, "promise"))
+        self._voices, self._serving = Voices(self._mesh, executor), Serving()
         self._driver = Driver(
             replica=self._replica,
             executor=executor,
             mempool=self._mempool,
             keeper=self._keeper,
-            outlet=self._mesh,
+            outlet=self._voices,
             clock=self._now,
             on_commit=self._committed,
             seal_delay_s=config.mempool.batch_delay_ms / 1000,
@@ -124,6 +127,7 @@ class _Node:
             mempool=self._mempool,
             synchroniser=self._synchroniser,
             send=self._send_bulk,
+            serving=self._serving,
         )
         self._keeping = Keeping(
             parts,
@@ -157,6 +161,7 @@ class _Node:
             deliver=self._driver.deliver,
             fault=self._fault,
             held=self._mempool.batch,
+            observer=self._parts.key.public if self._config.node.role == "observer" else None,
         )
 
     def _newcomer(self) -> Snapshots:
@@ -169,6 +174,7 @@ class _Node:
             send=self._send_bulk,
             fault=self._fault,
             broken=self._break,
+            serving=self._serving,
         )
         self._service.syncing = snapshots.status
         return snapshots
@@ -254,8 +260,7 @@ class _Node:
         return duties
 
     async def run(self, stop: asyncio.Event) -> Config:
-        """Start everything, run until `stop` or until the node is to start again, end everything. Returns the
-        configuration with the ports that it had."""
+        """Start everything; run until `stop`, or until a new start is due. Returns the configuration with its ports."""
         await self._mesh.start()
         try:
             rpc_port = await self._rpc.start()
@@ -342,6 +347,7 @@ class _Node:
         self._service.committed(commit)
         self._duties.committed(commit)
         self._snapshots.committed(commit)
+        self._voices.committed()
         metrics = self._metrics
         executed = len(commit.outcome.transactions)
         metrics.committed(commit.block.height, {"executed": executed, "skipped": len(commit.outcome.skipped)})
@@ -354,9 +360,7 @@ class _Node:
         while True:
             await asyncio.sleep(TICK_S)
             self._driver.tick()
-            tip = self._parts.executor.store.tip
-            body = codec.encode(Tip(tip.height, tip.block_hash))
-            self._mesh.broadcast(Kind.TIP, body, Lane.VOTES)
+            self._voices.say_tip()
             self._metrics.peers(len(self._mesh.connected()))
             self._metrics.mempool(self._mempool.transaction_count, self._mempool.bytes_held)
             self._metrics.view(self._replica.view)

@@ -25,6 +25,7 @@ from consilium.node import questions, shelf, state_sync
 from consilium.node.executor import Commit, Executor
 from consilium.node.peer_messages import LIMITS, Kind
 from consilium.node.questions import Questions
+from consilium.node.serving import Serving
 from consilium.node.shelf import Shelf
 from consilium.node.snapshot_messages import (
     LeavesAnswer,
@@ -57,7 +58,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_sync, "PIECE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(state_sync, "RETRY_S", 0.01)
     monkeypatch.setattr(state_sync, "FAILURE_PAUSE_S", 0.001)
-    monkeypatch.setattr(shelf, "REST_SHARE", 0.0)
 
 
 def honest(kind: int, body: bytes) -> list[bytes]:
@@ -80,7 +80,9 @@ class World:
         for index in range(peers):
             key = self.harness.keys[index].public
             self.treatments[key] = honest
-            self.shelves[key] = Shelf(self.source.store, self._back(key), EVERY_MS, self._broken)
+            self.shelves[key] = Shelf(
+                self.source.store, self._back(key), EVERY_MS, self._broken, Serving(rest_share=0.0)
+            )
         for _ in range(BLOCKS):
             self.commit()
         self.kv = MemoryKV()

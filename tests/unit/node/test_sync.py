@@ -33,7 +33,7 @@ Answer = Callable[[BlocksRequest], list[bytes]]
 class Network:
     """A node that lags, and peers that answer its questions as a test wants."""
 
-    def __init__(self, harness: Harness, blocks: int = 0) -> None:
+    def __init__(self, harness: Harness, blocks: int = 0, observer: bytes | None = None) -> None:
         self.harness = harness
         self.source = harness.executor()
         """A node that has every block."""
@@ -51,6 +51,7 @@ class Network:
             context=lambda: self.executor.context,
             deliver=self._deliver,
             fault=lambda peer, fault: self.faults.append((peer, fault)),
+            observer=observer,
         )
 
     @property
@@ -364,6 +365,46 @@ async def test_a_late_answer_counts(four: Harness) -> None:
     async with network.running():
         await until(lambda: network.height == 2)
     assert network.faults == []
+
+
+# --- observers ------------------------------------------------------------------------------------------------------
+
+
+def bystander(network: Network, name: bytes, answer: Answer | None = None) -> bytes:
+    """A peer that does not vote."""
+    key = name * 32
+    network.answers[key] = answer or network.honest
+    network.sync.hint(key, network.source.store.tip.height)
+    return key
+
+
+async def test_an_observer_asks_other_observers_first(four: Harness) -> None:
+    network = Network(four, blocks=140, observer=b"m" * 32)
+    network.peer(1)
+    other = bystander(network, b"a")
+    async with network.running():
+        await until(lambda: network.height == 140)
+    assert {peer for peer, _ in network.asked} == {other}
+
+
+async def test_an_observer_asks_validators_where_the_others_have_nothing(four: Harness) -> None:
+    network = Network(four, blocks=70, observer=b"m" * 32)
+    validator = network.peer(1)
+    liar = bystander(network, b"a", silent)
+    async with network.running():
+        await until(lambda: network.height == 70)
+    assert [peer for peer, _ in network.asked].count(liar) == 1
+    assert network.asked[-1][0] == validator
+
+
+def test_the_first_observers_do_not_wait_for_others(four: Harness) -> None:
+    first = Network(four, blocks=1, observer=b"b" * 32)
+    for name in (b"a", b"x", b"y", b"z"):
+        first.answers[name * 32] = silent
+    assert first.sync._grace_s() == sync.RELAY_GRACE_S
+    first.answers[b"0" * 32] = silent
+    assert first.sync._grace_s() == sync.GRACE_S
+    assert Network(four).sync._grace_s() == sync.GRACE_S
 
 
 # --- peers that lie, are slow, or go --------------------------------------------------------------------------------
