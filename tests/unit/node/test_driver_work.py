@@ -7,9 +7,18 @@ import threading
 
 import pytest
 
-from consilium.consensus.io import Broadcast, HoldBatches, SendDecided, SetTimer, TimerKind, WorkPending
+from consilium.consensus.io import (
+    Advanced,
+    Broadcast,
+    HoldBatches,
+    SendDecided,
+    SetTimer,
+    TimerKind,
+    WorkPending,
+)
 from consilium.consensus.messages import sign_prepare
 from consilium.node import driver as drivers
+from consilium.node.decided import verify_decided
 from consilium.node.peer_messages import Kind
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, until
 from tests.unit.node.hosting import running, scripted
@@ -105,3 +114,20 @@ async def test_a_vote_is_no_demand_for_a_view(four: Harness) -> None:
     async with running(node):
         await until(lambda: node.outlet.sent(Kind.CONSENSUS))
         assert node.driver.view_changes == 0
+
+
+async def test_after_a_commit_the_machine_hears_of_the_work_that_is_left(four: Harness) -> None:
+    """Were it still told of what has just been committed, every backup's view timer would run on an idle chain."""
+    node, machine = scripted(four)
+    other = four.executor()
+    batch = four.batch([four.transaction(four.wallets[0])], author=1)
+    decision = verify_decided(four.decide(other.context, [batch]), other.context)
+    node.mempool.add_batch(batch, 1)
+    async with running(node):
+        node.driver.batch_arrived()
+        await until(lambda: machine.of(WorkPending))
+        await asyncio.wait_for(node.driver.deliver(decision), 20)
+    (advanced,) = machine.of(Advanced)
+    assert machine.of(WorkPending) == [WorkPending(True)]
+    assert isinstance(advanced, Advanced)
+    assert not advanced.work_pending
