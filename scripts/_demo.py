@@ -37,7 +37,7 @@ from consilium.node.testing import LocalCluster
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts._demo_acts import access_log, forget  # noqa: E402
+from scripts._demo_acts import access_log, account, forget  # noqa: E402
 from scripts._demo_emergency import break_glass, consent_to_sensitive, staff  # noqa: E402
 from scripts._demo_tally import DemoFailed, Patient, Tally  # noqa: E402
 
@@ -76,6 +76,7 @@ class Demo:
             await self._kill_primary()
         await self._emergency(self._patients[-1])
         await self._check_log()
+        await self._account(self._patients[0])
         await self._forget(self._patients[-1])
         await self._verify_receipts()
 
@@ -253,6 +254,13 @@ class Demo:
         lines = sum(len(verdicts) for verdicts in self._verdicts.values())
         self.tally.spent("log", start_s)
         self._say(f"The access log of every node shows all {lines} verdicts, allow and deny.")
+
+    async def _account(self, patient: Patient) -> None:
+        start_s = time.monotonic()
+        self._say(f"{patient.name} asks whom the records went to:")
+        owner = self._cluster.session(patient.home, patient.wallet)
+        self.tally.accounting_lines = await account(owner, self._say)
+        self.tally.spent("accounting", start_s)
 
     async def _forget(self, patient: Patient) -> None:
         start_s = time.monotonic()

@@ -1,11 +1,11 @@
-"""Single acts of the demonstration (`_demo`): reading the access log; an erasure, with its certificate."""
+"""Single acts of the demonstration (`_demo`): the access log, an accounting; an erasure, with its certificate."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from consilium.client import erasing
+from consilium.client import disclosures, erasing
 from consilium.client.erasure_certificate import Certified, verify_certificate
 from consilium.client.rpc import BEFORE_ALL, RpcClient
 from consilium.client.session import Session
@@ -37,6 +37,21 @@ async def forget(owner: Session, say: Callable[[str], None]) -> Certified:
         f"{len(proved.recipients)} past reader(s) to tell"
     )
     return proved
+
+
+async def account(owner: Session, say: Callable[[str], None]) -> int:
+    """Ask whom the records of the session's patient went to, and check offline that no line is missing. Returns how
+    many lines there are."""
+    found = await disclosures.consult(owner, owner.identity)
+    genesis = genesis_from_json(genesis_to_json(owner.genesis))
+    proved = await asyncio.to_thread(disclosures.verify, found.to_json(), genesis)
+    kinds = [type(line.content) for line in proved.lines]
+    say(
+        f"  {proved.head.lines} lines, none missing: {kinds.count(accounting.Decided)} verdicts, "
+        f"{kinds.count(accounting.Released)} releases that custodians attested, "
+        f"{kinds.count(accounting.Consulted)} time(s) that somebody asked for this"
+    )
+    return int(proved.head.lines)
 
 
 async def access_log(client: RpcClient, patient: bytes) -> list[bool]:

@@ -28,6 +28,7 @@ class Tally:
     sensitive_read: int = 0
     glass_read: int = 0
     glass_notices: int = 0
+    accounting_lines: int = 0
     erasure_attested: int = 0
     failover_ms: int | None = None
     seconds: float = 0.0
