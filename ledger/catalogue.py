@@ -834,7 +834,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Give the card of each founder once, one to sixty of them. The message says which two collide.",
     ),
     "founding.bad_terms": _entry(
-        "The founders' terms cannot be: a setting that there is not or out of its bounds, or a role for who is no founder.",
+        "The founders' terms cannot be: an unknown setting or one out of bounds, or a role for who is no founder.",
         "The message says which. docs/contracts.md lists the settings with their meaning.",
     ),
     "founding.folder_taken": _entry(
