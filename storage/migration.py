@@ -97,7 +97,10 @@ def _side_by_side(store: KeyValueReader, first: int) -> Iterator[Batch]:
                 yield Batch(writes, height)
                 writes, begun = [], 0
             height, begun = schema.height_in(key), begun + 1
-        event = codec.decode(row, Event, STORED_EVENT_BYTES_MAX)
+        try:
+            event = codec.decode(row, Event, STORED_EVENT_BYTES_MAX)
+        except Refused as refusal:
+            raise Refused("store.corrupt", f"an event at height {height}: {refusal}") from None
         events.append(event)
         writes.append((key, None))
         for subject in event.subjects:

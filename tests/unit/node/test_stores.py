@@ -18,15 +18,20 @@ from consilium.node.promises import promise_owner
 from consilium.node.stores import (
     CHAIN_FOLDER,
     PROMISE_FOLDER,
+    SYNCED_FOLDER,
+    SYNCING_FOLDER,
     open_envelopes,
     open_stores,
     read_genesis,
     renew_stores,
 )
+from consilium.storage import schema
 from consilium.storage.chain import ChainStore
+from consilium.storage.leveldb import LevelKV
 from consilium.storage.object_store import BucketAddress
 from consilium.storage.s3 import S3Vault
 from consilium.storage.vault import Vault
+from tests.unit.storage.test_migration import as_format_1
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +136,133 @@ def test_envelopes_are_where_the_configuration_says(config: Config, monkeypatch:
         assert isinstance(open_envelopes(changed, opened.vault, stack), S3Vault)
         assert asked == [BucketAddress("http://127.0.0.1:9", "us-east-1", "b", "p/", "k", "very secret")]
     assert len(asked) == 2  # and closed
+
+
+# --- a chain that comes as a snapshot -------------------------------------------------------------------------------
+
+
+def write_row(folder: Path, key: bytes, value: bytes) -> None:
+    store = LevelKV(folder)
+    store.write([(key, value)], sync=True)
+    store.close()
+
+
+def mark_of(config: Config) -> bytes | None:
+    """A row that tells one store from another."""
+    store = LevelKV(config.data_dir / CHAIN_FOLDER)
+    try:
+        return store.get(b"mark")
+    finally:
+        store.close()
+
+
+def staged(config: Config) -> None:
+    """A store in the making that could be put in the chain's place."""
+    shutil.copytree(config.data_dir / CHAIN_FOLDER, config.data_dir / SYNCING_FOLDER)
+    write_row(config.data_dir / SYNCING_FOLDER, b"mark", b"synced")
+
+
+def folders(config: Config) -> set[str]:
+    return {path.name for path in config.data_dir.iterdir() if path.name.startswith("chain")}
+
+
+def test_a_complete_one_takes_the_place_of_a_short_chain(config: Config) -> None:
+    staged(config)
+    assert stores.is_staging(config)
+    stores.complete_staging(config)
+    assert not stores.is_staging(config)
+    assert folders(config) == {CHAIN_FOLDER, SYNCED_FOLDER}
+    with ExitStack() as stack:
+        assert open_stores(config, owner_of(config), stack).chain.get(b"mark") == b"synced"
+    assert folders(config) == {CHAIN_FOLDER}
+
+
+@pytest.mark.parametrize("old", ["long", "damaged", "gone"])
+def test_a_chain_that_somebody_may_miss_is_set_aside(config: Config, old: str) -> None:
+    chain = config.data_dir / CHAIN_FOLDER
+    staged(config)
+    if old == "long":
+        write_row(chain, schema.at_height(schema.BLOCK, stores.LITTLE_HEIGHTS), b"a block")
+    elif old == "damaged":
+        (chain / "CURRENT").write_bytes(b"nonsense\n")
+    else:  # the crash came between the two renamings
+        shutil.rmtree(chain)
+    stores.complete_staging(config)
+    stores.install_synced(config)
+    stores.install_synced(config)
+    assert mark_of(config) == b"synced"
+    assert folders(config) == {CHAIN_FOLDER} | ({"chain.before-snapshot-1"} if old != "gone" else set())
+
+
+def test_what_is_half_fetched_never_takes_its_place(config: Config) -> None:
+    staged(config)
+    stores.install_synced(config)
+    assert mark_of(config) is None
+    stores.drop_staging(config)
+    assert folders(config) == {CHAIN_FOLDER}
+
+
+def test_a_running_nodes_chain_is_not_replaced(config: Config) -> None:
+    staged(config)
+    stores.complete_staging(config)
+    with LockedChain(config):
+        assert refusal(lambda: stores.install_synced(config)) == "store.locked"
+    assert folders(config) == {CHAIN_FOLDER, SYNCED_FOLDER}
+
+
+def test_a_request_is_kept_until_it_is_fulfilled(config: Config) -> None:
+    stores.request_staging(config)
+    stores.request_staging(config)
+    assert stores.is_staging(config)
+    store = stores.open_staging(config)
+    store.write(
+        [(schema.SYNC_FORMAT, schema.format_bytes(schema.STORE_FORMAT)), (b"mark", b"part")], sync=True
+    )
+    store.close()
+    again = stores.open_staging(config)
+    assert again.get(b"mark") == b"part"
+    again.close()
+
+
+@pytest.mark.parametrize("harm", ["another format", "damage"])
+def test_what_cannot_be_gone_on_with_is_begun_anew(config: Config, harm: str) -> None:
+    folder = config.data_dir / SYNCING_FOLDER
+    stores.request_staging(config)
+    if harm == "damage":
+        (folder / "CURRENT").write_bytes(b"nonsense\n")
+    else:
+        write_row(folder, schema.SYNC_FORMAT, schema.format_bytes(schema.STORE_FORMAT + 1))
+    store = stores.open_staging(config)
+    assert next(iter(store.iterate(b"")), None) is None
+    store.close()
+
+
+class LockedChain:
+    """The chain's store, open elsewhere."""
+
+    def __init__(self, config: Config) -> None:
+        self._store = LevelKV(config.data_dir / CHAIN_FOLDER)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._store.close()
+
+
+def test_a_chain_of_an_older_format_is_brought_up(config: Config) -> None:
+    chain_id = read_genesis(config).chain_id
+    store = LevelKV(config.data_dir / CHAIN_FOLDER)
+    good = dict(store.iterate(b""))
+    old = as_format_1(store, chain_id)
+    store.write([*((key, None) for key in good), *old.items()], sync=True)
+    store.close()
+    with ExitStack() as stack:
+        opened = open_stores(config, owner_of(config), stack)
+        assert refusal(lambda: ChainStore(opened.chain, chain_id)) == "store.older_format"
+    assert stores.migrate_stores(config, lambda done, total: None) == [1]
+    assert stores.migrate_stores(config, lambda done, total: None) == []
+    assert word_of(config) == b"a word that was given"
+    store = LevelKV(config.data_dir / CHAIN_FOLDER)
+    assert dict(store.iterate(b"")) == good
+    store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.storage import migration, schema
 from consilium.storage.chain import ChainStore, Place
-from consilium.storage.kv import KeyValue, MemoryKV, Write
+from consilium.storage.kv import KeyValue, KeyValueReader, MemoryKV, Write
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.migration import migrate
 from tests.unit.storage.test_chain import CHAIN, PROOF_HEIGHTS, Run
@@ -31,9 +31,9 @@ def rows(store: KeyValue) -> dict[bytes, bytes]:
     return dict(store.iterate(b""))
 
 
-def as_format_1(store: KeyValue) -> dict[bytes, bytes]:
+def as_format_1(store: KeyValue, chain_id: bytes = CHAIN) -> dict[bytes, bytes]:
     """The same chain as format 1 kept it: a row for each event, and one for each subject of each event."""
-    chain = ChainStore(store, CHAIN, proof_heights=PROOF_HEIGHTS)
+    chain = ChainStore(store, chain_id, proof_heights=PROOF_HEIGHTS)
     old = {key: row for key, row in rows(store).items() if key[:1] not in (schema.EVENT, schema.SUBJECT)}
     for place, event in chain.events(Place(-1, -1), 10_000):
         tail = place.height.to_bytes(8, "big") + place.index.to_bytes(4, "big")
@@ -64,6 +64,16 @@ def test_format_1_becomes_the_present_one(kind: str, tmp_path: Path) -> None:
     assert told[-1] == (HEIGHTS, HEIGHTS)
     ChainStore(store, CHAIN, proof_heights=PROOF_HEIGHTS)
     assert migrate(store) == []
+
+
+def test_damage_is_named_and_nothing_of_its_height_is_rewritten() -> None:
+    old = as_format_1(present())
+    key = schema.event_key(5, 0)
+    store = MemoryKV({**old, key: b"\xc1"})
+    with pytest.raises(Refused) as refused:
+        migrate(store)
+    assert refused.value.code == "store.corrupt"
+    assert rows(store)[key] == b"\xc1"
 
 
 class Interrupted(MemoryKV):
@@ -127,7 +137,7 @@ def test_other_formats_are_refused_and_left_alone(number: int, code: str) -> Non
 def test_steps_are_taken_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A synthetic format 0, in which every certificate is preceded by a byte."""
 
-    def strip(store: migration.KeyValueReader, first: int) -> migration.Iterator[migration.Batch]:
+    def strip(store: KeyValueReader, first: int) -> Iterator[migration.Batch]:
         for key, row in store.iterate(schema.CERTIFICATE, start=schema.at_height(schema.CERTIFICATE, first)):
             yield migration.Batch([(key, row[1:])], schema.height_in(key))
 
