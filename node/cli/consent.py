@@ -36,6 +36,25 @@ from consilium.node.cli.output import example, reporting, table
 
 ALL: Final = "all"
 
+ClassesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        show_default="general; with --deny all",
+        help=f"Which records: {', '.join(NAMES.values())}, or all; may be given again.",
+    ),
+]
+ClassWalletOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-wallet",
+        metavar="FILE",
+        show_default="--wallet",
+        help="The wallet that opened the compartments, after a take-over: it knows their classes.",
+    ),
+]
+
 app = typer.Typer(no_args_is_help=True, help="Grant, revoke and list consents.")
 
 
@@ -79,24 +98,8 @@ def grant(
     transferable: Annotated[
         bool, typer.Option("--transferable", help="The grantee may pass it on, once (`delegation pass`).")
     ] = False,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="NAME",
-            show_default="general; with --deny all",
-            help=f"Which records: {', '.join(NAMES.values())}, or all; may be given again.",
-        ),
-    ] = None,
-    class_wallet: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-wallet",
-            metavar="FILE",
-            show_default="--wallet",
-            help="The wallet that opened the compartments, after a take-over: it knows their classes.",
-        ),
-    ] = None,
+    classes: ClassesOption = None,
+    class_wallet: ClassWalletOption = None,
     speaks_for: AsOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
