@@ -2,8 +2,9 @@
 
     data/emergency/log/<sequence>.opening    canonical [entry, the institution's key, its signature]
 
-One file for each entry, synced before anything is handed out, each chained to the one before. A log that does not hold
-together is never mended: nothing more is opened, and the alarm says so.
+One file for each entry, synced before anything is handed out, each chained to the one before. A log that does not
+hold together is never mended: nothing more is opened, and the alarm says so. One that was lost with its disk goes
+on where the chain has it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 import msgspec
 
 from consilium.contracts import summaries
-from consilium.contracts.summaries import FIRST, SummaryOpening
+from consilium.contracts.summaries import FIRST, Openings, SummaryOpening
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey, verify
 from consilium.ledger.errors import Refused
@@ -43,6 +44,8 @@ class OpeningLog:
         self._folder = folder
         self._institution = institution
         self._lock = threading.Lock()
+        self._offset = 0
+        """How many entries came before the first one that is here."""
         self._hashes: list[bytes] = []
         self.damage: str = ""
         """Why the log cannot be used; empty where it can."""
@@ -54,24 +57,27 @@ class OpeningLog:
 
     @property
     def count(self) -> int:
-        """How many entries there are."""
-        return len(self._hashes)
+        """The number of the newest entry."""
+        return self._offset + len(self._hashes)
 
-    def write(self, entry: SummaryOpening, key: SigningKey, unreported: int) -> Logged:
-        """Append an entry, with its place and signature. Durable on return.
+    def write(self, entry: SummaryOpening, key: SigningKey, reported: Openings) -> Logged:
+        """Append an entry, with its place and signature. Durable on return. `reported` is what the chain has.
 
         Raises Refused `summary.bad_log`, `summary.too_many`.
         """
         with self._lock:
             if self.damage:
                 raise Refused("summary.bad_log", self.damage)
-            if unreported >= UNREPORTED_MAX or self.count >= OPENINGS_MAX:
-                raise Refused("summary.too_many", f"{unreported} are not reported yet")
+            if self.count - reported.count >= UNREPORTED_MAX or len(self._hashes) >= OPENINGS_MAX:
+                raise Refused("summary.too_many", f"{self.count - reported.count} are not reported yet")
+            if self.count < reported.count:
+                self._offset, self._hashes = reported.count, []
+            previous = self._hashes[-1] if self._hashes else reported.last
             placed = msgspec.structs.replace(
                 entry,
                 institution=self._institution,
                 sequence=self.count + 1,
-                previous=self._hashes[-1] if self._hashes else FIRST,
+                previous=previous,
             )
             logged = Logged(placed, key.public, key.sign(placed.hash))
             files.write_atomically(self._path(placed.sequence), codec.encode(logged), files.SECRET_MODE)
@@ -87,9 +93,11 @@ class OpeningLog:
             raise Refused("summary.bad_log", f"entry {sequence}: {refusal.code}") from None
 
     def _read(self) -> None:
-        present = sum(1 for path in self._folder.iterdir() if path.suffix == SUFFIX)
-        previous = FIRST
-        for sequence in range(1, present + 1):
+        numbers = sorted(int(path.stem) for path in self._folder.glob(f"[0-9]*{SUFFIX}"))
+        first = numbers[0] if numbers else 1
+        self._offset = first - 1
+        previous = FIRST if first == 1 else self.entry(first).entry.previous
+        for sequence in range(first, first + len(numbers)):
             logged = self.entry(sequence)
             entry = logged.entry
             if (entry.sequence, entry.previous, entry.institution) != (sequence, previous, self._institution):

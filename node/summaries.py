@@ -132,7 +132,8 @@ class SummaryDesk:
             second_key=second.key,
             second_signature=second.signature,
         )
-        logged = self.log.write(entry, self._wallet.signing, self.unreported(state))
+        reported = summaries.openings_of(state, self.institution)
+        logged = self.log.write(entry, self._wallet.signing, reported)
         return HandedOut(envelope, logged.entry, logged.institution_key, logged.signature)
 
     def unreported(self, state: StateReader) -> int:

@@ -59,7 +59,9 @@ def test_the_function_makes_the_operation() -> None:
 
 
 def test_the_page_has_the_same_table() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| `([a-z_.]+)` \| `consilium ([a-z ]+)` \|$", PAGE.read_text("utf-8"), re.M)
+    rows = re.findall(
+        r"^\| `([a-z_.]+)` \| `([a-z_.]+)` \| `consilium ([a-z ]+)` \|$", PAGE.read_text("utf-8"), re.M
+    )
     assert rows == [(one, _function(one), COMMANDS[one]) for one in sorted(sdk.OPERATIONS)]
     text = PAGE.read_text("utf-8")
     for name, reason in {**sdk.NODES, **sdk.FOUNDERS}.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consilium.contracts.summaries import NOTHING_REPORTED, Openings
 from consilium.ledger.errors import Refused
 from consilium.node import openings
 from consilium.node.openings import OpeningLog
@@ -21,7 +22,7 @@ def world() -> World:
 def filled(folder: Path, world: World, count: int = 3) -> OpeningLog:
     log = OpeningLog(folder, SOUTH.id)
     for _ in range(count):
-        log.write(summarising.opening(world), SOUTH.key, log.count)
+        log.write(summarising.opening(world), SOUTH.key, NOTHING_REPORTED)
     return log
 
 
@@ -32,7 +33,9 @@ def test_entries_are_numbered_chained_and_signed(tmp_path: Path, world: World) -
     assert [one.previous for one in entries[1:]] == [one.hash for one in entries[:2]]
     again = OpeningLog(tmp_path, SOUTH.id)
     assert (again.count, again.damage) == (3, "")
-    assert again.write(summarising.opening(world), SOUTH.key, 0).entry.previous == entries[2].hash
+    assert (
+        again.write(summarising.opening(world), SOUTH.key, NOTHING_REPORTED).entry.previous == entries[2].hash
+    )
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -45,7 +48,7 @@ def test_no_byte_of_it_changes_unseen(tmp_path: Path, world: World, number: int)
         damaged = OpeningLog(tmp_path, SOUTH.id)
         assert damaged.damage, place
         with pytest.raises(Refused, match=r"summary\.bad_log"):
-            damaged.write(summarising.opening(world), SOUTH.key, 0)
+            damaged.write(summarising.opening(world), SOUTH.key, NOTHING_REPORTED)
     file.write_bytes(raw)
     assert OpeningLog(tmp_path, SOUTH.id).damage == ""
 
@@ -57,7 +60,23 @@ def test_a_missing_entry_and_anothers_log_show(tmp_path: Path, world: World) -> 
     assert OpeningLog(tmp_path, SOUTH.id).damage
 
 
-def test_so_many_that_nobody_reported_are_enough(tmp_path: Path, world: World) -> None:
-    log = OpeningLog(tmp_path, SOUTH.id)
+def test_so_many_that_nobody_reported_are_enough(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openings, "UNREPORTED_MAX", 2)
+    log = filled(tmp_path, world, 2)
     with pytest.raises(Refused, match=r"summary\.too_many"):
-        log.write(summarising.opening(world), SOUTH.key, openings.UNREPORTED_MAX)
+        log.write(summarising.opening(world), SOUTH.key, NOTHING_REPORTED)
+    log.write(summarising.opening(world), SOUTH.key, Openings(1, log.entry(1).entry.hash, 0))
+
+
+def test_a_log_that_was_lost_goes_on_where_the_chain_has_it(tmp_path: Path, world: World) -> None:
+    last = filled(tmp_path / "lost", world).entry(3).entry
+    reported = Openings(3, last.hash, 0)
+    fresh = OpeningLog(tmp_path / "fresh", SOUTH.id)
+    entries = [fresh.write(summarising.opening(world), SOUTH.key, reported).entry for _ in range(2)]
+    assert [(one.sequence, one.previous) for one in entries] == [(4, last.hash), (5, entries[0].hash)]
+    again = OpeningLog(tmp_path / "fresh", SOUTH.id)
+    assert (again.count, again.damage, again.entry(5).entry) == (5, "", entries[1])
+    (tmp_path / "fresh" / "00000004.opening").rename(tmp_path / "fresh" / "00000003.opening")
+    assert OpeningLog(tmp_path / "fresh", SOUTH.id).damage
