@@ -75,9 +75,16 @@ class Slot(Generic[_W]):
     bytes_max: int
     memory: dict[bytes, _W] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Decoded values by their bytes, some thousand of them: what is asked for in every transaction is decoded once."""
+    width: int = field(init=False, repr=False, compare=False)
+    """Of the only part, or -1 where there is not just one. A transaction asks for ten keys, mostly of one part."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", self.parts[0] if len(self.parts) == 1 else -1)
 
     def key(self, *parts: bytes) -> bytes:
         """The state key. Raises ValueError where a part has another width."""
+        if len(parts) == 1 and len(parts[0]) == self.width:
+            return self.prefix + parts[0]
         if (*map(len, parts),) != self.parts:
             raise ValueError(f"a key of {self.kind.__name__} has parts of {self.parts} bytes")
         return b"".join((self.prefix, *parts))
@@ -88,7 +95,10 @@ class Slot(Generic[_W]):
 
     def get(self, state: StateReader, *parts: bytes) -> _W | None:
         """The value, or None. Raises InvariantBroken where state holds what `put` never wrote."""
-        raw = state.get(self.key(*parts))
+        if len(parts) == 1 and len(parts[0]) == self.width:
+            raw = state.get(self.prefix + parts[0])
+        else:
+            raw = state.get(self.key(*parts))
         if raw is None:
             return None
         value = self.memory.get(raw)

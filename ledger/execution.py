@@ -22,7 +22,7 @@ from consilium.ledger.crypto import Digest
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.genesis import FOUNDER, Genesis
 from consilium.ledger.merkle import merkle_root
-from consilium.ledger.state import Change, Overlay, ReadOnce, StateReader
+from consilium.ledger.state import Change, Overlay, StateReader
 from consilium.ledger.transaction import OPERATIONS_MAX, Operation, Transaction, Verified, check_time
 from consilium.ledger.validators import ValidatorSet
 
@@ -75,7 +75,7 @@ class Event(codec.Wire, frozen=True):
 
 @dataclass(slots=True)
 class OperationContext:
-    """What a contract may know: who speaks, when (block time), and state on an overlay of this transaction.
+    """What a contract may know: who speaks, when (block time), and state, on which a refused transaction is taken back.
 
     `validators` is the set of the next height: the newest one that a header can name already.
     """
@@ -164,7 +164,7 @@ def execute(
 
     `validators` is the set of the height after this one.
     """
-    block_state = Overlay(ReadOnce(state))
+    block_state = Overlay(state)
     leaves: list[bytes] = []
     executed: list[Verified[Transaction]] = []
     skipped: list[tuple[Digest, str]] = []
@@ -182,7 +182,7 @@ def execute(
         in_block.add(transaction.id)
         value = transaction.value
         context = OperationContext(
-            Overlay(block_state),
+            block_state,
             height,
             time_ms,
             chain_id,
@@ -194,8 +194,10 @@ def execute(
         )
         leaf = _run(value.operations, context, contracts, authorised=False)
         if leaf.code == OK:
-            context.state.merge_into(block_state)
-            events.extend(context.events)
+            block_state.keep()
+            events += context.events
+        else:
+            block_state.drop()
         leaves.append(codec.encode(leaf))
         executed.append(transaction)
     return Outcome(

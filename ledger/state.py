@@ -13,6 +13,9 @@ from consilium.ledger.errors import InvariantBroken
 STATE_KEY_BYTES_MAX: Final = 128
 STATE_VALUE_BYTES_MAX: Final = 64 * 1024
 
+_UNREAD: Final = b"unread"
+"""Told from any value by what it is, not by what it says."""
+
 Change = tuple[bytes, bytes | None]
 """A key and its new value, or None where it is deleted."""
 
@@ -46,53 +49,57 @@ class MemoryState:
                 self.values[key] = value
 
 
-class ReadOnce:
-    """A reader before state that does not change while it lives: each key is read once. For the time of one block."""
-
-    __slots__ = ("_base", "_known")
-
-    def __init__(self, base: StateReader) -> None:
-        self._base = base
-        self._known: dict[bytes, bytes | None] = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value under `key`, or None."""
-        if key in self._known:
-            return self._known[key]
-        value = self._known[key] = self._base.get(key)
-        return value
-
-
 class Overlay:
-    """Copy on write over a reader: what is written stays here until `merge_into` or `changes` takes it."""
+    """Copy on write over a reader that does not change meanwhile: what is read or written is kept here, in one dict.
 
-    __slots__ = ("_base", "_written")
+    For the time of one block, or of one question. Writes since the last `keep` are taken back by `drop`, which is what
+    makes a transaction atomic; reads stay, whoever asked.
+    """
+
+    __slots__ = ("_base", "_before", "_undo", "_values")
 
     def __init__(self, base: StateReader) -> None:
         self._base = base
-        self._written: dict[bytes, bytes | None] = {}
+        self._values: dict[bytes, bytes | None] = {}
+        self._before: dict[bytes, bytes | None] = {}
+        """What the base has under each key that was ever written."""
+        self._undo: dict[bytes, bytes | None] = {}
+        """What stood under each key that was written since the last `keep`."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key` as written here, else the base's."""
-        if key in self._written:
-            return self._written[key]
-        return self._base.get(key)
+        value = self._values.get(key, _UNREAD)
+        if value is _UNREAD:
+            value = self._values[key] = self._base.get(key)
+        return value
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a value. Contracts bound what they write: a value beyond the limit is this code's fault."""
         if not 0 < len(key) <= STATE_KEY_BYTES_MAX or len(value) > STATE_VALUE_BYTES_MAX:
             raise InvariantBroken(f"a state entry of {len(key)} + {len(value)} bytes passes the limits")
-        self._written[key] = value
+        self._write(key, value)
 
     def delete(self, key: bytes) -> None:
         """Remove a value; removing what is not there changes nothing."""
-        self._written[key] = None
+        self._write(key, None)
 
-    def merge_into(self, lower: Overlay) -> None:
-        """Write everything written here to the overlay below."""
-        lower._written.update(self._written)
+    def keep(self) -> None:
+        """What was written stays: the next `drop` takes back only what is written from now on."""
+        if self._undo:
+            self._undo = {}
+
+    def drop(self) -> None:
+        """Take back what was written since the last `keep`."""
+        self._values.update(self._undo)
+        self._undo = {}
 
     def changes(self) -> list[Change]:
         """What differs from the base, sorted by key: the same on every node, however it was written."""
-        base = self._base
-        return [(key, value) for key, value in sorted(self._written.items()) if base.get(key) != value]
+        values, before = self._values, self._before
+        return [(key, value) for key in sorted(before) if (value := values[key]) != before[key]]
+
+    def _write(self, key: bytes, value: bytes | None) -> None:
+        old = self.get(key)
+        self._before.setdefault(key, old)
+        self._undo.setdefault(key, old)
+        self._values[key] = value

@@ -45,28 +45,50 @@ def test_an_overlay_reads_what_it_wrote(
     assert below.values == twin
 
 
-@given(STATES, STEPS, STEPS, STEPS)
-def test_overlays_on_overlays(
-    base: dict[bytes, bytes],
-    first: list[tuple[bytes, bytes | None]],
-    dropped: list[tuple[bytes, bytes | None]],
-    second: list[tuple[bytes, bytes | None]],
+@given(STATES, st.lists(st.tuples(STEPS, st.sets(KEYS), st.booleans()), max_size=5))
+def test_what_is_not_kept_never_was(
+    base: dict[bytes, bytes], transactions: list[tuple[list[tuple[bytes, bytes | None]], set[bytes], bool]]
 ) -> None:
-    """As a block does: one overlay a transaction on the block's; what is not merged never was."""
+    """As a block does: its transactions one after the other on one overlay, the refused ones taken back."""
     below, twin = MemoryState(dict(base)), dict(base)
     block = Overlay(below)
-    for steps, kept in ((first, True), (dropped, False), (second, True)):
-        inner = Overlay(block)
+    for steps, read, kept in transactions:
+        for key in read:
+            assert block.get(key) == twin.get(key)
         copied = dict(twin)
-        write(inner, copied, steps)
+        write(block, copied, steps)
         if kept:
-            inner.merge_into(block)
+            block.keep()
             twin = copied
+        else:
+            block.drop()
         assert {key: block.get(key) for key in (b"a", b"b", b"c", b"d")} == {
             key: twin.get(key) for key in (b"a", b"b", b"c", b"d")
         }
-    below.apply(block.changes())
+    changes = block.changes()
+    assert {key for key, _ in changes} == {
+        key for key in (b"a", b"b", b"c", b"d") if base.get(key) != twin.get(key)
+    }
+    below.apply(changes)
     assert below.values == twin
+
+
+def test_the_base_is_asked_once() -> None:
+    asked: list[bytes] = []
+
+    class Base:
+        def get(self, key: bytes) -> bytes | None:
+            asked.append(key)
+            return None
+
+    overlay = Overlay(Base())
+    for _ in range(2):
+        assert overlay.get(b"a") is None
+        overlay.put(b"b", b"1")
+        overlay.drop()
+        assert overlay.get(b"b") is None
+    overlay.changes()
+    assert asked == [b"a", b"b"]
 
 
 @given(STATES, STEPS)

@@ -83,6 +83,8 @@ def test_a_read_that_is_overtaken_by_a_commit_leaves_no_old_value_behind() -> No
                 overtaken.committed(changes, update)
             return row
 
+        iterate = staticmethod(chain.store.iterate)
+
     overtaken._store = Slow()  # type: ignore[assignment]
     assert overtaken.get(b"key") == b"old"
     assert overtaken.get(b"key") == b"new"
