@@ -1,8 +1,8 @@
 """What a custodian has released and the ledger must be told: written and synced before anything leaves the node.
 
-A row for each verdict that was obeyed, beside the shares. It has a bit for each place of the verdict's order of records,
-so that a record that is fetched again counts once, and how many the ledger has been told of. A crash between the sync
-and the answer leaves a release that nobody received: the accounting then says too much, never too little.
+A row for each verdict that was obeyed, beside the shares. It has a bit for each place of the verdict's order of
+records, so that a record that is fetched again counts once, and how many the ledger has been told of. A crash between
+the sync and the answer leaves a release that nobody received: the accounting then says too much, never too little.
 """
 
 from __future__ import annotations
