@@ -107,7 +107,7 @@ async def test_it_runs_by_itself_waits_for_more_and_backs_off() -> None:
     task = asyncio.create_task(told.run())
     journal.note([ReleaseNote(ReleaseKey(bytes(32), 0, 0), 0, (0,), 5, 100)])
     told.look()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await heard.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -125,7 +125,7 @@ async def test_what_waited_before_a_start_is_told_without_being_asked() -> None:
 
     told = Attesting(journal, ear, lambda: 0, told=lambda code, count: heard.set(), sleep=sleep)
     task = asyncio.create_task(told.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await heard.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
