@@ -109,10 +109,6 @@ class Session:
             raise Refused(committed.leaf.code, f"the ledger refused {name} (operation {failed})")
         return committed
 
-    async def submit_sliced(self, operations: Sequence[Operation]) -> list[Committed]:
-        """As `submit`, in as many transactions as the limits of one ask for, in order."""
-        return [await self.submit(part) for part in slices(operations)]
-
     async def state(self, slot: Slot[_W], *parts: bytes) -> _W | None:
         """A value of certified state, decoded; None where there is none."""
         raw, _ = await self.rpc.state(slot.key(*parts))

@@ -123,12 +123,6 @@ def make_compartment(threshold: int, custodians: int) -> CompartmentSecret:
             return secret
 
 
-def share_again(secret: CompartmentSecret, threshold: int, custodians: int) -> CompartmentSecret:
-    """The same `c` and point under a new polynomial. Old shares still work together: end the epoch to void them."""
-    fresh = make_compartment(threshold, custodians)
-    return CompartmentSecret((secret.coefficients[0], *fresh.coefficients[1:]), custodians)
-
-
 def verification_key(commitments: tuple[bytes, ...], index: int) -> bytes:
     """Custodian `index`'s public share `Y_i`, by Horner's rule. Raises Refused `sealing.bad_point`."""
     if not 1 <= index <= CUSTODIANS_MAX:

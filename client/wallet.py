@@ -211,15 +211,6 @@ class Wallet:
             raise Refused("wallet.full", f"a wallet keeps at most {COMPARTMENTS_MAX} compartment secrets")
         return Wallet(msgspec.structs.replace(self._contents, compartments=tuple(places.values())))
 
-    def without(self, compartment: bytes, epoch: int) -> Wallet:
-        """This wallet without the secret of a compartment's epoch: handed over, or erased."""
-        left = tuple(
-            kept
-            for kept in self._contents.compartments
-            if (kept.compartment, kept.epoch) != (compartment, epoch)
-        )
-        return Wallet(msgspec.structs.replace(self._contents, compartments=left))
-
     def sealed(self, passphrase: str, cost: Cost = STANDARD) -> bytes:
         """The bytes of the wallet's file. Takes about 0.1 s and 64 MiB by design: call it from a thread.
 

@@ -28,7 +28,6 @@ from consilium.ledger.state import StateReader
 CredentialKind = Literal["auditor", "licence", "part2"]
 AUDITOR: Final = "auditor"
 LICENCE: Final = "licence"
-PART2: Final = "part2"
 
 _HOLDER: Final = Tag("consilium/credential-holder/1")
 

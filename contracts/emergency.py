@@ -155,8 +155,6 @@ REVIEWED: Final = EventKind("emergency.reviewed", Reviewed)
 OVERDUE: Final = EventKind("emergency.review_overdue", ReportOverdue)
 RATE_ALARM: Final = EventKind("emergency.rate_alarm", RateAlarm)
 
-NOTHING_OWED: Final = Reviews([], 0, 0)
-
 
 # --- questions others ask -------------------------------------------------------------------------------------------
 
@@ -184,10 +182,14 @@ def institutions_owing(state: StateReader) -> list[bytes]:
     return list(known.institutions) if known is not None else []
 
 
-def overdue_reviews(state: StateReader, institution: bytes, time_ms: int) -> list[bytes]:
-    """The emergencies of an institution whose review is overdue at that block time, as far as its list goes."""
-    owed = REVIEWS.get(state, institution) or NOTHING_OWED
-    return [one.glass for one in owed.open if time_ms >= one.due_ms]
+def reviews_of(state: StateReader, institution: bytes) -> Reviews:
+    """What reviews an institution's clinicians owe."""
+    return REVIEWS.get(state, institution) or Reviews([], 0, 0)
+
+
+def overdue_reviews(owed: Reviews, time_ms: int) -> tuple[OpenReview, ...]:
+    """Those whose review is overdue at that block time, as far as the list goes."""
+    return tuple(one for one in owed.open if time_ms >= one.due_ms)
 
 
 # --- handlers -------------------------------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ def _let_be_found(identifier: bytes, glass: Glass, context: OperationContext) ->
 def owe_review(identifier: bytes, glass: Glass, context: OperationContext) -> None:
     """Have another institution review it. One that lets reviews lie loses sight of the oldest, never the right to save
     a life."""
-    owed = REVIEWS.get(context.state, glass.institution) or NOTHING_OWED
+    owed = reviews_of(context.state, glass.institution)
     kept = owed.open if len(owed.open) < OPEN_REVIEWS_MAX else owed.open[1:]
     changed = Reviews(
         [*kept, OpenReview(identifier, glass.review_due_ms)],
@@ -316,7 +318,7 @@ def _review(body: ReviewEmergency, context: OperationContext) -> None:
         glass, reviewer=context.sender, outcome=body.outcome, reviewed_ms=context.time_ms
     )
     GLASSES.put(state, changed, body.glass)
-    owed = REVIEWS.get(state, glass.institution) or NOTHING_OWED
+    owed = reviews_of(state, glass.institution)
     left = [one for one in owed.open if one.glass != body.glass]
     beyond = owed.uncounted if len(left) < len(owed.open) else max(0, owed.uncounted - 1)
     REVIEWS.put(state, msgspec.structs.replace(owed, open=left, uncounted=beyond), glass.institution)
@@ -336,7 +338,7 @@ def _report_overdue(body: ReportOverdue, context: OperationContext) -> None:
     if glass.is_reported:
         raise Refused("emergency.reported_already", body.glass.hex())
     GLASSES.put(state, msgspec.structs.replace(glass, is_reported=True), body.glass)
-    owed = REVIEWS.get(state, glass.institution) or NOTHING_OWED
+    owed = reviews_of(state, glass.institution)
     REVIEWS.put(state, msgspec.structs.replace(owed, reported=owed.reported + 1), glass.institution)
     OVERDUE.emit(context, [glass.patient, glass.clinician, glass.institution], body)
 

@@ -91,15 +91,6 @@ class Table:
             current = self._parents.get(current)
         return frozenset()
 
-    def is_below(self, label: str, other: str) -> bool:
-        """Whether a sensitivity label is the other, or lies below it."""
-        current: str | None = label
-        for _ in range(len(self._parents) + 1):
-            if current is None or current == other:
-                break
-            current = self._parents.get(current)
-        return current == other
-
     def classes_of_code(self, system: str, code: str) -> frozenset[int]:
         """The classes of a clinical code; none if it is not listed."""
         found = self._codes.get((system, code), frozenset())

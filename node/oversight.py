@@ -193,12 +193,12 @@ class Oversight:
         state, time_ms = self._state(), self._tip().time_ms
         owed = []
         for institution in emergency.institutions_owing(state):
-            reviews = emergency.REVIEWS.get(state, institution) or emergency.NOTHING_OWED
+            reviews = emergency.reviews_of(state, institution)
             owed.append(
                 Owed(
                     institution=institution,
                     open=len(reviews.open) + reviews.uncounted,
-                    overdue=tuple(one for one in reviews.open if time_ms >= one.due_ms),
+                    overdue=emergency.overdue_reviews(reviews, time_ms),
                     uncounted=reviews.uncounted,
                     told=reviews.reported,
                     late=summaries.openings_of(state, institution).late,

@@ -235,12 +235,3 @@ def test_slices_keep_the_order_and_the_limits(operations: list[Operation]) -> No
         size = sum(len(item.body) + len(item.name) for item in [*one, two[0]])
         spare = session.TRANSACTION_OVERHEAD_BYTES + session.OPERATION_OVERHEAD_BYTES * (len(one) + 1)
         assert len(one) == OPERATIONS_MAX or size + spare > TRANSACTION_BYTES_MAX
-
-
-async def test_a_long_list_goes_in_as_many_transactions_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "OPERATIONS_MAX", 2)
-    made, talk = scripted()
-    operations = [Operation("test", bytes([number])) for number in range(5)]
-    assert len(await made.submit_sliced(operations)) == 3
-    sent = [verify_transaction(raw, HARNESS.chain_id).value.operations for raw in talk.submitted]
-    assert sent == [operations[:2], operations[2:4], operations[4:]]

@@ -132,17 +132,6 @@ def test_indexes_are_distinct_and_in_range() -> None:
             sharing.verification_key(sharing.make_compartment(1, 1).commitments, index)
 
 
-def test_sharing_again_keeps_the_point_and_changes_the_shares() -> None:
-    secret = sharing.make_compartment(2, 3)
-    again = sharing.share_again(secret, 3, 4)
-    assert again.point == secret.point
-    assert len(again.shares) == 4
-    assert not {share.scalar for share in secret.shares} & {share.scalar for share in again.shares}
-    assert twin_interpolate({s.index: number(s.scalar) for s in again.shares[1:]}) == number(
-        secret.coefficients[0]
-    )
-
-
 def test_a_parcel_opens_for_its_custodian_and_compartment_only() -> None:
     secret = sharing.make_compartment(2, 3)
     key = key_of(secret)

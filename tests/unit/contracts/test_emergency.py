@@ -238,8 +238,8 @@ def test_reviews_are_owed_counted_and_done_by_others(world: World) -> None:
     due = world.time_ms + settings.DEFAULTS.review_ms
     owed = emergency.REVIEWS.get(world.state, SOUTH.id)
     assert owed == emergency.Reviews([emergency.OpenReview(care.glass(), due)], 0, 0)
-    assert emergency.overdue_reviews(world.state, SOUTH.id, due - 1) == []
-    assert emergency.overdue_reviews(world.state, SOUTH.id, due) == [care.glass()]
+    assert emergency.overdue_reviews(owed, due - 1) == ()
+    assert emergency.overdue_reviews(owed, due) == tuple(owed.open)
     review = emergency.ReviewEmergency(care.glass(), "unjustified")
     for involved in (SOUTH, NORTH, DAN, PETRA):
         assert world.refused(involved, review) == "emergency.not_independent"
@@ -247,7 +247,7 @@ def test_reviews_are_owed_counted_and_done_by_others(world: World) -> None:
     kept = emergency.GLASSES.get(world.state, care.glass())
     assert kept is not None
     assert (kept.reviewer, kept.outcome, kept.reviewed_ms) == (WEST.id, "unjustified", world.time_ms)
-    assert emergency.overdue_reviews(world.state, SOUTH.id, due) == []
+    assert emergency.reviews_of(world.state, SOUTH.id).open == []
     assert world.refused(WEST, review) == "emergency.reviewed_already"
 
 
