@@ -116,7 +116,7 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Censored:
-    """A valid batch was held here, uncommitted, for CENSORSHIP_HEIGHTS: the primary is to lose its turn."""
+    """A valid batch waits here, and the primary has had it for long: it is to lose its turn."""
 
     batch: bytes
 

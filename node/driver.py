@@ -51,6 +51,7 @@ from consilium.consensus.io import (
 from consilium.consensus.messages import Message, ViewChange, encode_message
 from consilium.consensus.replica import Replica
 from consilium.ledger.errors import InvariantBroken
+from consilium.node.complaints import Complaints
 from consilium.node.decided import VerifiedDecision
 from consilium.node.driver_ports import Clock, Keeper, Outlet
 from consilium.node.executor import Commit, Executor
@@ -66,7 +67,6 @@ STEPS_PER_TURN: Final = 32
 """After so many inputs in one go, everybody else on the event loop has a turn."""
 SEAL_DELAY_S: Final = 0.004
 """Transactions wait so long for company before they are sealed into a batch."""
-CENSORSHIP_HEIGHTS: Final = 32
 EVIDENCE_KEPT_MAX: Final = 64
 SEALS_AT_ONCE_MAX: Final = 8
 """Of our own batches: sealing hashes up to a megabyte on the event loop."""
@@ -118,6 +118,9 @@ class Driver:
         self._timers: dict[TimerKind, asyncio.TimerHandle] = {}
         self._sealing: asyncio.TimerHandle | None = None
         self._holding = Holding(mempool, outlet, self._batches_held)
+        self._complaints = Complaints(
+            mempool.key, mempool, lambda peer, raw: outlet.send(peer, Kind.BATCH, raw, Lane.BULK)
+        )
         self._serving: set[asyncio.Task[None]] = set()
         self._serving_failed: BaseException | None = None
         self._shown: dict[bytes, int] = {}
@@ -174,10 +177,9 @@ class Driver:
     def tick(self) -> None:
         """About once a second: drop what expired, offer again what peers may have missed, notice censorship."""
         self._mempool.forget_expired(self.context.parent.time_ms)
-        height = self.context.height
         for batch in self._mempool.overdue():
             self._outlet.broadcast(Kind.BATCH, batch.raw, Lane.BULK)
-        if (late := self._mempool.waiting_since(height, CENSORSHIP_HEIGHTS)) is not None:
+        if (late := self._complaints.look(self.context)) is not None:
             self._signal(("censored",), Censored(late))
         if self._mempool.pending_count:
             self.work_arrived()

@@ -258,6 +258,11 @@ class Mempool:
     # Figures
 
     @property
+    def key(self) -> bytes:
+        """Whose batches are sealed here."""
+        return self._key.public
+
+    @property
     def has_work(self) -> bool:
         """Whether something waits to be decided."""
         return bool(self._batches)

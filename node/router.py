@@ -15,6 +15,8 @@ from consilium.consensus.messages import Commit, Prepare, decode_message, verify
 from consilium.ledger import codec
 from consilium.ledger.batch import open_batch, verify_opened
 from consilium.ledger.errors import PeerFault, Refused
+from consilium.ledger.validators import VALIDATORS_MAX
+from consilium.node.complaints import PASSED_ON_EVERY_HEIGHTS
 from consilium.node.driver import Driver
 from consilium.node.executor import Executor
 from consilium.node.mempool import Mempool, is_spent
@@ -53,6 +55,8 @@ class Router:
         self._synchroniser = synchroniser
         self._send = send
         self._serving = serving or Serving()
+        self._passed_on: dict[bytes, int] = {}
+        """Of each validator, the height at which it passed on another's batch last."""
 
     async def handle(self, peer: bytes, kind: int, body: bytes) -> None:
         """Handle one message. Raises PeerFault or Refused where the peer is at fault."""
@@ -102,8 +106,11 @@ class Router:
             if batch.author != peer:
                 if self._mempool.was_wanted(digest):
                     return  # an answer that comes when the height is decided
-                raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
-            if not self._mempool.may_add(batch.author, len(body), self._parts_of(peer)):
+                if peer not in self._driver.context.validators:
+                    raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
+                if not self._may_pass_on(peer):
+                    return
+            if not self._mempool.may_add(batch.author, len(body), self._parts_of(batch.author)):
                 return  # its author offers it again, once blocks have made room
         try:
             if small and len(batch.transactions) <= INLINE_TRANSACTIONS_MAX:
@@ -119,6 +126,17 @@ class Router:
                 return
         if self._mempool.add_batch(verified, self._driver.context.height):
             self._driver.batch_arrived()
+
+    def _may_pass_on(self, peer: bytes) -> bool:
+        """A validator shows what others sealed before it complains that it is not proposed: one batch now and then."""
+        height = self._driver.context.height
+        last = self._passed_on.get(peer)
+        if last is not None and height < last + PASSED_ON_EVERY_HEIGHTS:
+            return False
+        if last is None and len(self._passed_on) >= VALIDATORS_MAX:  # validators of earlier sets
+            self._passed_on.clear()
+        self._passed_on[peer] = height
+        return True
 
     def _parts_of(self, author: bytes) -> int:
         """Observers and candidates are members too, and have something to submit: in a smaller share of the pool."""

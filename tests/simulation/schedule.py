@@ -134,7 +134,7 @@ class Schedule:
     def run(self, story: bool = False) -> Outcome:
         """Run it to its end. Never raises for a violation: the outcome has it. `story`: what happened, for people."""
         outcome, cluster = self.outcome, self.cluster
-        with _alone(), standing_in(cluster.ring):
+        with alone(), standing_in(cluster.ring):
             try:
                 self._run()
             except Violated as violated:
@@ -340,7 +340,7 @@ class Schedule:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """No garbage is collected and nothing is logged while a schedule runs."""
     logged = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(SILENT_LEVEL))

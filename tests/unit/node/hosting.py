@@ -55,8 +55,8 @@ class Scripted:
         return [item for item in self.inputs if isinstance(item, kind)]
 
 
-def scripted(harness: Harness, **answers: list[object]) -> tuple[HostedNode, Scripted]:
-    node = HostedNode(harness)
+def scripted(harness: Harness, index: int = 0, **answers: list[object]) -> tuple[HostedNode, Scripted]:
+    node = HostedNode(harness, index)
     machine = Scripted({kind: answers[kind.__name__] for kind in KINDS if kind.__name__ in answers})
     node.driver._replica = machine  # type: ignore[assignment]
     return node, machine

@@ -47,6 +47,7 @@ from consilium.ledger.batch import Batch
 from consilium.ledger.block import HEARTBEAT_MS
 from consilium.ledger.errors import InvariantBroken
 from consilium.node import driver as drivers
+from consilium.node.complaints import PASS_ON_HEIGHTS
 from consilium.node.decided import VerifiedDecision, verify_decided
 from consilium.node.executor import Commit
 from consilium.node.mempool import OVERDUE_TICKS
@@ -497,13 +498,15 @@ async def test_a_decision_without_its_batches_ends_the_node(four: Harness) -> No
 
 
 async def test_the_tick_forgets_offers_again_and_notices_censorship(four: Harness) -> None:
-    node, machine = scripted(four)
+    node, machine = scripted(four, index=1)
     node.mempool.admit(four.transaction(four.wallets[0], valid_until=START_MS + 5), START_MS)
-    lost = four.batch([four.transaction(four.wallets[0])], author=1)
+    lost = four.batch([four.transaction(four.wallets[0])], author=2)
     node.mempool.add_batch(lost, 1)
     async with running(node):
-        for _ in range(drivers.CENSORSHIP_HEIGHTS + 1):
-            four.commit(node.executor, time_ms=node.executor.store.tip.time_ms + 1)
+        for _ in range(2):
+            node.driver.tick()
+            for _ in range(PASS_ON_HEIGHTS + 1):
+                four.commit(node.executor, time_ms=node.executor.store.tip.time_ms + 1)
         node.mempool.admit(four.transaction(four.wallets[0]), node.executor.store.tip.time_ms)
         node.driver.tick()
         await until(lambda: machine.of(Censored))
@@ -513,6 +516,7 @@ async def test_the_tick_forgets_offers_again_and_notices_censorship(four: Harnes
         for _ in range(OVERDUE_TICKS + 1):
             node.driver.tick()
         assert node.outlet.sent(Kind.BATCH) == [own, own]
+        assert node.outlet.sent(Kind.BATCH, four.keys[primary_index(four)].public) == [lost.raw]
     assert machine.of(Censored)[0] == Censored(lost.digest)
 
 

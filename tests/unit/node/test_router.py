@@ -232,14 +232,29 @@ async def test_an_authors_own_batch_is_kept_once(routed: Routed) -> None:
 
 
 async def test_anothers_batch_is_welcome_only_where_it_is_wanted(routed: Routed) -> None:
-    batch = one_batch(routed, author=2)
+    batch, observer = one_batch(routed, author=2), SigningKey(some("an observer", 32)).public
     with pytest.raises(PeerFault) as fault:
-        await routed.handle(Kind.BATCH, batch.raw, sender=1)
+        await routed.router.handle(observer, Kind.BATCH, batch.raw)
     assert fault.value.weight == routers.UNASKED_WEIGHT
     assert routed.node.mempool.batch(batch.digest) is None
     routed.node.mempool.want([batch.digest])
-    await routed.handle(Kind.BATCH, batch.raw, sender=1)
+    await routed.router.handle(observer, Kind.BATCH, batch.raw)
     assert routed.node.mempool.batch(batch.digest) is not None
+
+
+async def test_a_validator_may_pass_on_what_waits_now_and_then(routed: Routed) -> None:
+    """Before it complains that nobody proposes it: its author may not have shown it to all."""
+    shown = [one_batch(routed, author=2) for _ in range(3)]
+    pool = routed.node.mempool
+    for batch in shown[:2]:
+        await routed.handle(Kind.BATCH, batch.raw, sender=1)
+    assert [pool.batch(batch.digest) is not None for batch in shown] == [True, False, False]
+    for _ in range(routers.PASSED_ON_EVERY_HEIGHTS):
+        routed.harness.commit(routed.node.executor)
+    await routed.handle(Kind.BATCH, shown[2].raw, sender=1)
+    assert pool.batch(shown[2].digest) is not None
+    await routed.handle(Kind.BATCH, shown[1].raw, sender=3)
+    assert pool.batch(shown[1].digest) is not None
 
 
 async def test_an_answer_that_comes_too_late_is_nobodys_fault(routed: Routed) -> None:
@@ -263,7 +278,7 @@ async def test_an_observer_has_a_small_share_of_the_pool(four: Harness) -> None:
         transaction = four.transaction(four.wallets[0])
         batch = batches_.seal_batch(observer, four.chain_id, sequence, [transaction])
         with pytest.raises(PeerFault):
-            await routed.handle(Kind.BATCH, batch.raw, sender=1)
+            await routed.router.handle(some("another observer", 32), Kind.BATCH, batch.raw)
         await routed.router.handle(observer.public, Kind.BATCH, batch.raw)
     assert routed.node.mempool.batch_count == 2
 
