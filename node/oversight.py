@@ -35,6 +35,8 @@ LOOK_S: Final = 2.0
 TURN_MS: Final = 10_000
 """So long each node waits for the one whose turn to report is before."""
 REPORTS_PER_LOOK_MAX: Final = 16
+TOLD: Final = (OK, "emergency.not_overdue", "emergency.reported_already")
+"""Answers after which another try would change nothing."""
 FORGET_LOOKS: Final = 30
 """At one of so many looks, summaries that the chain names no more are removed; they are not opened before either."""
 
@@ -261,6 +263,8 @@ class Oversight:
                 body = emergency.ReportOverdue(review.glass)
                 code = await clerk.say(operation("emergency.report_overdue", body))
                 _log.warning("emergency.overdue_told", glass=review.glass.hex(), code=code)
+                if code not in TOLD:
+                    self._told.pop(review.glass, None)  # again at a later look
                 return
 
     def _remember(self, glass: bytes) -> None:

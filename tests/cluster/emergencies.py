@@ -14,7 +14,7 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.node.testing import LocalCluster
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 POLL_S = 0.1
 DAY_MS = 24 * 3_600 * 1_000
 RECORDS = (b'{"resourceType":"Condition"}', b'{"resourceType":"AllergyIntolerance"}')

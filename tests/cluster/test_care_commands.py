@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,9 @@ async def test_break_glass_by_command(tmp_path: Path) -> None:
         ] == kim
         await desk.refused("attestation.wrong_draft", "attestation", "submit", draft, *desk.by("kim"))
         await run("attestation", "submit", draft, *desk.by("lee"))
-        told = [
-            one["kind"]
-            for one in await run("emergency", "notices", "--node", desk.node(WARD), "--patient", ada)
-        ]
-        assert told == ["emergency.declared"] * 2
+        notices = await run("emergency", "notices", "--node", desk.node(WARD), "--patient", ada)
+        # On a slow machine a review is overdue by now, and told.
+        assert [one["kind"] for one in notices].count("emergency.declared") == 2
         await run("emergency", "close", broken["emergency"], *desk.by("lee"))
         review = ("emergency", "review", broken["emergency"], "--outcome", "justified")
         await desk.refused("emergency.not_independent", *review, "--node", desk.node(WARD))
@@ -143,8 +142,10 @@ async def test_who_speaks_for_a_patient_by_command(tmp_path: Path) -> None:
         bob, eve = [await desk.person(name, "patient", WARD) for name in ("bob", "eve")]
         appoint = ("representation", "appoint", *desk.by("ada"), "--capacity", "guardian", "--until")
         await desk.refused("representation.not_a_quarter_day", *appoint, "30d", bob)
+        # The end of a year is the beginning of a quarter.
+        new_year = f"{datetime.now(UTC).year + 1}-12-31"
         for guardian in (bob, eve):
-            await run(*appoint, "2027-12-31", guardian)
+            await run(*appoint, new_year, guardian)
         shown = await run("representation", "show", "--node", node, "--patient", ada)
         assert [one["identity"] for one in shown["representatives"]] == [bob, eve]
         # Ada lost her phone. Her guardians give her another key; the first try she vetoes.

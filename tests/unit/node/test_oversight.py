@@ -35,6 +35,7 @@ class Clerk:
         self.ward = ward
         self.who = who
         self.said: list[str] = []
+        self.deaf = False
 
     @property
     def institution(self) -> bytes:
@@ -42,6 +43,8 @@ class Clerk:
 
     async def say(self, operation: Operation) -> str:
         self.said.append(operation.name)
+        if self.deaf:
+            return "rpc.timeout"
         world = self.ward.world
         body = world.registry.operations[operation.name].body
         return world.leaf(self.who, codec.decode(operation.body, body, 1 << 16)).code
@@ -119,6 +122,19 @@ async def test_they_take_turns(ward: Ward) -> None:
     assert [said for clerk, _ in clerks for said in clerk.said] == ["emergency.report_overdue"]
 
 
+async def test_what_could_not_be_told_is_told_later(ward: Ward) -> None:
+    world = ward.world
+    world.ok(DORA, care.declaring(world))
+    world.time_ms += settings.DEFAULTS.review_ms + len(VALIDATORS.validators) * TURN_MS
+    clerk = Clerk(ward, NORTH)
+    clerk.deaf = True
+    watching = oversight(ward, clerk)
+    await look(watching)
+    assert (await look(watching)).institutions[0].told == 0
+    clerk.deaf = False
+    assert (await look(watching)).institutions[0].told == 1
+
+
 async def test_openings_are_reported_once_a_block_is_newer(ward: Ward) -> None:
     clerk = Clerk(ward, SOUTH)
     watching = oversight(ward, clerk, KEYS[1])
@@ -134,11 +150,9 @@ async def test_openings_are_reported_once_a_block_is_newer(ward: Ward) -> None:
 
 
 async def test_a_log_that_nobody_takes_raises_an_alarm_in_time(ward: Ward) -> None:
-    class Deaf(Clerk):
-        async def say(self, operation: Operation) -> str:
-            return "rpc.timeout"
-
-    watching = oversight(ward, Deaf(ward, SOUTH), KEYS[1])
+    clerk = Clerk(ward, SOUTH)
+    clerk.deaf = True
+    watching = oversight(ward, clerk, KEYS[1])
     entry = ward.open().entry
     ward.world.time_ms = entry.opened_ms + 1_000
     ward.world.block([])
