@@ -9,11 +9,11 @@ Source: prometheus.io/docs/practices/naming.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consilium.node.emergency_metrics import EmergencyMetrics
@@ -64,6 +64,34 @@ class _Running(Collector):
             lost.add_metric([name], counted.dropped + counted.refused)
         yield sent
         yield lost
+
+
+class _Syncing(Collector):
+    """How far a snapshot is that is fetched, read from the status when somebody asks."""
+
+    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """For the registry."""
+        status = self._status()
+        fetching = status["fetching"] or {}
+        for name, text, value in (
+            (
+                "consilium_base_height",
+                "Height of the snapshot that the chain began with",
+                status["base_height"],
+            ),
+            ("consilium_snapshots", "Snapshots held for other nodes", len(status["snapshots"])),
+            ("consilium_sync_keys", "Keys of a snapshot that is being fetched", fetching.get("keys", 0)),
+            ("consilium_sync_blocks", "Blocks below that snapshot that are here", fetching.get("blocks", 0)),
+            (
+                "consilium_sync_refused",
+                "Pieces of it that peers sent and that were refused",
+                fetching.get("refused", 0),
+            ),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
 
 
 class Metrics:
@@ -168,6 +196,11 @@ class Metrics:
     def watch(self, mesh: MeshMetrics, view_changes: Callable[[], int]) -> None:
         """Show from now on what these count, since their beginning. Once."""
         self.registry.register(_Running(mesh, view_changes))
+
+    def syncing(self, status: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+        """Show from now on what this status says of snapshots. Once. Returns it."""
+        self.registry.register(_Syncing(status))
+        return status
 
     def executed(self, seconds: float) -> None:
         """A block was executed."""

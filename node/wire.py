@@ -176,7 +176,7 @@ class _Node:
             broken=self._break,
             serving=self._serving,
         )
-        self._service.syncing = snapshots.status
+        self._service.syncing = self._metrics.syncing(snapshots.status)
         return snapshots
 
     def _pool(self) -> Mempool:

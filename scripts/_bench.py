@@ -15,19 +15,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.benchmark import access, delays, report, rounds, rpc, state, steps, sync  # noqa: E402
+from scripts.benchmark import access, delays, observers, report, rounds, rpc, state, steps, sync  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="cluster|steps|rpc|access|sync|state"
+        dest="command", required=True, metavar="cluster|steps|rpc|access|sync|observers|state"
     )
     _cluster(commands.add_parser("cluster", help="a cluster under load: throughput, latency, CPU, memory"))
     _steps(commands.add_parser("steps", help="CPU time of each step of a transaction's life at a node"))
     _rpc(commands.add_parser("rpc", help="reading: status, state with proof, receipts, decisions"))
     _access(commands.add_parser("access", help="from a request to plaintext: decisions, releases, the log"))
     _sync(commands.add_parser("sync", help="catching up: by blocks, and by a snapshot of the state"))
+    _observers(commands.add_parser("observers", help="what observers cost the validators that they follow"))
     # It reads its own options: see main.
     commands.add_parser("state", help="the state trie with its store, without a network", add_help=False)
     for command in commands.choices.values():
@@ -85,6 +86,14 @@ def _sync(parser: argparse.ArgumentParser) -> None:
     add("--quiet", type=float, default=5.0, help="of commits without a newcomer, in seconds (default 5)")
 
 
+def _observers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--observers", type=int, default=8, help="so many (default 8)")
+    add("--rate", type=float, default=150.0, help="held, tx/s (default 150)")
+    add("--batch", type=int, default=5, help="transactions in one call (default 5)")
+    add("--seconds", type=float, default=15.0, help="each window (default 15)")
+
+
 def _access(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--patients", type=int, default=40, help="in the ward (default 40; a full round: 200)")
@@ -114,13 +123,15 @@ def main() -> int:
             report.plot(found, options.plot)
     elif options.command == "sync":
         found = asyncio.run(sync.run(options, progress))
+    elif options.command == "observers":
+        found = asyncio.run(observers.run(options, progress))
     elif options.command == "access":
         found = asyncio.run(access.run(options, progress))
     elif options.command == "steps":
         found = steps.run(options, progress)
     else:
         found = asyncio.run(rpc.run(options, progress))
-    if options.json:
+    if options.json or "median" not in found:
         print(json.dumps(found, indent=2))
     else:
         report.show(options.command, found)

@@ -105,15 +105,15 @@ async def _peak(
     await asyncio.sleep(options.warm_up)
     began_s = time.perf_counter()
     before = sum(one.committed for one in tally.answers)
-    cpu_s = _cpu_s(cluster, range(4))
+    used_s = -cpu_s(cluster, range(4))
     await asyncio.sleep(options.seconds)
     passed_s = time.perf_counter() - began_s
     count = sum(one.committed for one in tally.answers) - before
-    cpu_s = _cpu_s(cluster, range(4)) - cpu_s
+    used_s += cpu_s(cluster, range(4))
     stop.set()
     await asyncio.gather(*tasks)
     exhausted = any(client.exhausted for client in clients)
-    return {"tps": count / passed_s, "cpu_us": cpu_s / 4 / max(count, 1) * 1e6, "exhausted": exhausted}
+    return {"tps": count / passed_s, "cpu_us": used_s / 4 / max(count, 1) * 1e6, "exhausted": exhausted}
 
 
 def _live(
@@ -163,7 +163,7 @@ async def _caught_up(cluster: LocalCluster) -> dict[str, Any]:
     count = 0
     for height in range(low + 1, high + 1):
         count += len((await founder.block(height)).transactions)
-    cpu_s = _cpu_s(cluster, [index])
+    used_s = cpu_s(cluster, [index])
     await cluster.stop_node(index)
     seconds = max(last_s - first_s, 1e-6)
     return {
@@ -171,11 +171,11 @@ async def _caught_up(cluster: LocalCluster) -> dict[str, Any]:
         "transactions": count,
         "blocks": high - low,
         "seconds": seconds,
-        "cpu_us": cpu_s / max(count, 1) * 1e6,
+        "cpu_us": used_s / max(count, 1) * 1e6,
     }
 
 
-def _cpu_s(cluster: LocalCluster, nodes: Any) -> float:
+def cpu_s(cluster: LocalCluster, nodes: Any) -> float:
     """CPU seconds that the processes of nodes have used."""
     ticks = 0
     for index in nodes:
@@ -199,10 +199,10 @@ async def _snapshot(options: argparse.Namespace, progress: Progress) -> dict[str
             await cluster.commit(0)
         alone = await _latencies(cluster, asyncio.sleep(options.quiet))
         progress("joining by a snapshot")
-        serving_s = _cpu_s(cluster, range(4))
+        serving_s = cpu_s(cluster, range(4))
         joined: dict[str, Any] = {}
         served = await _latencies(cluster, _join(cluster, options, joined, progress))
-        joined["serving_cpu_s"] = (_cpu_s(cluster, range(4)) - serving_s) / 4
+        joined["serving_cpu_s"] = (cpu_s(cluster, range(4)) - serving_s) / 4
         joined["commit_ms_alone"], joined["commit_ms_serving"] = _summary(alone), _summary(served)
         joined["same"] = await _same(cluster, options.keys)
     return joined
@@ -240,7 +240,7 @@ async def _join(
         "seconds": time.perf_counter() - began_s,
         "killed_at_keys": killed,
         "phases_s": phases,
-        "newcomer_cpu_s": _cpu_s(cluster, [node.index]),
+        "newcomer_cpu_s": cpu_s(cluster, [node.index]),
     }
     client = RpcClient(node.url(), node.token())
     cluster.clients.append(await client.__aenter__())

@@ -19,6 +19,7 @@ ANSWERING = {"watch", "value", "exposition"}
 def everything() -> Metrics:
     metrics = Metrics()
     metrics.watch(MeshMetrics(), lambda: 0)
+    metrics.syncing(lambda: {"base_height": 0, "snapshots": [], "fetching": None})
     return metrics
 
 
@@ -39,6 +40,8 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
         bans=2,
     )
     metrics.watch(mesh, lambda: 9)
+    fetching = {"keys": 70, "blocks": 12, "refused": 1}
+    metrics.syncing(lambda: {"base_height": 40, "snapshots": [41, 51], "fetching": fetching})
     metrics.executed(0.002)
     metrics.synced("chain", 0.004)
     metrics.commit_latency(0.1)
@@ -63,6 +66,11 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
         ("consilium_block_execute_seconds_count", ()): 1,
         ("consilium_fsync_seconds_sum", (("store", "chain"),)): 0.004,
         ("consilium_commit_seconds_count", ()): 1,
+        ("consilium_base_height", ()): 40,
+        ("consilium_snapshots", ()): 2,
+        ("consilium_sync_keys", ()): 70,
+        ("consilium_sync_blocks", ()): 12,
+        ("consilium_sync_refused", ()): 1,
         ("consilium_mempool_transactions", ()): 5,
         ("consilium_mempool_bytes", ()): 4_096,
         ("consilium_refused_total", (("code", "mempool.full"),)): 1,
