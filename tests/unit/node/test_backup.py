@@ -173,7 +173,7 @@ def test_a_signed_backup_with_altered_contents_is_found_by_recomputing(config: C
         rows = [list(store.iterate(b"")) for store in (opened.chain, opened.vault, opened.shares)]
         tip_hash = BackupReader(io.BytesIO(b"".join(backup(opened, genesis, key, 5)))).head.tip_hash
     lose(config)
-    head = Head(genesis.chain_id, key.public, 0, tip_hash, 1, [1, 1, 1])
+    head = Head(genesis.chain_id, key.public, 0, tip_hash, 1, [schema.STORE_FORMAT, schema.VAULT_FORMAT, 1])
 
     def altered(place: int, kind: bytes, change: Callable[[bytes], bytes]) -> str:
         at = next(n for n, (found, _) in enumerate(rows[place]) if found[:1] == kind)
@@ -197,7 +197,7 @@ def test_a_hole_in_the_chain_is_a_refusal_and_no_crash(config: Config) -> None:
         opened = open_stores(config, owner_of(config), stack)
         rows = [list(store.iterate(b"")) for store in (opened.chain, opened.vault, opened.shares)]
     lose(config)
-    head = Head(genesis.chain_id, key.public, 0, b"t" * 32, 1, [1, 1, 1])
+    head = Head(genesis.chain_id, key.public, 0, b"t" * 32, 1, [schema.STORE_FORMAT, schema.VAULT_FORMAT, 1])
     for kind in (schema.TIP, schema.BLOCK, schema.ROOT, schema.VALIDATORS, schema.FORMAT):
         copy = [[row for row in part if row[0][:1] != kind] for part in rows]
         raw = b"".join(write_backup(head, enumerate(copy), key))
