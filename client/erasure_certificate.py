@@ -27,6 +27,7 @@ from consilium.contracts.forgetting import (
     KeptBack,
     RequestErasure,
 )
+from consilium.contracts.operation import ID_BYTES
 from consilium.ledger import codec
 from consilium.ledger.crypto import DIGEST_BYTES, Tag
 from consilium.ledger.errors import Refused
@@ -210,13 +211,13 @@ def _sender(proved: Proved) -> bytes:
 
 
 def _key_shares(proved: Proved, attested: dict[bytes, int]) -> KeyShares:
-    width = len(keys.EPOCH) + records.ID_BYTES + records.EPOCH_BYTES
+    width = len(keys.EPOCH) + ID_BYTES + records.EPOCH_BYTES
     if proved.key is None or proved.value is None or proved.key[:1] != keys.EPOCH or len(proved.key) != width:
         raise Refused("erasure.bad_certificate", "a receipt is of no compartment's key")
     epoch = records.EPOCHS.decode(proved.value)
     return KeyShares(
-        compartment=proved.key[1 : 1 + records.ID_BYTES],
-        epoch=int.from_bytes(proved.key[1 + records.ID_BYTES :], "big"),
+        compartment=proved.key[1 : 1 + ID_BYTES],
+        epoch=int.from_bytes(proved.key[1 + ID_BYTES :], "big"),
         custodians=tuple(epoch.custodians),
         threshold=epoch.threshold,
         attested=tuple(one for one in epoch.custodians if one in attested),
