@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consilium.consensus.context import make_block
 from consilium.consensus.io import (
     Advanced,
     BatchesHeld,
@@ -30,6 +31,7 @@ from consilium.consensus.messages import (
     sign_view_change,
     verify_message,
 )
+from consilium.consensus.promise import no_promise, promise_prepare
 from consilium.consensus.replica import Replica
 from consilium.consensus.round import Phase
 from tests.unit.consensus.parts import (
@@ -165,3 +167,15 @@ def test_who_may_not_vote_asks_those_that_do_whether_it_is_behind() -> None:
     silent.step(received(sign_prepare(KEYS[2], CHAIN, H, 0, BLOCK.hash)), NOW)
     later = Now(NOW.monotonic_ms + CONFIG.resend_first_ms, NOW.wall_ms)
     assert CatchUp(H, KEYS[2].public) in silent.step(TimerFired(TimerKind.RESEND), later)
+
+
+def test_what_was_promised_for_a_height_is_said_again_when_it_is_reached() -> None:
+    """The chain lost its tail, the promise did not: the others may still wait for this vote."""
+    following = context_of(height=H + 1)
+    block = make_block(following, [batch(1)], TIME_MS + 5, VALIDATORS.keys[0])
+    backup = Replica(KEYS[1], CONTEXT, promise_prepare(no_promise(H + 1), 0, block), CONFIG)
+    backup.step(Started(), NOW)
+    spoken = [
+        one.message for one in backup.step(Advanced(following, False), NOW) if isinstance(one, Broadcast)
+    ]
+    assert spoken == [sign_prepare(KEYS[1], CHAIN, H + 1, 0, block.hash)]
