@@ -213,7 +213,7 @@ async def test_only_the_key_that_asked_gets_an_answer_and_only_for_a_while(care:
         seen.append(given)
         return await honest(*given)
 
-    care.rpc.accounting = watched  # type: ignore[method-assign]
+    care.rpc.accounting = watched  # type: ignore[method-assign,assignment]
     await consult(care)
     transaction, index, signature, after, limit = seen[0]
     await honest(transaction, index, signature, after, limit)

@@ -347,8 +347,17 @@ def test_what_a_killed_process_left_is_synced_before_it_is_read(
     store.close()
     done: list[str] = []
     fsync, pread = os.fsync, os.pread
-    monkeypatch.setattr("os.fsync", lambda descriptor: (done.append("sync"), fsync(descriptor))[1])
-    monkeypatch.setattr("os.pread", lambda *of: (done.append("read"), pread(*of))[1])
+
+    def syncing(descriptor: int) -> None:
+        done.append("sync")
+        fsync(descriptor)
+
+    def reading(descriptor: int, size: int, offset: int) -> bytes:
+        done.append("read")
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr("os.fsync", syncing)
+    monkeypatch.setattr("os.pread", reading)
     assert read_back(store.folder).votes == b"votes"
     assert done[:6] == ["sync"] * 6
     assert "sync" not in done[6:]
