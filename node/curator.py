@@ -22,6 +22,7 @@ from consilium.contracts import forgetting, keys, records, tombstones
 from consilium.ledger import codec
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX
+from consilium.ledger.state import Overlay, StateReader
 from consilium.ledger.validators import ValidatorSet
 from consilium.node.eraser import Eraser, recall_erasures
 from consilium.node.peer_messages import LIMITS, EnvelopePiece, EnvelopeRequest, Kind
@@ -32,6 +33,7 @@ from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore, is_whole
 from consilium.storage.events import EVENT_INDEX_LAST
 
 KINDS: Final = (Kind.ENVELOPE_REQUEST, Kind.ENVELOPE_PIECE)
+FOLLOWED: Final = (records.ANCHORED.name, forgetting.CARRIED.name)
 EVENTS_PAGE: Final = 1_000
 STATE_PAGE: Final = 2_000
 SWEEP_DIGESTS: Final = 64
@@ -71,6 +73,17 @@ class _Holders(NamedTuple):
     digest: bytes
     institutions: frozenset[bytes]
     erased: bool
+
+
+def _holders(identifier: bytes, state: StateReader) -> _Holders | None:
+    """Where a record's envelope belongs: with its author, and the custodians of its compartment."""
+    record = records.RECORDS.get(state, identifier)
+    if record is None:
+        return None
+    epoch = records.EPOCHS.get(state, record.compartment, records.epoch_bytes(record.epoch))
+    custodians = epoch.custodians if epoch is not None else []
+    erased = records.is_erased(state, record)
+    return _Holders(record.envelope, frozenset([record.author, *custodians]), erased)
 
 
 class Curator:
@@ -177,40 +190,41 @@ class Curator:
             recall_erasures(self._chain, self._eraser)
             self._index.follow([], base)
             return True
-        page = self._chain.events(self._index.followed(), EVENTS_PAGE)
-        if not page:
+        followed = self._index.followed()
+        page, upto = self._chain.events_of_kinds(followed, EVENTS_PAGE, FOLLOWED)
+        if upto == followed:
             return False
-        state = self._chain.state
+        state = Overlay(self._chain.state)  # what a page asks for is about few patients
         anchored: list[tuple[bytes, bytes]] = []
         for _, event in page:
             if event.kind == forgetting.CARRIED.name:
                 self._eraser.apply(codec.decode(event.data, forgetting.Erased, EVENT_BYTES_MAX))
-            if event.kind != records.ANCHORED.name:
                 continue
             identifier = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX).record
             record = records.RECORDS.get(state, identifier)
             if record is not None and record.envelope != tombstones.BLANK:
                 anchored.append((record.envelope, identifier))
-        self._index.follow(anchored, page[-1][0])
+        self._index.follow(anchored, upto)
         for digest, identifier in anchored:
-            self._look(digest, identifier, whole=False)
+            self._look(digest, identifier, state, whole=False)
         return True
 
     def _sweep(self) -> None:
         """Look again at some of what is anchored: all of it, over many rounds."""
         page = self._index.anchored(self._swept, SWEEP_DIGESTS)
         read = 0
+        state = self._chain.state
         for digest, identifier in page:
             self._swept = digest
-            read += self._look(digest, identifier, whole=not self._vault.remote)
+            read += self._look(digest, identifier, state, whole=not self._vault.remote)
             if read > SWEEP_BYTES:
                 return
         if len(page) < SWEEP_DIGESTS:
             self._swept = b""
 
-    def _look(self, digest: bytes, identifier: bytes, *, whole: bool) -> int:
+    def _look(self, digest: bytes, identifier: bytes, state: StateReader, *, whole: bool) -> int:
         """Want the envelope if it belongs here and is missing, or with `whole` damaged. Returns bytes read."""
-        holders = self._holders(identifier)
+        holders = _holders(identifier, state)
         if holders is None:
             return 0
         if holders.erased:
@@ -230,17 +244,6 @@ class Curator:
         if not whole:
             _log.error("vault.damaged", digest=digest.hex())
         return whole
-
-    def _holders(self, identifier: bytes) -> _Holders | None:
-        """Where a record's envelope belongs: with its author, and the custodians of its compartment."""
-        state = self._chain.state
-        record = records.RECORDS.get(state, identifier)
-        if record is None:
-            return None
-        epoch = records.EPOCHS.get(state, record.compartment, records.epoch_bytes(record.epoch))
-        custodians = epoch.custodians if epoch is not None else []
-        erased = records.is_erased(state, record)
-        return _Holders(record.envelope, frozenset([record.author, *custodians]), erased)
 
     def _collect(self) -> None:
         """Forget what nothing anchors and has been here for longer than the grace."""
@@ -273,7 +276,7 @@ class Curator:
 
     async def _fetch(self, digest: bytes, identifier: bytes) -> bool:
         """Fetch an envelope from whoever has it. False where nobody gave it: it is tried again."""
-        holders = await asyncio.to_thread(self._holders, identifier)
+        holders = await asyncio.to_thread(_holders, identifier, self._chain.state)
         if holders is None or holders.erased or await asyncio.to_thread(self._vault.erased, digest):
             return True
         connected = self._connected()
@@ -346,7 +349,7 @@ class Curator:
         nothing = EnvelopePiece(request.digest, request.piece, None, b"")
         if not self._current:
             return nothing
-        holders = self._holders(request.record)
+        holders = _holders(request.record, self._chain.state)
         institution = next((v.institution for v in self._validators().validators if v.key == peer), None)
         if holders is None or holders.digest != request.digest or institution not in holders.institutions:
             raise PeerFault("it asked for an envelope that is not its own to keep", UNASKED_WEIGHT)

@@ -10,7 +10,7 @@ Everything read from here was written here, so bytes that do not decode are dama
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -26,7 +26,13 @@ from consilium.ledger.trie import TrieUpdate
 from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.storage import pruning, schema
-from consilium.storage.events import EVENT_INDEX_LAST, Place, read_events, read_events_of
+from consilium.storage.events import (
+    EVENT_INDEX_LAST,
+    Place,
+    read_events,
+    read_events_of,
+    read_events_of_kinds,
+)
 from consilium.storage.height import TIP_BYTES_MAX, SeenAt, Tip, height_writes, place_in, seen_in
 from consilium.storage.kv import KeyValue, Write
 from consilium.storage.snapshot import StateSnapshot
@@ -265,6 +271,13 @@ class ChainStore:
         """
         self._check_after_base(after)
         return read_events(self._store, after, limit)
+
+    def events_of_kinds(
+        self, after: Place, limit: int, kinds: Iterable[str]
+    ) -> tuple[list[tuple[Place, Event]], Place]:
+        """Of the next `limit` events those of some kinds, and the place of the last of all. Raises as `events`."""
+        self._check_after_base(after)
+        return read_events_of_kinds(self._store, after, limit, kinds)
 
     def events_of(self, subject: bytes, after: Place, limit: int) -> list[tuple[Place, Event]]:
         """As `events`, of one subject (16 bytes)."""

@@ -7,7 +7,7 @@ An event's place (height, index) is its cursor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,8 @@ EVENT_INDEX_LAST: Final = 2**31 - 1
 STORED_EVENT_BYTES_MAX: Final = EVENT_BYTES_MAX + 1024
 
 _INDEX_BYTES: Final = 4
+_EVENT_HEAD: Final = bytes((0x90 + len(Event.__struct_fields__),))
+"""With what an event's bytes begin: an array of its fields, of which `kind` is the first."""
 _row_decoder = msgspec.msgpack.Decoder(list[bytes])
 
 
@@ -68,6 +70,30 @@ def read_events(store: KeyValueReader, after: Place, limit: int) -> list[tuple[P
             if place >= following:
                 found.append((place, _event_in(raw)))
     return found
+
+
+def read_events_of_kinds(
+    store: KeyValueReader, after: Place, limit: int, kinds: Iterable[str]
+) -> tuple[list[tuple[Place, Event]], Place]:
+    """Of the next `limit` events after a cursor those of some kinds, and the place of the last that was looked at: the
+    cursor itself at the end. What is of another kind is not decoded."""
+    following, upto = _following(after), after
+    begins = tuple(_EVENT_HEAD + codec.encode(kind) for kind in kinds)
+    start = schema.event_key(following.height, following.index - following.index % EVENTS_PER_ROW)
+    found: list[tuple[Place, Event]] = []
+    left = min(limit, EVENTS_READ_MAX)
+    for key, row in store.iterate(schema.EVENT, start=start):
+        height, first = schema.height_in(key), int.from_bytes(key[9:13], "big")
+        skipped = following.index - first if height == following.height else 0
+        events = _row_decoder.decode(row)[max(0, skipped) :][:left]
+        for index, raw in enumerate(events, first + max(0, skipped)):
+            upto = Place(height, index)
+            if raw.startswith(begins):
+                found.append((upto, _event_in(raw)))
+        left -= len(events)
+        if left <= 0:
+            break
+    return found, upto
 
 
 def read_events_of(

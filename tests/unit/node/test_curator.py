@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +135,14 @@ class Chain:
 
     def events(self, after: Place, limit: int) -> list[tuple[Place, Event]]:
         return [(place, event) for place, event in self._events if place > after][:limit]
+
+    def events_of_kinds(
+        self, after: Place, limit: int, kinds: Sequence[str]
+    ) -> tuple[list[tuple[Place, Event]], Place]:
+        page = self.events(after, limit)
+        return [(place, event) for place, event in page if event.kind in kinds], page[-1][
+            0
+        ] if page else after
 
 
 class Node:

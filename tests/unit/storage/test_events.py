@@ -9,14 +9,22 @@ from hypothesis import strategies as st
 from consilium.ledger.errors import InvariantBroken
 from consilium.ledger.execution import Event
 from consilium.storage import schema
-from consilium.storage.events import EVENTS_PER_ROW, Place, event_writes, read_events, read_events_of
+from consilium.storage.events import (
+    EVENTS_PER_ROW,
+    Place,
+    event_writes,
+    read_events,
+    read_events_of,
+    read_events_of_kinds,
+)
 from consilium.storage.kv import MemoryKV
 
 PEOPLE = [bytes([number]) * 16 for number in range(4)]
 
 
 def event(number: int, subjects: list[bytes]) -> Event:
-    return Event("test.told", subjects, bytes(32), 0, number, number.to_bytes(4, "big"))
+    kind = "test.told" if number % 3 else "test.told_else"
+    return Event(kind, subjects, bytes(32), 0, number, number.to_bytes(4, "big"))
 
 
 heights = st.lists(
@@ -37,6 +45,10 @@ def test_against_a_list(told: list[list[list[bytes]]], after: Place, limit: int)
         everything += [(Place(height, index), one) for index, one in enumerate(events)]
     following = [(place, one) for place, one in everything if after.height < 0 or place > after]
     assert read_events(store, after, limit) == following[:limit]
+    for kinds in (["test.told"], ["test.told_else"], ["test.told", "test.told_else"], ["test"], []):
+        wanted = [(place, one) for place, one in following[:limit] if one.kind in kinds]
+        upto = following[:limit][-1][0] if following else after
+        assert read_events_of_kinds(store, after, limit, kinds) == (wanted, upto)
     for person in PEOPLE:
         about = [(place, one) for place, one in following if person in one.subjects]
         assert read_events_of(store, person, after, limit) == about[:limit]
