@@ -75,14 +75,15 @@ class Whistle:
         """Submit what is queued, one after the other, until cancelled."""
         while True:
             evidence = await self._queue.get()
+            if await asyncio.to_thread(self._told, evidence):
+                continue
             await asyncio.sleep(self._turn(evidence.validator) * self._turn_s)
             await self._submit(evidence)
 
     async def _submit(self, evidence: Evidence) -> None:
-        place = (evidence.validator, evidence.height.to_bytes(8, "big"), bytes((evidence.kind,)))
         code = ""
         for _ in range(TRIES_MAX):
-            if await asyncio.to_thread(ballot.PROVED_FAULTS.get, self._state(), *place) is not None:
+            if await asyncio.to_thread(self._told, evidence):
                 return
             said = operation("governance.report_evidence", ballot.ReportEvidence(evidence))
             code = await self._clerk.say(said)
@@ -90,6 +91,16 @@ class Whistle:
                 break
             await asyncio.sleep(self._pause_s)
         _log.info("evidence.reported", validator=evidence.validator.hex(), height=evidence.height, code=code)
+
+    def _told(self, evidence: Evidence) -> bool:
+        """Whether the ledger has it, or as much against this validator as it takes: who lies at every height must not
+        make everybody else fill blocks with reports that are refused."""
+        state = self._state()
+        faults = ballot.FAULTS.get(state, evidence.validator)
+        if faults is not None and faults.count >= ballot.FAULTS_MAX:
+            return True
+        place = (evidence.validator, evidence.height.to_bytes(8, "big"), bytes((evidence.kind,)))
+        return ballot.PROVED_FAULTS.get(state, *place) is not None
 
     def _turn(self, accused: bytes) -> int:
         """How many others report before this node."""

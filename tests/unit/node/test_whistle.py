@@ -101,6 +101,21 @@ async def test_what_the_ledger_has_is_not_told() -> None:
     assert [codec.decode(one.body, ballot.ReportEvidence, 1024).evidence for one in clerk.said] == [other]
 
 
+async def test_beyond_what_the_ledger_keeps_of_a_validator_nothing_is_told() -> None:
+    """Each report would be refused, and be in a block all the same: from every node, for every height of a liar."""
+    harness = Harness(4)
+    clerk = ScriptedClerk()
+    whistle, node = whistle_of(harness, clerk)
+    for height in range(1, ballot.FAULTS_MAX + 1):
+        said = operation(
+            "governance.report_evidence", ballot.ReportEvidence(contradiction(harness, 3, height))
+        )
+        assert harness.act(node.executor, harness.wallets[0], said).code == "ok"
+    other = contradiction(harness, 2, 1)
+    await blown(whistle, contradiction(harness, 3, 17), other, until_said=1, clerk=clerk)
+    assert [codec.decode(one.body, ballot.ReportEvidence, 1024).evidence for one in clerk.said] == [other]
+
+
 async def test_nobody_reports_himself() -> None:
     """Others quote a node's own words to it: a validator that came back from an old copy may meet what it forgot."""
     harness = Harness(4)
