@@ -1,6 +1,6 @@
 """From an operation's name to the contract that carries it out: what `ledger.execution` asks of the contracts.
 
-To add a contract, write one module with a `CONTRACT` and name it in `CONTRACTS`, once.
+To add a contract, write one module with a `CONTRACT` and name it in `CONTRACTS`, once; docs/contracts.md has all steps.
 """
 
 from __future__ import annotations

@@ -166,8 +166,8 @@ def test_two_contracts_cannot_claim_one_thing(contract: Contract) -> None:
         registry.Registry([first, contract])
 
 
-def test_a_new_contract_is_a_file_and_a_line() -> None:
-    """The recipe of docs/contracts.md, tried: a contract of one operation runs beside the others."""
+def test_a_new_contract_runs_beside_the_others() -> None:
+    """It is one module: nothing else of what a transaction does has to know it."""
     slot = Slot(b"z", (16,), Body, 16)
 
     def handler(body: Body, context: OperationContext) -> Body:
