@@ -5,8 +5,8 @@ ledger; the patient grants consent; the same request is allowed, the custodian o
 every resource's bytes are compared with what went in; the patient revokes, and the next request is refused. In the
 middle the primary is killed. The last patient's sensitive records take a consent of their own, and in an emergency
 two persons break the glass, which another institution reviews. At the end the access log is counted, the last
-patient has everything erased, and the receipts of all decisions, and of the erasure, are verified with the genesis
-file alone. The exit status is 0 only where all held.
+patient has everything erased, the receipts of all decisions, and of the erasure, are verified with the genesis
+file alone, and every file of every node is searched for the patients' names. The exit status is 0 only where all held.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from consilium.node.testing import LocalCluster
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts._demo_acts import access_log, account, forget  # noqa: E402
+from scripts._demo_acts import access_log, account, forget, search  # noqa: E402
 from scripts._demo_emergency import break_glass, consent_to_sensitive, staff  # noqa: E402
 from scripts._demo_tally import DemoFailed, Patient, Tally  # noqa: E402
 
@@ -79,6 +79,12 @@ class Demo:
         await self._account(self._patients[0])
         await self._forget(self._patients[-1])
         await self._verify_receipts()
+        start_s = time.monotonic()
+        folders = [node.path for node in self._cluster.nodes]
+        self.tally.words_not_found = await asyncio.to_thread(
+            search, [raw for _, raw in bundles], folders, self._say
+        )
+        self.tally.spent("search", start_s)
 
     async def _patient(self, index: int, name: str, raw: bytes) -> None:
         home, away = index % NODES, (index + 1) % NODES

@@ -30,6 +30,7 @@ class Tally:
     glass_notices: int = 0
     accounting_lines: int = 0
     erasure_attested: int = 0
+    words_not_found: int = 0
     failover_ms: int | None = None
     seconds: float = 0.0
     seconds_by_step: dict[str, float] = field(default_factory=dict)

@@ -26,6 +26,8 @@ VALUED: Final = frozenset({"identifier", "telecom"})
 DIGESTS: Final = ("sha256", "sha1", "md5", "blake2b")
 DIGESTED_MAX: Final = 64
 """Fields whose digests are looked for: the first ones, which are those of the patient."""
+WORD_CHARS_MIN: Final = 8
+"""A shorter word may stand in ciphertext by chance, in one of its forms."""
 OVERLAP_BYTES: Final = 256
 CHUNK_BYTES: Final = 32 * 1024 * 1024
 
@@ -67,6 +69,27 @@ def plant(raw: bytes, label: str) -> Planted:
 
     planted = walk(json.loads(raw), "", "")
     return Planted(json.dumps(planted, ensure_ascii=False, indent=1).encode(), tuple(texts))
+
+
+def words_in(raw: bytes) -> list[str]:
+    """The names, addresses and numbers of people in a JSON document that are long enough to be nothing else."""
+    found: dict[str, None] = {}
+
+    def is_word(value: Any) -> bool:
+        return isinstance(value, str) and len(value) >= WORD_CHARS_MIN and value.isascii()
+
+    def walk(value: Any, key: str, inside: str) -> None:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                walk(item, name, key)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item, key, inside)
+        elif is_word(value) and (key in NAMES or (key == "value" and inside in VALUED)):
+            found[value] = None
+
+    walk(json.loads(raw), "", "")
+    return list(found)
 
 
 def forms_of(word: str) -> dict[str, bytes]:

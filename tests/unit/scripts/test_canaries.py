@@ -77,3 +77,16 @@ def test_a_planted_bundle_is_still_a_bundle() -> None:
     assert STEM in patient["identifier"][0]["value"]
     assert len(set(planted.texts)) == len(planted.texts) > 100
     assert set(planted.texts).isdisjoint(plant(generate_bundle(7), "bob").texts)
+
+
+def test_words_are_those_of_people_and_long_enough() -> None:
+    raw = json.dumps(
+        {
+            "name": [{"family": "Featherstonehaugh", "given": ["Jo"]}],
+            "identifier": [{"value": "999-123-4567"}],
+            "valueQuantity": {"value": 7, "unit": "milligrams"},
+            "code": {"text": "a long note of somebody"},
+            "address": [{"city": "Zürich-Oerlikon", "line": ["12 Long Street"]}],
+        }
+    ).encode()
+    assert canaries.words_in(raw) == ["Featherstonehaugh", "999-123-4567", "12 Long Street"]
