@@ -1,4 +1,4 @@
-"""Single acts of the demonstration (`_demo`): access log, accounting, erasure and its certificate, a search of all files."""
+"""Single acts of the demonstration (`_demo`): access log, accounting, erasure with its certificate, search of files."""
 
 from __future__ import annotations
 
