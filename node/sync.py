@@ -183,10 +183,12 @@ class Synchroniser:
                     self._fail(run)
                     await self._drop_ahead()
         finally:
+            # Nothing is awaited here: a process that is killed in a simulation closes its coroutines as they stand.
             self._chasing = False
-            if ahead is not None:
-                ahead.cancel()
-            await self._drop_ahead()
+            for task in (ahead, self._ahead):
+                if task is not None:
+                    task.cancel()
+            self._ahead = None
 
     async def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None

@@ -253,6 +253,27 @@ async def test_the_next_blocks_travel_while_these_are_committed(four: Harness) -
     assert [first for _, first in network.asked] == [1, 65, 129]
 
 
+async def test_it_can_be_closed_where_it_stands(four: Harness) -> None:
+    """As a simulated process is that is killed: whoever is closed may await nothing any more."""
+    network = Network(four, blocks=2)
+    network.peer(1, tip=5)
+    stuck = asyncio.Event()
+
+    async def deliver(decisions: Sequence[VerifiedDecision]) -> None:
+        await stuck.wait()
+
+    network.sync._deliver = deliver
+    chasing = network.sync.run()
+    async with asyncio.timeout(30):
+        while (waited_for := chasing.send(None)) is not None and network.sync._ahead is None:
+            await asyncio.wait({waited_for})
+    question = network.sync._ahead
+    assert question is not None
+    chasing.close()
+    await asyncio.wait({question})
+    assert question.cancelled()
+
+
 def test_the_limits_of_a_block_hold_for_its_batches_together(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
