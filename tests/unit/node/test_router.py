@@ -304,6 +304,26 @@ async def test_a_spent_batch_is_not_kept_unless_a_proposal_needs_it(routed: Rout
     assert routed.node.mempool.batch(spent.digest) is not None
 
 
+async def test_who_brings_what_is_spent_is_held_back_for_longer_than_it_took(
+    routed: Routed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good batches of decided transactions cost their check each time, use up no share and are no fault."""
+    took_s, loop = 0.01, asyncio.get_running_loop()
+
+    async def slowly(work: Any, *given: Any) -> Any:
+        await asyncio.sleep(took_s)
+        return work(*given)
+
+    monkeypatch.setattr(routers, "checked", slowly)
+    monkeypatch.setattr(routers, "INLINE_TRANSACTIONS_MAX", 0)
+    spent = one_batch(routed)
+    routed.harness.commit(routed.node.executor, [spent])
+    began_s = loop.time()
+    await routed.handle(Kind.BATCH, spent.raw)
+    assert loop.time() - began_s >= took_s * (1 + routers.SPENT_REST_SHARE) * 0.9
+    assert routed.node.mempool.batch(spent.digest) is None
+
+
 async def test_one_bad_transaction_condemns_the_batch(routed: Routed) -> None:
     four = routed.harness
     good = four.transaction(four.wallets[0]).raw
