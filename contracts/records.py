@@ -359,7 +359,7 @@ def _note_further(body: AnchorRecord, patient: bytes, context: OperationContext)
     Who keeps the record is noted in each: it is erased with any of them.
     """
     state = context.state
-    if body.also != sorted({*body.also} - {body.compartment}):
+    if body.also and body.also != sorted({*body.also} - {body.compartment}):
         raise Refused("records.bad_classes", "further compartments ascend, and are others")
     epoch = EPOCHS.get(state, body.compartment, epoch_bytes(body.epoch))
     keeping = [context.sender, *(epoch.custodians if epoch is not None else [])]

@@ -78,6 +78,7 @@ class Registry:
         self.operations: Mapping[str, OperationSpec] = _unique(
             (spec.name, spec) for contract in contracts for spec in contract.operations
         )
+        self._ranks = {name: int(spec.rank) for name, spec in self.operations.items()}
         self.events: Mapping[str, EventKind] = _unique(
             (kind.name, kind) for contract in contracts for kind in contract.events
         )
@@ -91,8 +92,7 @@ class Registry:
 
     def rank(self, operation: Operation) -> int:
         """The place of such operations in a block: lower runs earlier."""
-        spec = self.operations.get(operation.name)
-        return Rank.ORDINARY if spec is None else spec.rank
+        return self._ranks.get(operation.name, _ORDINARY)
 
     def run(self, operation: Operation, context: OperationContext) -> bytes:
         """Carry out one operation. Returns the encoded result, or nothing where the operation has none.
@@ -154,4 +154,5 @@ def _unique(pairs: Any) -> Mapping[Any, Any]:
     return found
 
 
+_ORDINARY: Final = int(Rank.ORDINARY)
 _DEFAULT: Final = default_registry()

@@ -170,7 +170,8 @@ def execute(
     skipped: list[tuple[Digest, str]] = []
     events: list[Event] = []
     in_block: set[bytes] = set()
-    for transaction in sorted(transactions, key=lambda t: max(contracts.rank(o) for o in t.value.operations)):
+    rank = contracts.rank
+    for transaction in sorted(transactions, key=lambda t: max(map(rank, t.value.operations))):
         try:
             check_time(transaction.value, time_ms)
         except Refused as refusal:
