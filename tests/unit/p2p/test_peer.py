@@ -125,9 +125,9 @@ async def test_a_link_sends_what_is_in_the_outbox_in_order(fast: MeshPolicy, soc
 
 async def test_beats_are_life_and_silence_is_death(fast: MeshPolicy, socket: ScriptedSocket) -> None:
     peer = make_peer(fast)
-    running = asyncio.create_task(make_link(peer, LOW, replace(fast, silence_timeout_s=0.3), socket).run())
-    for _ in range(4):
-        await asyncio.sleep(0.15)  # together twice the silence that would be death
+    running = asyncio.create_task(make_link(peer, LOW, replace(fast, silence_timeout_s=1.0), socket).run())
+    for _ in range(15):
+        await asyncio.sleep(0.1)  # together more than the silence that would be death
         socket.feed(aiohttp.WSMsgType.PONG)
     assert not running.done()
     assert await asyncio.wait_for(running, TIMEOUT_S) == "silent"
