@@ -65,7 +65,7 @@ async def test_an_arriving_batch_asks_nobody_again(four: Harness, monkeypatch: p
 async def test_a_proposal_beyond_the_limits_of_a_block_is_given_up_at_once(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consilium.node.sync.BLOCK_TRANSACTIONS_MAX", 2)
+    monkeypatch.setattr("consilium.node.decided.BLOCK_TRANSACTIONS_MAX", 2)
     batches = [four.batch([four.transaction(four.wallets[0])] * 1, author=1) for _ in range(5)]
     block = four.decide(four.executor().context, batches).block
     node, machine = scripted(four, Started=[HoldBatches(block, (four.keys[1].public,))])
