@@ -21,7 +21,7 @@ from consilium.ledger import trie
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.state import Change
 from consilium.ledger.trie import NodeRef, TrieUpdate
-from consilium.ledger.trie_proof import TrieProof, key_hash, value_hash
+from consilium.ledger.trie_proof import KEY_TAG, VALUE_TAG, TrieProof
 from consilium.storage import schema
 from consilium.storage.cache import GenerationCache
 from consilium.storage.known import EVERYTHING, KnownKeys
@@ -66,11 +66,14 @@ class StateStore:
     def get(self, key: bytes) -> bytes | None:
         """The value under `key` after the tip."""
         path = self._hash(key)
+        value = self._values.young.get(path, _MISSING)
+        if value is not _MISSING:
+            return value
+        if self._known.lacks(path):
+            return None
+        epoch = self._epoch
         value = self._values.get(path, _MISSING)
         if value is _MISSING:
-            if self._known.lacks(path):
-                return None
-            epoch = self._epoch
             value = _value_in(self._store.get(schema.STATE + path), key)
             with self._lock:
                 # A commit since then has put its own values here, and this one may be older.
@@ -84,8 +87,9 @@ class StateStore:
 
     def prepare(self, root: NodeRef | None, height: int, changes: Sequence[Change]) -> TrieUpdate:
         """What a block's changes do to the trie under `root`. Writes nothing, and may be asked ahead of a decision."""
+        hashed_value = VALUE_TAG.digest
         hashed = [
-            (path, None if value is None else value_hash(value))
+            (path, None if value is None else hashed_value(value))
             for path, (_, value) in zip(self._paths(changes), changes, strict=True)
         ]
         return trie.apply_hashes(self, root, height, hashed)
@@ -225,7 +229,7 @@ class StateStore:
     def _hash(self, key: bytes) -> bytes:
         path = self._hashes.get(key)
         if path is None:
-            path = self._hashes[key] = key_hash(key)
+            path = self._hashes[key] = KEY_TAG.digest(key)
         return path
 
 
