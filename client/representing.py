@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from consilium.client.attesting import attested
-from consilium.client.recording import current_epoch, deliver_shares
+from consilium.client.recording import class_map_from, current_epoch, deliver_shares
 from consilium.client.rpc import Committed, RpcClient
 from consilium.client.session import COMMIT_TIMEOUT_S, Session
 from consilium.client.sharing import make_compartment
-from consilium.client.wallet import KeptCompartment, Wallet
+from consilium.client.wallet import KeptBlinding, KeptCompartment, Wallet
 from consilium.contracts import records, representation, takeover
+from consilium.ledger.errors import Refused
 
 _NOBODY: Mapping[bytes, RpcClient] = {}
 
@@ -79,6 +80,7 @@ async def take_over(
     those of `custodians`, and the session's node where it is one, get their shares at once.
     """
     patient = session.identity
+    fresh = await _knowing_classes(session, fresh.speaking_for(patient))
     opened = await session.state(records.PATIENTS, patient)
     epochs = []
     for compartment in opened.compartments if opened is not None else []:
@@ -100,6 +102,17 @@ async def take_over(
         await custodian.wait(done.id, COMMIT_TIMEOUT_S, certified=True)
     await deliver_shares(own, fresh, custodians)
     return TakenOver(fresh, own, done)
+
+
+async def _knowing_classes(session: Session, fresh: Wallet) -> Wallet:
+    """The fresh wallet with what hides the classes of the compartments, where the session's wallet knows it."""
+    try:
+        known = await class_map_from(session, session.wallet.speaking_for(session.identity))
+    except Refused as refusal:
+        if refusal.code not in ("records.class_map_wrong", "records.unknown_compartment"):
+            raise
+        return fresh
+    return fresh.knowing(*(KeptBlinding(one.compartment, one.blinding) for one in known.entries))
 
 
 async def new_key_proof(session: Session, patient: bytes, fresh: Wallet) -> bytes:

@@ -41,6 +41,7 @@ MAGIC_1: Final = MAGIC_WORD + b"1\n"
 """Of files that do not say for whom their keys speak: still read, no longer written."""
 WALLET_BYTES_MAX: Final = 4 * 1024 * 1024
 COMPARTMENTS_MAX: Final = 4_096
+BLINDINGS_MAX: Final = 64
 LABEL_CHARS_MAX: Final = 128
 ROLE_CHARS_MAX: Final = 32
 PASSPHRASE_CHARS_MIN: Final = 8
@@ -87,6 +88,13 @@ class KeptCompartment(codec.Wire, frozen=True):
     secret: CompartmentSecret
 
 
+class KeptBlinding(codec.Wire, frozen=True):
+    """What hides the class of a compartment that another wallet of the same identity opened."""
+
+    compartment: Bytes16
+    blinding: Bytes32
+
+
 class _Contents(codec.Wire, frozen=True):
     label: Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
     role: Annotated[str, msgspec.Meta(max_length=ROLE_CHARS_MAX)]
@@ -94,6 +102,8 @@ class _Contents(codec.Wire, frozen=True):
     compartments: Annotated[tuple[KeptCompartment, ...], msgspec.Meta(max_length=COMPARTMENTS_MAX)]
     speaks_for: Bytes16 | None
     """Another identity than that of the signing key: where keys were rotated, or taken over with a new wallet."""
+    blindings: Annotated[tuple[KeptBlinding, ...], msgspec.Meta(max_length=BLINDINGS_MAX)]
+    """Of compartments that an earlier wallet opened; of all others they follow from the root."""
 
     def __repr__(self) -> str:
         return "_Contents(…)"
@@ -143,7 +153,7 @@ class Wallet:
     @classmethod
     def of_root(cls, root: bytes, label: str = "", role: str = "") -> Wallet:
         """The wallet with a known root (32 bytes). Everything but the secrets of compartments follows from it."""
-        return cls(_Contents(label, role, root, (), None))
+        return cls(_Contents(label, role, root, (), None, ()))
 
     @property
     def root(self) -> bytes:
@@ -198,7 +208,10 @@ class Wallet:
         return None
 
     def class_blinding(self, compartment: bytes) -> bytes:
-        """What hides the class of a compartment in its commitment (32 bytes): the root gives it back at any time."""
+        """What hides the class of a compartment in its commitment (32 bytes): kept (`knowing`), else from the root."""
+        for kept in self._contents.blindings:
+            if kept.compartment == compartment:
+                return kept.blinding
         return _CLASS.digest(self._contents.root, compartment)
 
     def keeping(self, *added: KeptCompartment) -> Wallet:
@@ -210,6 +223,16 @@ class Wallet:
         if len(places) > COMPARTMENTS_MAX:
             raise Refused("wallet.full", f"a wallet keeps at most {COMPARTMENTS_MAX} compartment secrets")
         return Wallet(msgspec.structs.replace(self._contents, compartments=tuple(places.values())))
+
+    def knowing(self, *blindings: KeptBlinding) -> Wallet:
+        """This wallet, for compartments whose classes an earlier wallet of the same identity hid.
+
+        Raises Refused `wallet.full` beyond BLINDINGS_MAX.
+        """
+        known = {kept.compartment: kept for kept in (*self._contents.blindings, *blindings)}
+        if len(known) > BLINDINGS_MAX:
+            raise Refused("wallet.full", f"a wallet keeps at most {BLINDINGS_MAX} blindings")
+        return Wallet(msgspec.structs.replace(self._contents, blindings=tuple(known.values())))
 
     def sealed(self, passphrase: str, cost: Cost = STANDARD) -> bytes:
         """The bytes of the wallet's file. Takes about 0.1 s and 64 MiB by design: call it from a thread.
@@ -245,7 +268,7 @@ class Wallet:
             if magic == MAGIC:
                 return cls(codec.decode(plain, _Contents, WALLET_BYTES_MAX))
             old = codec.decode(plain, _Contents1, WALLET_BYTES_MAX)
-            return cls(_Contents(old.label, old.role, old.root, old.compartments, None))
+            return cls(_Contents(old.label, old.role, old.root, old.compartments, None, ()))
         except Refused:
             raise Refused("wallet.damaged", "the wallet's contents are not of this version") from None
 

@@ -71,12 +71,14 @@ def make_sealing() -> dict[str, Any]:
 def make_wallet() -> dict[str, Any]:
     kept = wallet.KeptCompartment(b"\xc2" * 16, 5, sharing.make_compartment(2, 3))
     mine = wallet.Wallet.create("Golden", "patient").keeping(kept).speaking_for(b"\xc7" * 16)
+    mine = mine.knowing(wallet.KeptBlinding(b"\xc2" * 16, b"\xc8" * 32))
     return {
         "compartment": codec.encode(kept).hex(),
         "did": mine.did,
         "encryption_public": mine.encryption_public.hex(),
         "file": mine.sealed(PASSPHRASE, CHEAP).hex(),
         "identity": mine.identity.hex(),
+        "class_blinding": mine.class_blinding(b"\xc2" * 16).hex(),
         "label": mine.label,
         "point": mine.point.hex(),
         "role": mine.role,
@@ -155,6 +157,11 @@ def test_the_golden_wallet_opens() -> None:
     expected = golden("wallet.json", make_wallet)
     opens_as(expected)
     assert bytes.fromhex(expected["file"]).startswith(wallet.MAGIC)
+    opened = wallet.Wallet.opened(bytes.fromhex(expected["file"]), PASSPHRASE)
+    assert opened.class_blinding(b"\xc2" * 16).hex() == expected["class_blinding"]
+    assert opened.class_blinding(b"\xc3" * 16) == wallet.Wallet.of_root(opened.root).class_blinding(
+        b"\xc3" * 16
+    )
 
 
 def test_a_wallet_of_the_first_version_opens() -> None:
@@ -182,7 +189,7 @@ def test_derivations_do_not_move() -> None:
 
 def derived() -> dict[str, str]:
     context = Context(b"\x01" * 32, b"\x02" * 16, b"\x03" * 16, 4, b"\x05" * 16)
-    root = wallet._Contents("", "", b"\x06" * 32, (), None)
+    root = wallet._Contents("", "", b"\x06" * 32, (), None, ())
     mine = wallet.Wallet(root)
     return {
         "context_digest": context.digest().hex(),

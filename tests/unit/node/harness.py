@@ -52,7 +52,7 @@ def some(label: str, size: int = 16) -> bytes:
 
 def wallet_of(name: str) -> Wallet:
     """A wallet that is the same in every run."""
-    contents = wallets._Contents(name, "", some(f"root/{name}", 32), (), None)
+    contents = wallets._Contents(name, "", some(f"root/{name}", 32), (), None, ())
     return Wallet(contents)
 
 
