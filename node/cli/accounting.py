@@ -33,6 +33,7 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.written import private_folder, write_over
 
 __all__ = ["app"]
 
@@ -49,7 +50,6 @@ SHOWN: Final = (
     "released_by",
     "released_at",
 )
-PRIVATE_MODE: Final = 0o600
 
 
 class Format(StrEnum):
@@ -196,11 +196,8 @@ def _write_all(out: Path, found: Accounting) -> None:
 
 
 def _write(path: Path, raw: bytes) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write_atomically(path, raw, PRIVATE_MODE)
-    except OSError as error:
-        raise Refused("cli.unwritable", f"{path}: {error.strerror}") from None
+    private_folder(path.parent)
+    write_over(path, raw, files.SECRET_MODE)
 
 
 def _rendered(found: Accounting, form: Format) -> bytes:

@@ -16,10 +16,9 @@ from consilium.client.rpc import Committed
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger import codec
-from consilium.ledger.errors import Refused
-from consilium.node import files
 from consilium.node.cli.inputs import connected, hexadecimal, identity_id, open_wallet, target
 from consilium.node.cli.output import Report
+from consilium.node.cli.written import write_new
 
 _T = TypeVar("_T")
 
@@ -122,7 +121,7 @@ async def perform(
 ) -> dict[str, Any]:
     """Submit an act that takes two, or write it down for the other. Returns what to print."""
     if draft is not None:
-        save(draft, attesting.draft_to_json(attesting.drafted(session, operation, body)))
+        write_new(draft, attesting.draft_to_json(attesting.drafted(session, operation, body)))
         return {"draft": str(draft), "operation": operation}
     if second is not None:
         body = attesting.attested(session, operation, body, second.wallet, second.speaks_for)
@@ -138,16 +137,6 @@ def tell(report: Report, value: dict[str, Any], sentence: str) -> None:
     """Print a result: JSON, or one line."""
     said = f"written to {value['draft']}: the other signs it" if "draft" in value else sentence
     report.result(value, lambda console: console.print(said, markup=False))
-
-
-def save(path: Path, raw: bytes, mode: int = 0o644) -> None:
-    """Write a new file. Raises Refused `cli.unwritable`."""
-    if path.exists():
-        raise Refused("cli.unwritable", f"{path} exists")
-    try:
-        files.write_atomically(path, raw, mode)
-    except OSError as error:
-        raise Refused("cli.unwritable", f"{path}: {error.strerror}") from None
 
 
 def identifier(text: str, what: str) -> bytes:

@@ -21,6 +21,7 @@ from consilium.node.cli.inputs import (
     open_wallet,
 )
 from consilium.node.cli.output import example, reporting
+from consilium.node.cli.written import write_over
 
 app = typer.Typer(no_args_is_help=True, help="Sign beside somebody: acts that take two.")
 
@@ -65,7 +66,7 @@ def sign(
         wallet = open_wallet(wallet_file, passphrase_file)
         who = None if speaks_for is None else identity_id(speaks_for)
         signed = attesting.sign_draft(draft, wallet, who)
-        files.write_atomically(draft_file, attesting.draft_to_json(signed))
+        write_over(draft_file, attesting.draft_to_json(signed))
         value = {"file": str(draft_file), **_value(signed)}
         report.result(
             value,

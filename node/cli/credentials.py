@@ -23,7 +23,6 @@ from consilium.node.cli.acting import (
     act,
     committed,
     identifier,
-    save,
     tell,
     wall_ms,
 )
@@ -41,6 +40,7 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.written import write_new
 
 PROOF_BYTES_MAX = 4_096
 
@@ -172,7 +172,7 @@ def prove(
             "holder": made.key.hex(),
             "proof": made.proof.hex(),
         }
-        save(out, json.dumps(value, indent=2).encode() + b"\n")
+        write_new(out, json.dumps(value, indent=2).encode() + b"\n")
         tell(report, {"file": str(out), **value}, f"{out}: hand it to {by.hex()}")
 
 

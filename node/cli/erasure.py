@@ -17,7 +17,6 @@ from consilium.client.wallet import Wallet
 from consilium.contracts.forgetting import ErasureBasis
 from consilium.contracts.operation import ID_BYTES
 from consilium.contracts.retention import HoldBasis
-from consilium.ledger.errors import Refused
 from consilium.node import files, founding
 from consilium.node.cli.erasure_words import (
     certified_value,
@@ -41,6 +40,7 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.written import require_free, write_new
 
 app = typer.Typer(no_args_is_help=True, help="Order and certify erasures; hold records.")
 
@@ -268,13 +268,12 @@ def certificate(
     with reporting(as_json) as report:
         chosen = target(node)
         identifier = hexadecimal(erasure, ID_BYTES, "an erasure's id")
-        if out.exists():
-            raise Refused("cli.bad_value", f"{out} exists")
+        require_free(out)
 
         async def make(session: Session) -> dict[str, Any]:
             raw = await erasing.certificate(session, identifier)
             value = certified_value(verify_certificate(raw, session.genesis))
-            await asyncio.to_thread(files.write_atomically, out, raw)
+            await asyncio.to_thread(write_new, out, raw)
             return {"file": str(out), **value}
 
         value = _run(chosen, None, make)

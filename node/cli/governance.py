@@ -33,6 +33,7 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.written import require_free, write_new
 
 ID_BYTES: Final = 16
 APPLICATION_BYTES_MAX: Final = 4 * 1024
@@ -82,8 +83,7 @@ def apply(
     """
     with reporting(as_json) as report:
         config = node_config(folder)
-        if out.exists():
-            raise Refused("cli.unwritable", f"{out} exists")
+        require_free(out)
         chain_id = founding.read_genesis(config.genesis_path).chain_id
         wallet = wallet_of(config)
         named: list[Any] = sorted({role.value for role in roles} if roles else terms.ROLES)
@@ -95,10 +95,7 @@ def apply(
             list(admitted.roles),
             admitted.proof.hex(),
         )
-        try:
-            files.write_atomically(out, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-        except OSError as error:
-            raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+        write_new(out, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
         value = {"file": str(out), "institution": wallet.identity.hex(), "roles": named}
         report.result(
             value,

@@ -13,9 +13,10 @@ from rich.console import Console
 from consilium.contracts.settings import DEFAULTS, Settings
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import genesis_to_json
-from consilium.node import files, founding, terms
+from consilium.node import founding, terms
 from consilium.node.cli.inputs import JsonOption, identity_id, when
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.written import require_free, write_new
 
 app = typer.Typer(no_args_is_help=True, help="Found a network of several institutions.")
 
@@ -67,8 +68,7 @@ def found(
     before they join: `consilium network show` prints them. Roles and settings can be changed later, by vote.
     """
     with reporting(as_json) as report:
-        if out.exists():
-            raise Refused("cli.unwritable", f"{out} exists")
+        require_free(out)
         known = [founding.read_card(path) for path in cards]
         agreed = terms.Terms(
             issuers=tuple(_founder(one, known) for one in issuers or ()),
@@ -80,10 +80,7 @@ def found(
             report.note(
                 "nobody issues credentials in this network: no glass can be broken until a vote changes that"
             )
-        try:
-            files.write_atomically(out, genesis_to_json(genesis))
-        except OSError as error:
-            raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+        write_new(out, genesis_to_json(genesis))
         value = {
             "file": str(out),
             "network": name,

@@ -16,7 +16,7 @@ from consilium.ledger.genesis import Genesis
 from consilium.ledger.receipt import Proved, verify_receipt
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX, Statement, decode_receipt
 from consilium.ledger.state import STATE_KEY_BYTES_MAX
-from consilium.node import files, founding
+from consilium.node import founding
 from consilium.node.cli.inputs import (
     JsonOption,
     NodeOption,
@@ -28,6 +28,7 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import Report, example, reporting
+from consilium.node.cli.written import write_over
 
 app = typer.Typer(no_args_is_help=True, help="Proofs of single facts that verify offline.")
 
@@ -154,10 +155,7 @@ def _trusted(since: int | None, trusted_header: str | None) -> bytes | None:
 
 
 def _keep(report: Report, out: Path, raw: bytes, proved: Proved) -> None:
-    try:
-        files.write_atomically(out, raw)
-    except OSError as error:
-        raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+    write_over(out, raw)
     value = {"file": str(out), "bytes": len(raw), **_value(proved)}
     report.result(
         value,

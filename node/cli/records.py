@@ -22,7 +22,6 @@ from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts.words import describe_verdict
-from consilium.ledger.errors import Refused
 from consilium.node import files
 from consilium.node.cli.acting import AsOption
 from consilium.node.cli.custody import CustodianOption, custodian_targets
@@ -42,8 +41,8 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import Report, error_value, example, reporting, table
+from consilium.node.cli.written import private_folder, write_over
 
-SECRET_MODE: Final = 0o600
 INDEX_FILE: Final = "index.json"
 
 app = typer.Typer(no_args_is_help=True, help="Import, list and read records.")
@@ -257,10 +256,7 @@ def read(
         by = None if application is None else identity_id(application)
         asker = charts.Asker(by, automated)
         reader = chosen.institution() if wallet_file is None else open_wallet(wallet_file, passphrase_file)
-        try:
-            out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refused("cli.unwritable", f"{out}: {error.strerror}") from None
+        private_folder(out)
         who = _Reader(reader, None if speaks_for is None else identity_id(speaks_for))
         found = asyncio.run(_read(report, chosen, keepers, who, purpose, named, whose, out, asker))
         value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
@@ -312,14 +308,9 @@ async def _read(
 def _write_index(found: _Reading, out: Path) -> None:
     """Which file is what, for programs."""
     listed = [{**one, "file": Path(one["file"]).name} for one in found.files]
-    _write_file(out / INDEX_FILE, json.dumps(listed, ensure_ascii=False, indent=2).encode() + b"\n")
-
-
-def _write_file(path: Path, raw: bytes) -> None:
-    try:
-        files.write_atomically(path, raw, SECRET_MODE)
-    except OSError as error:
-        raise Refused("cli.unwritable", f"{path}: {error.strerror}") from None
+    write_over(
+        out / INDEX_FILE, json.dumps(listed, ensure_ascii=False, indent=2).encode() + b"\n", files.SECRET_MODE
+    )
 
 
 async def _keep(slice_: Slice, found: _Reading, out: Path) -> None:
@@ -361,7 +352,7 @@ def _write(opened: Opened, out: Path) -> dict[str, Any]:
     fields = opened.header.fields
     suffix = "json" if fields.media_type.endswith("json") else "bin"
     path = out / f"{opened.record.hex()}.{suffix}"
-    _write_file(path, opened.payload)
+    write_over(path, opened.payload, files.SECRET_MODE)
     return {
         "record": opened.record.hex(),
         "file": str(path),

@@ -22,7 +22,6 @@ from consilium.node.cli.acting import (
     SignerOption,
     act,
     committed,
-    save,
     tell,
 )
 from consilium.node.cli.inputs import (
@@ -38,6 +37,7 @@ from consilium.node.cli.inputs import (
     when,
 )
 from consilium.node.cli.output import example, reporting, table
+from consilium.node.cli.written import write_new
 
 OFFER_BYTES_MAX = 4_096
 
@@ -84,7 +84,7 @@ def offer(
             "encryption_key": made.encryption_key.hex(),
             "proof": made.proof.hex(),
         }
-        save(out, json.dumps(value, indent=2).encode() + b"\n")
+        write_new(out, json.dumps(value, indent=2).encode() + b"\n")
         tell(report, {"file": str(out), **value}, f"{out}: hand it to a guardian")
 
 

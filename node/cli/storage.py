@@ -172,7 +172,7 @@ def _checked(config: Config, report: Report) -> dict[str, Any]:
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
     """A new file that gets its name once it is whole and durable."""
     if path.exists():
-        raise Refused("cli.bad_value", f"{path} exists")
+        raise Refused("cli.unwritable", f"{path} exists")
     part = path.with_name(path.name + PART_SUFFIX)
     try:
         with part.open("wb") as file:

@@ -24,7 +24,6 @@ from consilium.node.cli.acting import (
     act,
     committed,
     identifier,
-    save,
     tell,
     wall_ms,
 )
@@ -41,6 +40,7 @@ from consilium.node.cli.inputs import (
     target,
 )
 from consilium.node.cli.output import example, reporting
+from consilium.node.cli.written import private_folder, require_free, write_new
 
 SUMMARY_BYTES_MAX = 512 * 1024
 SHARE_BYTES_MAX = 4_096
@@ -85,12 +85,12 @@ def key(
     """
     with reporting(as_json) as report:
         named = [identity_id(one) for one in holders]
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(out)
 
         async def work(session: Session) -> dict[str, Any]:
             made, parcels, done = await summaries.make_key(session, named)
             for holder, parcel in parcels.items():
-                save(out / f"{made.hex()[:8]}-{holder.hex()}.share", parcel, files.SECRET_MODE)
+                write_new(out / f"{made.hex()[:8]}-{holder.hex()}.share", parcel, files.SECRET_MODE)
             return {"key": made.hex(), "holders": [one.hex() for one in parcels], **committed(done)}
 
         value = {"folder": str(out), **act(node, None, None, None, work)}
@@ -214,6 +214,8 @@ def open_(
     """
     with reporting(as_json) as report:
         chosen, whose = target(node), identity_id(patient)
+        copy = out.with_name(f"{out.name}.opening")
+        require_free(out, copy)
         institution = chosen.institution().identity
         persons = (
             _person(wallet_file, passphrase_file, speaks_for, licence, share),
@@ -228,10 +230,9 @@ def open_(
 
         opened = asyncio.run(run())
         entry = opened.given.entry
-        copy = out.with_name(f"{out.name}.opening")
         kept = CopyFile(codec.encode(entry), opened.given.institution_key.hex(), opened.given.signature.hex())
-        save(copy, msgspec.json.encode(kept), files.SECRET_MODE)
-        save(out, opened.payload, files.SECRET_MODE)
+        write_new(copy, msgspec.json.encode(kept), files.SECRET_MODE)
+        write_new(out, opened.payload, files.SECRET_MODE)
         value = {
             "file": str(out),
             "copy": str(copy),
