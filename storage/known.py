@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-FILTER_BYTES_MIN: Final = 64 * 1024
+FILTER_BYTES_MIN: Final = 256 * 1024
 FILTER_BYTES_MAX: Final = 64 * 1024 * 1024
 """Beyond it the filter fills: it answers ever less often, and never falsely."""
-KEY_BYTES_MIN: Final = 4
-"""So many bytes there are for a key, or the filter doubles: one bit in 32 is set, a few more after many doublings."""
+KEY_BYTES_MIN: Final = 8
+"""So many bytes there are for a key, or the filter doubles: one bit in 64 is set, a few more after many doublings."""
 EVERYTHING: Final = b"\xff" * 33
 """Above every hash of a key."""
 
