@@ -85,7 +85,6 @@ class Mesh:
         self._credentials = Credentials(key)
         self._server_context: ssl.SSLContext | None = None
         self._members = self._checked(members)
-        self._blocked: frozenset[bytes] = frozenset()
         self._peers: dict[bytes, Peer] = {}
         self._tasks: dict[bytes, list[asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
@@ -214,7 +213,7 @@ class Mesh:
         for key, address in self._members.items():
             peer = self._peers.get(key)
             if peer is None:
-                peer = Peer(key, address, self.policy, self.metrics, blocked=key in self._blocked)
+                peer = Peer(key, address, self.policy, self.metrics)
                 self._peers[key] = peer
                 self._tasks[key] = [
                     self._group.create_task(task)
@@ -225,15 +224,6 @@ class Mesh:
                 peer.address = address
                 peer.wake()
         self._notify()
-
-    def set_blocked(self, keys: frozenset[bytes]) -> None:
-        """Quarantine exactly these peers: drop their connections, neither dial nor accept them."""
-        self._blocked = keys
-        for key, peer in self._peers.items():
-            peer.blocked = key in keys
-            peer.wake()
-            if peer.blocked:
-                peer.disconnect("blocked", reset=True)
 
     def fault(self, key: bytes, fault: PeerFault) -> None:
         """Score a peer: by the mesh itself, or by the host for what it found out later."""
@@ -293,7 +283,7 @@ class Mesh:
         while True:
             await port.vacant.wait()
             port.wake.clear()
-            if peer.blocked or peer.address is None:
+            if peer.address is None:
                 await port.wake.wait()
                 backoff.reset()
                 continue
@@ -376,9 +366,7 @@ class Mesh:
     def _authorized(self, key: bytes) -> bool:
         """Whether this key may connect and be heard now."""
         peer = self._peers.get(key)
-        if peer is None or peer.blocked:
-            return False
-        return not peer.score.banned_s(asyncio.get_running_loop().time())
+        return peer is not None and not peer.score.banned_s(asyncio.get_running_loop().time())
 
     def _context(self) -> ssl.SSLContext:
         """The TLS context for whoever dials this node now."""

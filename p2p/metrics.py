@@ -59,7 +59,6 @@ class PeerStatus:
     """0 is spotless; faults lower it, time restores it; at -penalty_max the peer is banned."""
     banned_s: float
     """Seconds until the peer may connect again; 0 when it may."""
-    blocked: bool
     bytes_in: int
     bytes_out: int
     outbox_bytes: int

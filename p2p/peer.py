@@ -50,7 +50,7 @@ class Port:
         self.vacant = asyncio.Event()
         self.vacant.set()
         self.wake = asyncio.Event()
-        """Set when a dialler that waits should look again: unblocked, or a new address."""
+        """Set when a dialler that waits should look again: a new address."""
         self.bytes_in = 0
         self.bytes_out = 0
         self.links = 0
@@ -156,12 +156,9 @@ class Link:
 class Peer:
     """One member of the network, connected or not."""
 
-    def __init__(
-        self, key: bytes, address: Address | None, policy: MeshPolicy, metrics: MeshMetrics, *, blocked: bool
-    ) -> None:
+    def __init__(self, key: bytes, address: Address | None, policy: MeshPolicy, metrics: MeshMetrics) -> None:
         self.key = key
         self.address = address
-        self.blocked = blocked
         self.score = Score(policy)
         self.ports = tuple(Port(lane, policy, metrics.lane(lane)) for lane in Lane)
         self.connected_at_s: float | None = None
@@ -220,7 +217,6 @@ class Peer:
             connected_s=0.0 if self.connected_at_s is None else now_s - self.connected_at_s,
             score=self.score.value(now_s),
             banned_s=self.score.banned_s(now_s),
-            blocked=self.blocked,
             bytes_in=sum(port.bytes_in for port in self.ports),
             bytes_out=sum(port.bytes_out for port in self.ports),
             outbox_bytes=sum(port.outbox.held_bytes for port in self.ports),

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from consilium.ledger.errors import PeerFault
 from consilium.p2p.frame import Lane
 from consilium.p2p.policy import MeshPolicy
 
@@ -133,15 +134,15 @@ async def test_a_member_gets_its_places_back(net: Any, fast: MeshPolicy) -> None
     assert await rogue.dial(node, Lane.VOTES) is not None
 
 
-async def test_a_blocked_member_is_not_even_given_a_websocket(net: Any) -> None:
-    node = await net.node(1)
+async def test_a_banned_member_is_not_even_given_a_websocket(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(fast, ban_first_s=600.0))
     rogue = net.rogue(2)
     node.mesh.set_members({rogue.key: None})
-    node.mesh.set_blocked(frozenset({rogue.key}))
+    node.mesh.fault(rogue.key, PeerFault("nonsense", 100))
     with pytest.raises((aiohttp.ClientError, OSError)):
         await rogue.dialer._connect(node.address, rogue.credentials.client_context(node.key))
     assert node.mesh.metrics.handshakes_refused >= 1  # aiohttp tries a GET twice
-    assert node.mesh.metrics.faults == 0
+    assert node.mesh.metrics.faults == 1
 
 
 def failures_are(node: Any, count: int) -> bool:

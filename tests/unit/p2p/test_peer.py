@@ -63,7 +63,7 @@ def socket() -> ScriptedSocket:
 
 
 def make_peer(policy: MeshPolicy) -> Peer:
-    return Peer(HIGH, None, policy, MeshMetrics(), blocked=False)
+    return Peer(HIGH, None, policy, MeshMetrics())
 
 
 def make_link(peer: Peer, initiator: bytes, policy: MeshPolicy, socket: ScriptedSocket | None = None) -> Link:
