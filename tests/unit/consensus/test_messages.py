@@ -212,10 +212,6 @@ def test_a_pre_prepare_is_a_prepare() -> None:
 # What verification refuses ----------------------------------------------------------------------------------------
 
 
-def _stranger(make: Callable[[], Message]) -> Message:
-    return make()
-
-
 WRONG_CHAIN = bytes(32)
 LOCK = prepared(BLOCK, 1)
 

@@ -13,7 +13,6 @@ SAM = w.actor("sam")
 KEY = some("summary key")
 SUMMARY = some("summary")
 WITHDRAWAL = summaries.WithdrawSummary(PETRA.id, SOUTH.id)
-LATER_MS = 10_000
 
 
 def switch_on(world: World) -> World:
