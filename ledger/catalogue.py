@@ -1118,7 +1118,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Check the record's id, and whose it is.",
     ),
     "retention.bad_period": _entry(
-        "A hold ends in the future, and at most HOLD_MS_MAX ahead.",
+        "A hold ends in the future, and at most 30 years ahead.",
         "State an end within that time.",
     ),
     "retention.id_taken": _entry(
