@@ -16,16 +16,16 @@ from consilium.node.snapshot_messages import LeavesRequest, PartRequest, RunRequ
 from consilium.node.testing import LocalCluster
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 COMMITS = 12
 
 
 async def test_observers_follow_serve_and_hand_in() -> None:
     async with LocalCluster(4, observers=3) as cluster:
-        await cluster.commit(0)
-        indexes = [await cluster.join_observer() for _ in range(3)]
-        done = await cluster.commit(1)
-        await cluster.wait_height(done.height + 1, indexes)
+        await cluster.commit(0, WAIT_S)
+        indexes = [await cluster.join_observer(WAIT_S) for _ in range(3)]
+        done = await cluster.commit(1, WAIT_S)
+        await cluster.wait_height(done.height + 1, indexes, WAIT_S)
         for index in indexes:
             client = cluster.clients[index]
             status = await client.status()
@@ -38,11 +38,11 @@ async def test_observers_follow_serve_and_hand_in() -> None:
         newcomer = Wallet.create("application", "application")
         async with asyncio.timeout(WAIT_S):
             handed_in = await session.submit([recording.enrolment(session, "application", newcomer)])
-        await cluster.wait_height(handed_in.height)
+        await cluster.wait_height(handed_in.height, timeout_s=WAIT_S)
         # Without the observers the validators go on, and without any of them the others follow.
         await cluster.stop_node(indexes[0])
-        after = await cluster.commit(2)
-        await cluster.wait_height(after.height, indexes[1:])
+        after = await cluster.commit(2, WAIT_S)
+        await cluster.wait_height(after.height, indexes[1:], WAIT_S)
 
 
 class Flood:
@@ -93,7 +93,7 @@ class Flood:
 
 async def test_a_flood_from_observers_that_read_nothing_stops_no_vote() -> None:
     async with LocalCluster(4, observers=3) as cluster:
-        await cluster.commit(0)
+        await cluster.commit(0, WAIT_S)
         keys = [load_node_key(node.config().key_path) for node in cluster.observers]
         floods = [Flood(key, cluster, MeshPolicy(backoff_max_s=0.5)) for key in keys]
         reached = [asyncio.Event() for _ in floods]
@@ -103,11 +103,11 @@ async def test_a_flood_from_observers_that_read_nothing_stops_no_vote() -> None:
                 await asyncio.gather(*(event.wait() for event in reached))
                 before = sum(flood.sent for flood in floods)
                 for number in range(COMMITS):
-                    await cluster.commit(number % 4)
+                    await cluster.commit(number % 4, WAIT_S)
             assert sum(flood.sent for flood in floods) > before
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        done = await cluster.commit(0)
-        await cluster.wait_height(done.height)
+        done = await cluster.commit(0, WAIT_S)
+        await cluster.wait_height(done.height, timeout_s=WAIT_S)

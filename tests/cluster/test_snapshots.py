@@ -18,13 +18,13 @@ from consilium.storage.leveldb import LevelKV
 from consilium.storage.pruning import lowest_writes, prune_writes
 
 SETTINGS: dict[str, dict[str, Any]] = {"storage": {"snapshot_every_s": 1}, "log": {"level": "info"}}
-WAIT_S = 60.0
+WAIT_S = 180.0
 POLL_S = 0.05
 
 
 async def commits(cluster: LocalCluster, count: int) -> list[bytes]:
     """Ids of transactions that were committed, one after the other."""
-    return [(await cluster.commit(number % 4)).id for number in range(count)]
+    return [(await cluster.commit(number % 4, WAIT_S)).id for number in range(count)]
 
 
 async def until_base(client: RpcClient) -> dict[str, Any]:
@@ -44,7 +44,7 @@ async def held(cluster: LocalCluster, above: int) -> None:
     """Wait until a founder holds a snapshot of a later height; blocks are made meanwhile."""
     async with asyncio.timeout(WAIT_S):
         while max((await cluster.clients[0].status())["sync"]["snapshots"], default=0) <= above:
-            await cluster.commit(0)
+            await cluster.commit(0, WAIT_S)
 
 
 async def code(call: Any) -> str:
@@ -60,7 +60,7 @@ async def test_an_observer_joins_by_a_snapshot_and_answers_as_its_peers() -> Non
         old = await commits(cluster, 6)
         await held(cluster, 6)
         request_staging(cluster.observers[0].config())
-        index = await cluster.join_observer()
+        index = await cluster.join_observer(WAIT_S)
         status = await until_base(cluster.clients[index])
         base = status["sync"]["base_height"]
         assert base > 6
@@ -72,9 +72,9 @@ async def test_an_observer_joins_by_a_snapshot_and_answers_as_its_peers() -> Non
 
         # What is decided from now on reaches it, and both prove the same.
         new = (await commits(cluster, 3))[-1]
-        await cluster.commit(0)
+        await cluster.commit(0, WAIT_S)
         height = await cluster.height(0)
-        await cluster.wait_height(height, [index])
+        await cluster.wait_height(height, [index], WAIT_S)
         founder, newcomer = cluster.clients[0], cluster.clients[index]
         settings = keys.SETTINGS
         proofs = [await one.state_receipt(settings, height - 1) for one in (founder, newcomer)]
@@ -107,7 +107,7 @@ async def test_an_observer_whose_peers_have_pruned_takes_a_snapshot_by_itself() 
             pretend_pruned(node.config(), 3)
         for index in range(4):
             cluster._start(cluster.nodes[index])
-        await cluster._ready(cluster.nodes)
+        await cluster._ready(cluster.nodes, WAIT_S)
         for client, node in zip(cluster.clients, cluster.nodes, strict=True):
             await client.__aexit__(None, None, None)
             await client.__aenter__()
