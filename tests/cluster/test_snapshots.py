@@ -41,10 +41,13 @@ async def until_base(client: RpcClient) -> dict[str, Any]:
 
 
 async def held(cluster: LocalCluster, above: int) -> None:
-    """Wait until a founder holds a snapshot of a later height; blocks are made meanwhile."""
+    """Wait until the founders offer a snapshot of a later height; blocks are made meanwhile."""
     async with asyncio.timeout(WAIT_S):
         while max((await cluster.clients[0].status())["sync"]["snapshots"], default=0) <= above:
             await cluster.commit(0, WAIT_S)
+    # The one before is offered until the next header certifies this one.
+    done = await cluster.commit(0, WAIT_S)
+    await cluster.wait_height(done.height, range(4), WAIT_S)
 
 
 async def code(call: Any) -> str:
