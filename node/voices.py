@@ -11,10 +11,10 @@ import asyncio
 from typing import Final
 
 from consilium.ledger import codec
+from consilium.node.driver_ports import Outlet
 from consilium.node.executor import Executor
 from consilium.node.peer_messages import Kind, Tip
 from consilium.p2p.frame import Lane
-from consilium.p2p.mesh import Mesh
 
 ANNOUNCE_S: Final = 0.05
 """Observers hear of new heights so often at most: of several at once, where they come faster."""
@@ -23,7 +23,7 @@ ANNOUNCE_S: Final = 0.05
 class Voices:
     """The driver's outlet onto a mesh. Lives on one loop."""
 
-    def __init__(self, mesh: Mesh, executor: Executor) -> None:
+    def __init__(self, mesh: Outlet, executor: Executor) -> None:
         self._mesh = mesh
         self._executor = executor
         self._announcing: asyncio.TimerHandle | None = None
@@ -38,7 +38,7 @@ class Voices:
 
     def broadcast(self, kind: int, body: bytes, lane: Lane) -> int:
         """Queue a message for every connected validator; returns for how many."""
-        return sum(self._mesh.send(key, kind, body, lane) for key in self._validators())
+        return sum(self._mesh.send(key, kind, body, lane) for key in self.voters())
 
     def say_tip(self) -> None:
         """Tell everybody how far the chain is."""
@@ -51,7 +51,7 @@ class Voices:
 
     def _announce(self) -> None:
         self._announcing = None
-        voting, body = self._validators(), self._tip()
+        voting, body = self.voters(), self._tip()
         for key in self._mesh.connected():
             if key not in voting:
                 self._mesh.send(key, Kind.TIP, body, Lane.VOTES)
@@ -60,7 +60,7 @@ class Voices:
         tip = self._executor.store.tip
         return codec.encode(Tip(tip.height, tip.block_hash))
 
-    def _validators(self) -> dict[bytes, None]:
+    def voters(self) -> dict[bytes, None]:
         """Who votes at this height or the next, as far as that is known."""
         now = self._executor.context
         following = self._executor.validators_at(now.height + 1)

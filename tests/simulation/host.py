@@ -32,6 +32,7 @@ from consilium.node.peer_messages import Kind, Tip
 from consilium.node.promises import PromiseKeeper, recall
 from consilium.node.router import Router
 from consilium.node.sync import Synchroniser
+from consilium.node.voices import Voices
 from consilium.p2p.frame import Lane
 from tests.simulation.disk import Copy, Disk
 from tests.simulation.founding import opened
@@ -135,6 +136,7 @@ class Host:
         self.inbox: dict[tuple[int, Lane], deque[Packet]] = {}
         self.awaited: dict[bytes, Future[str]] = {}
         self.executor = executor = opened(self.disk.chain, chain_id)
+        self.voices = Voices(self, executor)
         promise, promised = recall(self.disk.promises, chain_id)
         first = (self.life * 1_000_000 + self.world.now) * 1_000
         self.mempool = self.new_pool(first)
@@ -320,6 +322,7 @@ class Host:
             if decided is not None and not decided.done():
                 decided.set_result("ok" if b"\xa2ok" in leaf[:40] else "refused")
         self.duties.committed(commit)
+        self.voices.committed()
         if self.world.rng.randrange(COPY_IN) == 0:
             self.disk.copy(block.height)
 
@@ -351,10 +354,11 @@ class Host:
         return self.send(peer, kind, body, Lane.BULK)
 
     def broadcast_body(self, kind: int, body: bytes, lane: Lane) -> None:
-        """To everybody, without an effect of its own."""
+        """To whom the product says it, without an effect of its own."""
         packet, network, index = Packet(kind, body, lane), self.cluster.network, self.index
+        heard = self.voices.voters() if kind in (Kind.CONSENSUS, Kind.BATCH) else None
         for target in range(len(self.cluster.hosts)):
-            if target != index:
+            if target != index and (heard is None or self.cluster.keys[target].public in heard):
                 network.send(index, target, packet)
 
     def speak(self, message: Message, body: bytes | None = None) -> None:
