@@ -20,7 +20,7 @@ from consilium.contracts import accounting, identity, keys, records, representat
 from consilium.contracts.accounting import RECORDS_NAMED_MAX, VERDICTS_MAX, AccessDecided, AccessLine, Basis
 from consilium.contracts.conditions import Conditions, RecordFacts
 from consilium.contracts.consent import CONSENTS, stands
-from consilium.contracts.decision import Question, Ruling, decide_all
+from consilium.contracts.decision import OBLIGATIONS_MAX, Question, Ruling, Weighing, decide_all
 from consilium.contracts.facts import Facts, gather
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.contracts.purposes import Purpose, require_purpose
@@ -42,8 +42,6 @@ UNKNOWN: Final = "unknown"
 ERASED: Final = "erased"
 """The basis of a denial of records that were erased; of an erased patient, the table's."""
 
-OBLIGATIONS_MAX: Final = 64
-"""More conditions than any reader's consents can have would be a mistake."""
 Obligations = Annotated[list[codec.Bytes32], msgspec.Meta(max_length=OBLIGATIONS_MAX)]
 RecordIds = Annotated[list[codec.Bytes16], msgspec.Meta(min_length=1, max_length=RECORDS_PER_REQUEST_MAX)]
 CompartmentIds = Annotated[
@@ -159,7 +157,10 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
             "access.too_many_compartments", f"{len(named)}; the limit is {COMPARTMENTS_PER_REQUEST_MAX}"
         )
     facts: dict[bytes, Facts] = {}
-    verdicts = [_verdict(place, chosen, body.purpose, facts, context) for place, chosen in named.items()]
+    weighing = Weighing()
+    verdicts = [
+        _verdict(place, chosen, body.purpose, facts, weighing, context) for place, chosen in named.items()
+    ]
     decision = Decision(
         version=DECISION_VERSION,
         reader=context.sender,
@@ -212,6 +213,7 @@ def _verdict(
     chosen: list[bytes] | None,
     purpose: str,
     facts: dict[bytes, Facts],
+    weighing: Weighing,
     context: OperationContext,
 ) -> Verdict:
     compartment, also, erased = place
@@ -226,7 +228,7 @@ def _verdict(
     if known.patient not in facts:
         facts[known.patient] = gather(context.state, context.sender, known.patient, context.time_ms)
     asked = _questions(context.state, facts[known.patient], (compartment, *also), purpose, context.time_ms)
-    ruling = decide_all(asked)
+    ruling = weighing.decide_all(asked)
     window = context.time_ms + RELEASE_WINDOW_MS
     return Verdict(
         patient=known.patient,

@@ -24,9 +24,14 @@ from consilium.contracts.consent import DENY, Consent, Provision
 from consilium.contracts.emergency import EMERGENCY_PURPOSE
 from consilium.contracts.facts import Facts
 from consilium.contracts.purposes import covers
+from consilium.ledger.errors import Refused
 
 BASIS_CHARS_MAX: Final = 16
 TABLE_VERSION: Final = 3
+CONSENTS_WEIGHED_MAX: Final = 4_096
+"""One request weighs so many consents, each once for every compartment that it could open: every node does."""
+OBLIGATIONS_MAX: Final = 64
+"""Sealed conditions that one verdict has room for; a reader's consents can have more."""
 REPRESENTATIVE_PURPOSE: Final = "PATRQT"
 """A patient, or who represents one, asks at the patient's own request."""
 
@@ -282,13 +287,41 @@ TABLE: Final = _load()
 
 def decide_all(questions: Sequence[Question]) -> Ruling:
     """One ruling on several compartments at once: the first denial, or else the first allow, with the earliest end."""
-    rulings = [decide(question) for question in questions]
+    return _together([decide(question) for question in questions])
+
+
+def _together(rulings: Sequence[Ruling]) -> Ruling:
     for ruling in rulings:
         if not ruling.allow:
             return ruling
     ends = [ruling.until_ms for ruling in rulings if ruling.until_ms is not None]
     owed = tuple(dict.fromkeys(one for ruling in rulings for one in ruling.obligations))
     return replace(rulings[0], until_ms=min(ends) if ends else None, obligations=owed)
+
+
+class Weighing:
+    """The rulings of one request, for one purpose at one instant: a compartment is ruled on once, however often it is
+    named, and consents are not weighed without end."""
+
+    def __init__(self) -> None:
+        self._rulings: dict[bytes, Ruling] = {}
+        self._weighed = 0
+
+    def decide_all(self, questions: Sequence[Question]) -> Ruling:
+        """As the function. Raises Refused `access.too_many_consents`, `access.too_many_conditions`."""
+        ruling = _together([self._decide(question) for question in questions])
+        if len(ruling.obligations) > OBLIGATIONS_MAX:
+            raise Refused("access.too_many_conditions", f"the limit is {OBLIGATIONS_MAX}")
+        return ruling
+
+    def _decide(self, question: Question) -> Ruling:
+        known = self._rulings.get(question.compartment)
+        if known is None:
+            self._weighed += len(question.facts.consents)
+            if self._weighed > CONSENTS_WEIGHED_MAX:
+                raise Refused("access.too_many_consents", f"the limit is {CONSENTS_WEIGHED_MAX}")
+            known = self._rulings[question.compartment] = decide(question)
+        return known
 
 
 def decide(question: Question) -> Ruling:

@@ -644,6 +644,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The records of the request lie in more compartments than one decision has room for.",
         "Split the request: COMPARTMENTS_PER_REQUEST_MAX is in docs/contracts.md.",
     ),
+    "access.too_many_conditions": _entry(
+        "What the request names depends on more sealed conditions than one verdict has room for.",
+        "Ask with fewer records at once; else the patient revokes consents: OBLIGATIONS_MAX is in docs/contracts.md.",
+    ),
+    "access.too_many_consents": _entry(
+        "So many consents could apply to what the request names that weighing them would hold up every node.",
+        "Split the request: CONSENTS_WEIGHED_MAX is in docs/contracts.md.",
+    ),
     "access.window_closed": _entry(
         "The time in which custodians release what the decision allows is over.",
         "Ask again, and fetch within RELEASE_WINDOW_MS of the decision.",
@@ -946,8 +954,8 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Use a class of the network, as consilium.contracts.classes lists them.",
     ),
     "records.unknown_compartment": _entry(
-        "No compartment has this id.",
-        "Ask the ledger for the patient's compartments.",
+        "No compartment has this id, or the patient has none yet.",
+        "`consilium keys show --json` names those of a patient's wallet, the access log those that were asked for.",
     ),
     # config: what a node is told before it starts
     "config.insecure_file": _entry(
@@ -1235,7 +1243,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "credential.expired": _entry(
         "The credential has expired, or would be issued for a time that is over.",
-        "Ask its issuer for a new one.",
+        "Ask its issuer for a new one; whoever issues it names an end that is to come.",
     ),
     "credential.id_taken": _entry(
         "A credential has this id already.",
