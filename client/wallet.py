@@ -285,10 +285,8 @@ def save(
     """
     if not replace and os.path.lexists(path):
         raise Refused("wallet.exists", f"{path} exists")
-    try:
-        raw = wallet.sealed(passphrase, cost)
-    except Refused as refusal:
-        raise Refused(refusal.code, f"{path}: {refusal.detail}") from None
+    require_passphrase(passphrase, str(path))
+    raw = wallet.sealed(passphrase, cost)
     try:
         _write(path, raw, replace)
     except FileExistsError:
@@ -306,15 +304,16 @@ def require_passphrase(passphrase: str, what: str) -> None:
 
 
 def load(path: Path, passphrase: str) -> Wallet:
-    """Read and open a wallet. Raises Refused `wallet.missing`, and as `Wallet.opened`."""
+    """Read and open a wallet. Raises Refused `wallet.missing`, and as `Wallet.opened`, with the file's name."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Refused("wallet.missing", f"{path} is no regular file")
-            raw = file.read(WALLET_BYTES_MAX + 1)
+                raise Refused("wallet.missing", "it is no regular file")
+            return Wallet.opened(file.read(WALLET_BYTES_MAX + 1), passphrase)
     except OSError as error:
         raise Refused("wallet.missing", f"{path}: {error.strerror}") from None
-    return Wallet.opened(raw, passphrase)
+    except Refused as refusal:  # commands open two wallets: people must know which is meant
+        raise Refused(refusal.code, f"{path}: {refusal.detail or refusal.entry.cause}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -74,6 +74,8 @@ def test_a_wrong_passphrase_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     run("keys", "create", "--out", "ada.wallet")
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "another sentence")
     assert refused("keys", "show", "ada.wallet") == "wallet.wrong_passphrase"
+    told = CliRunner().invoke(app, ["keys", "show", "ada.wallet"]).stderr
+    assert "ada.wallet: The passphrase does not open this wallet." in told
     monkeypatch.delenv(PASSPHRASE_VARIABLE)
     assert refused("keys", "show", "ada.wallet") == "cli.no_passphrase"
 
