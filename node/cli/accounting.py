@@ -220,6 +220,10 @@ def _same(path: Path, expected: bytes) -> bool:
     """Whether the file is there; it must say what the proof does. Raises Refused `accounting.broken`."""
     if not path.is_file():
         return False
-    if _read(path, len(expected) + 1) != expected:
+    try:
+        same = path.stat().st_size == len(expected) and _read(path, len(expected)) == expected
+    except OSError as error:
+        raise Refused("cli.unreadable", f"{path}: {error.strerror}") from None
+    if not same:
         raise Refused("accounting.broken", f"{path} says something else than the proof")
     return True
