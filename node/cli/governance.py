@@ -170,9 +170,13 @@ async def _settings(node: Target, file: Path) -> ballot.ChangeSettings:
     """The network's settings as they are now, with what the file changes."""
     changes = terms.changes_from(file)
     async with connected(node) as (rpc, _):
-        raw, _ = await rpc.state(settings.SETTINGS.key())
-    current = settings.DEFAULTS if raw is None else settings.SETTINGS.decode(raw)
+        current = await _current(rpc)
     return ballot.ChangeSettings(terms.settings_from(changes, current))
+
+
+async def _current(rpc: RpcClient) -> settings.Settings:
+    raw, _ = await rpc.state(settings.SETTINGS.key())
+    return settings.DEFAULTS if raw is None else settings.SETTINGS.decode(raw)
 
 
 def _change(
@@ -242,12 +246,12 @@ def list_(
 ) -> None:
     """List the proposals that are open: what each would change, and who approves."""
     with reporting(as_json) as report:
-        lines, time_ms = asyncio.run(_list(target(node)))
+        lines, time_ms, current = asyncio.run(_list(target(node)))
         shown = [one for one in lines if everything or one.standing(time_ms) == "open"]
         rows = [
             (
                 line.proposal.hex(),
-                _words(line.value.change),
+                _words(line.value.change, current if line.standing(time_ms) == "open" else None),
                 line.value.proposer.hex(),
                 len(line.value.approvals),
                 len(line.value.rejections),
@@ -263,9 +267,10 @@ def list_(
         )
 
 
-async def _list(node: Target) -> tuple[Sequence[ProposalLine], int]:
+async def _list(node: Target) -> tuple[Sequence[ProposalLine], int, settings.Settings]:
     async with RpcClient(node.url) as rpc:
-        return await governing.proposals(rpc), int((await rpc.status())["tip_time_ms"])
+        lines, time_ms = await governing.proposals(rpc), int((await rpc.status())["tip_time_ms"])
+        return lines, time_ms, await _current(rpc)
 
 
 def _counted(counted: ballot.VoteCounted) -> dict[str, Any]:
@@ -279,7 +284,8 @@ def _standing(value: dict[str, Any]) -> str:
     )
 
 
-def _words(change: ballot.Change) -> str:
+def _words(change: ballot.Change, current: settings.Settings | None = None) -> str:
+    """What would change; of settings those that differ from the `current` ones, or all by name."""
     match change:
         case ballot.AddValidator(key, institution):
             return f"add validator {key.hex()} of {institution.hex()}"
@@ -294,7 +300,12 @@ def _words(change: ballot.Change) -> str:
         case ballot.ChangeRoles(institution, roles):
             return f"{institution.hex()} is {', '.join(roles) or 'nothing'} from then on"
         case ballot.ChangeSettings(settled):
-            return f"settings: {msgspec.json.encode(settled).decode()}"
+            told = [
+                f"{name} = {msgspec.json.encode(value).decode()}"
+                for name, value in msgspec.structs.asdict(settled).items()
+                if current is None or value != getattr(current, name)
+            ]
+            return f"settings: {', '.join(told) or 'as they are'}"
 
 
 def _value(line: ProposalLine, time_ms: int) -> dict[str, Any]:
