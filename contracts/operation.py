@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX, EVENT_SUBJECTS_MAX, OperationContext
-from consilium.ledger.state import STATE_VALUE_BYTES_MAX, Overlay, StateReader
+from consilium.ledger.state import Overlay, StateReader
 
 DECODED_KEPT_MAX: Final = 2_048
 
@@ -134,6 +134,5 @@ class Contract:
     events: tuple[EventKind, ...] = ()
 
 
-SLOT_BYTES_MAX: Final = STATE_VALUE_BYTES_MAX
 ID_BYTES: Final = 16
 KEY_BYTES: Final = 32

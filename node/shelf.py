@@ -21,6 +21,7 @@ from consilium.ledger.snapshot import (
     SNAPSHOT_VERSION,
     Manifest,
 )
+from consilium.ledger.trie_parts import is_prefix
 from consilium.node.executor import Commit
 from consilium.node.peer_messages import LIMITS, Kind
 from consilium.node.receipts import sealing_at, set_change_at
@@ -143,7 +144,7 @@ class Shelf:
     def _part(self, asked: PartRequest) -> bytes:
         part = None
         for snapshot in list(self._held):
-            if snapshot.height == asked.height and all(nibble < 16 for nibble in asked.prefix):
+            if snapshot.height == asked.height and is_prefix(asked.prefix):
                 try:
                     part = snapshot.part(asked.prefix)
                 except Refused:  # closed a moment ago
