@@ -157,7 +157,7 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
             "access.too_many_compartments", f"{len(named)}; the limit is {COMPARTMENTS_PER_REQUEST_MAX}"
         )
     facts: dict[bytes, Facts] = {}
-    weighing = Weighing()
+    weighing = Weighing(context)
     verdicts = [
         _verdict(place, chosen, body.purpose, facts, weighing, context) for place, chosen in named.items()
     ]

@@ -25,11 +25,12 @@ from consilium.contracts.emergency import EMERGENCY_PURPOSE
 from consilium.contracts.facts import Facts
 from consilium.contracts.purposes import covers
 from consilium.ledger.errors import Refused
+from consilium.ledger.execution import OperationContext
 
 BASIS_CHARS_MAX: Final = 16
 TABLE_VERSION: Final = 3
 CONSENTS_WEIGHED_MAX: Final = 4_096
-"""One request weighs so many consents, each once for every compartment that it could open: every node does."""
+"""A transaction weighs so many consents, each once for every compartment that a request touches: every node does."""
 OBLIGATIONS_MAX: Final = 64
 """Sealed conditions that one verdict has room for; a reader's consents can have more."""
 REPRESENTATIVE_PURPOSE: Final = "PATRQT"
@@ -303,9 +304,9 @@ class Weighing:
     """The rulings of one request, for one purpose at one instant: a compartment is ruled on once, however often it is
     named, and consents are not weighed without end."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: OperationContext) -> None:
         self._rulings: dict[bytes, Ruling] = {}
-        self._weighed = 0
+        self._context = context
 
     def decide_all(self, questions: Sequence[Question]) -> Ruling:
         """As the function. Raises Refused `access.too_many_consents`, `access.too_many_conditions`."""
@@ -317,8 +318,8 @@ class Weighing:
     def _decide(self, question: Question) -> Ruling:
         known = self._rulings.get(question.compartment)
         if known is None:
-            self._weighed += len(question.facts.consents)
-            if self._weighed > CONSENTS_WEIGHED_MAX:
+            self._context.weighed += len(question.facts.consents)
+            if self._context.weighed > CONSENTS_WEIGHED_MAX:
                 raise Refused("access.too_many_consents", f"the limit is {CONSENTS_WEIGHED_MAX}")
             known = self._rulings[question.compartment] = decide(question)
         return known

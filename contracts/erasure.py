@@ -51,6 +51,8 @@ from consilium.ledger.state import Overlay, StateReader
 
 EPOCHS_PER_ERASURE_MAX: Final = 512
 """So many epochs are looked at for holders; a patient with more erases them compartment by compartment."""
+EPOCHS_PER_TRANSACTION_MAX: Final = 4_096
+"""And so many by all erasures of one transaction: what they cost every node has an end."""
 CONTEST_MS: Final = 30 * DAY_MS
 """So long a patient may contest an erasure that an institution ordered."""
 PENDING: Final = "pending"
@@ -243,7 +245,13 @@ def _erase_places(asked: Erasure, identifier: bytes, context: OperationContext) 
         return msgspec.structs.replace(asked, outcome="refused", kept=kept)
     spared = sorted({hold.holder for _, hold in standing})
     holders: dict[bytes, None] = {}
-    for compartment, last in _places(asked, state):
+    places = _places(asked, state)
+    context.weighed += sum(last + 1 for _, last in places)
+    if context.weighed > EPOCHS_PER_TRANSACTION_MAX:
+        raise Refused(
+            "erasure.too_large", f"more than {EPOCHS_PER_TRANSACTION_MAX} epochs in one transaction"
+        )
+    for compartment, last in places:
         for epoch in range(last + 1):
             holders.update(dict.fromkeys(holders_in(state, compartment, epoch)))
     if asked.compartment is None:

@@ -650,7 +650,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     ),
     "access.too_many_consents": _entry(
         "So many consents could apply to what the request names that weighing them would hold up every node.",
-        "Split the request: CONSENTS_WEIGHED_MAX is in docs/contracts.md.",
+        "Split the request, or the transaction: CONSENTS_WEIGHED_MAX is in docs/contracts.md.",
     ),
     "access.window_closed": _entry(
         "The time in which custodians release what the decision allows is over.",
@@ -1106,8 +1106,8 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The patient orders it, a guardian for the general class, an author for what it authored.",
     ),
     "erasure.too_large": _entry(
-        "The patient's compartments have more epochs than one erasure looks at.",
-        "Erase the compartments one by one.",
+        "The patient's compartments have more epochs than one erasure looks at, or those of one transaction do.",
+        "Erase the compartments one by one, each in a transaction of its own.",
     ),
     "erasure.too_many": _entry(
         "The compartment or patient has as many tombstones that differ as are kept.",

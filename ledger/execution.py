@@ -77,7 +77,8 @@ class Event(codec.Wire, frozen=True):
 class OperationContext:
     """What a contract may know: who speaks, when (block time), and state, on which a refused transaction is taken back.
 
-    `validators` is the set of the next height: the newest one that a header can name already.
+    `validators` is the set of the next height: the newest one that a header can name already. `weighed` is what the
+    transaction's operations have looked at so far, where a contract bounds that for all of them together.
     """
 
     state: Overlay
@@ -91,6 +92,7 @@ class OperationContext:
     events: list[Event] = field(default_factory=list)
     validators: ValidatorSet | None = None
     ancestor: Ancestor = no_ancestor
+    weighed: int = 0
 
     @property
     def is_genesis(self) -> bool:

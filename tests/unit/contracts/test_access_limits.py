@@ -54,6 +54,15 @@ def test_a_request_weighs_a_bounded_number_of_consents(world: World, monkeypatch
     assert world.refused(DORA, w.asking(compartments=both)) == "access.too_many_consents"
 
 
+def test_the_bound_is_of_all_requests_of_a_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.ok(PETRA, *(consent_to(TEAMS[0], number) for number in range(10)))
+    monkeypatch.setattr(decision, "CONSENTS_WEIGHED_MAX", 30)
+    asked = w.asking(compartments=[w.compartment_of(PETRA)])
+    world.ok(DORA, *[asked] * 3)
+    assert world.refused(DORA, *[asked] * 4) == "access.too_many_consents"
+    world.ok(DORA, asked)
+
+
 def test_what_is_asked_of_one_compartment_twice_is_weighed_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

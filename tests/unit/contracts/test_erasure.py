@@ -324,6 +324,18 @@ def test_anchors_and_requests_of_the_same_block_come_too_late(world: World) -> N
     assert decision.verdicts[0].basis == "erased"
 
 
+def test_more_epochs_than_the_erasures_of_one_transaction_look_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "EPOCHS_PER_TRANSACTION_MAX", 2)
+    first, second, third = (
+        erasing(f"e{code}", compartment=w.compartment_of(PETRA, code), epoch=0) for code in CLASSES[:3]
+    )
+    assert world.refused(PETRA, first, second, third) == "erasure.too_large"
+    world.ok(PETRA, first, second)
+    world.ok(PETRA, third)
+
+
 def test_more_epochs_than_one_erasure_looks_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure, "EPOCHS_PER_ERASURE_MAX", len(CLASSES) - 1)
     assert world.refused(PETRA, erasing()) == "erasure.too_large"
