@@ -56,8 +56,8 @@ from consilium.storage.anchors import AnchorIndex
 TICK_S: Final = 1.0
 LAG_SAMPLE_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
-"""Peers that come back are dialled again soon: commits resume as fast as the quorum does. A dial that meets silence sends
-its last packet 3 s after the first (RFC 6298) and ends after 5; the next one follows within 3 s in all."""
+"""Peers that come back are dialled again soon: commits resume as fast as the quorum does. A dial that meets silence
+sends its last packet 3 s after the first (RFC 6298) and ends after 5; the next one follows within 3 s in all."""
 
 _log = structlog.get_logger("consilium.node")
 
