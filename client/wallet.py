@@ -36,9 +36,10 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import identity_of
 
 MAGIC_WORD: Final = b"consilium wallet "
-MAGIC: Final = MAGIC_WORD + b"2\n"
+MAGIC: Final = MAGIC_WORD + b"3\n"
+MAGIC_2: Final = MAGIC_WORD + b"2\n"
 MAGIC_1: Final = MAGIC_WORD + b"1\n"
-"""Of files that do not say for whom their keys speak: still read, no longer written."""
+"""Of files without blindings, and of files that do not say for whom their keys speak either: read, not written."""
 WALLET_BYTES_MAX: Final = 4 * 1024 * 1024
 COMPARTMENTS_MAX: Final = 4_096
 BLINDINGS_MAX: Final = 64
@@ -95,23 +96,6 @@ class KeptBlinding(codec.Wire, frozen=True):
     blinding: Bytes32
 
 
-class _Contents(codec.Wire, frozen=True):
-    label: Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
-    role: Annotated[str, msgspec.Meta(max_length=ROLE_CHARS_MAX)]
-    root: Bytes32
-    compartments: Annotated[tuple[KeptCompartment, ...], msgspec.Meta(max_length=COMPARTMENTS_MAX)]
-    speaks_for: Bytes16 | None
-    """Another identity than that of the signing key: where keys were rotated, or taken over with a new wallet."""
-    blindings: Annotated[tuple[KeptBlinding, ...], msgspec.Meta(max_length=BLINDINGS_MAX)]
-    """Of compartments that an earlier wallet opened; of all others they follow from the root."""
-
-    def __repr__(self) -> str:
-        return "_Contents(…)"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
-
-
 class _Contents1(codec.Wire, frozen=True):
     label: Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
     role: Annotated[str, msgspec.Meta(max_length=ROLE_CHARS_MAX)]
@@ -119,10 +103,20 @@ class _Contents1(codec.Wire, frozen=True):
     compartments: Annotated[tuple[KeptCompartment, ...], msgspec.Meta(max_length=COMPARTMENTS_MAX)]
 
     def __repr__(self) -> str:
-        return "_Contents1(…)"
+        return f"{type(self).__name__}(…)"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return []
+
+
+class _Contents2(_Contents1, frozen=True):
+    speaks_for: Bytes16 | None
+    """Another identity than that of the signing key: where keys were rotated, or taken over with a new wallet."""
+
+
+class _Contents(_Contents2, frozen=True):
+    blindings: Annotated[tuple[KeptBlinding, ...], msgspec.Meta(max_length=BLINDINGS_MAX)]
+    """Of compartments that an earlier wallet opened; of all others they follow from the root."""
 
 
 class Wallet:
@@ -267,8 +261,10 @@ class Wallet:
         try:
             if magic == MAGIC:
                 return cls(codec.decode(plain, _Contents, WALLET_BYTES_MAX))
-            old = codec.decode(plain, _Contents1, WALLET_BYTES_MAX)
-            return cls(_Contents(old.label, old.role, old.root, old.compartments, None, ()))
+            kind = _Contents2 if magic == MAGIC_2 else _Contents1
+            old = codec.decode(plain, kind, WALLET_BYTES_MAX)
+            speaks_for = old.speaks_for if isinstance(old, _Contents2) else None
+            return cls(_Contents(old.label, old.role, old.root, old.compartments, speaks_for, ()))
         except Refused:
             raise Refused("wallet.damaged", "the wallet's contents are not of this version") from None
 
@@ -347,7 +343,7 @@ def _parse(raw: bytes) -> tuple[bytes, _File]:
     if len(raw) > WALLET_BYTES_MAX:
         raise Refused("wallet.too_large", f"more than {WALLET_BYTES_MAX} bytes")
     magic = raw[: len(MAGIC)]
-    if magic not in (MAGIC, MAGIC_1):
+    if magic not in (MAGIC, MAGIC_2, MAGIC_1):
         version, newline, _ = raw[len(MAGIC_WORD) : len(MAGIC_WORD) + 4].partition(b"\n")
         if raw.startswith(MAGIC_WORD) and newline and version.isdigit():
             raise Refused("wallet.wrong_version", f"version {int(version)}; this program knows 1 and 2")

@@ -164,10 +164,13 @@ def test_the_golden_wallet_opens() -> None:
     )
 
 
-def test_a_wallet_of_the_first_version_opens() -> None:
-    expected = json.loads((GOLDEN / "wallet-1.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    ("name", "magic"), [("wallet-1.json", wallet.MAGIC_1), ("wallet-2.json", wallet.MAGIC_2)]
+)
+def test_a_wallet_of_an_earlier_version_opens(name: str, magic: bytes) -> None:
+    expected = json.loads((GOLDEN / name).read_text(encoding="utf-8"))
     mine = opens_as(expected)
-    assert bytes.fromhex(expected["file"]).startswith(wallet.MAGIC_1)
+    assert bytes.fromhex(expected["file"]).startswith(magic)
     again = wallet.Wallet.opened(mine.sealed(PASSPHRASE, CHEAP), PASSPHRASE)
     assert (again.identity, again.compartments) == (mine.identity, mine.compartments)
 

@@ -100,10 +100,11 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(raw: bytes) -> None:
 
 
 def test_every_flipped_byte_is_called_damage(raw: bytes) -> None:
-    for place in range(len(raw)):
+    for place in range(
+        len(raw)
+    ):  # the digit of the version too: it becomes another that is read, whose checksum differs
         changed = raw[:place] + bytes((raw[place] ^ 1,)) + raw[place + 1 :]
-        expected = "wallet.wrong_version" if place == len(wallet.MAGIC_WORD) else "wallet.damaged"
-        assert code_of(Wallet.opened, changed, PASSPHRASE) == expected
+        assert code_of(Wallet.opened, changed, PASSPHRASE) == "wallet.damaged"
 
 
 def test_every_truncation_is_called_damage(raw: bytes) -> None:
@@ -140,7 +141,7 @@ def test_weaker_parameters_in_a_forged_file_do_not_open(raw: bytes) -> None:
 
 
 def test_a_newer_wallet_is_told_from_a_damaged_one() -> None:
-    assert code_of(Wallet.opened, b"consilium wallet 3\nxyz", PASSPHRASE) == "wallet.wrong_version"
+    assert code_of(Wallet.opened, b"consilium wallet 4\nxyz", PASSPHRASE) == "wallet.wrong_version"
     assert code_of(Wallet.opened, b"consilium wallet x\nxyz", PASSPHRASE) == "wallet.damaged"
     assert code_of(Wallet.opened, bytes(wallet.WALLET_BYTES_MAX + 1), PASSPHRASE) == "wallet.too_large"
 
