@@ -205,6 +205,64 @@ def _sorted(drawn: list[Any]) -> list[Any]:
     return sorted(drawn, key=codec.encode)
 
 
+# --- full lists -----------------------------------------------------------------------------------------------------
+
+
+def crowded(registry: Registry, values: Mapping[bytes, bytes], room: int = 0) -> dict[bytes, bytes]:
+    """The same state with every list filled up to `room` places: what it named is there several times, under new ids.
+
+    Nothing of it need be reachable: a list that is full must be met by a refusal all the same.
+    """
+    full = dict(values)
+    fresh = random.Random(len(values))
+    by_id: dict[bytes, list[bytes]] = {}
+    for key in values:
+        for size in (16, 32):
+            by_id.setdefault(key[1 : 1 + size], []).append(key)
+    for key, raw in values.items():
+        slot = registry.slots[key[:1]]
+        info = inspect.type_info(slot.kind)
+        if not isinstance(info, inspect.StructType):
+            continue
+        value = slot.decode(raw)
+        for field in info.fields:
+            if isinstance(field.type, inspect.ListType):
+                value = _filled(value, field.name, field.type, slot.bytes_max, room, fresh, by_id, full)
+        full[key] = codec.encode(value)
+    return full
+
+
+def _filled(
+    value: codec.Wire,
+    name: str,
+    info: inspect.ListType,
+    bytes_max: int,
+    room: int,
+    fresh: random.Random,
+    by_id: dict[bytes, list[bytes]],
+    full: dict[bytes, bytes],
+) -> codec.Wire:
+    listed = list(getattr(value, name))
+    while listed and len(listed) < (info.max_length or 0) - room:
+        again = listed[0]
+        if isinstance(again, bytes):
+            listed.append(fresh.randbytes(len(again)))
+            for key in by_id.get(again, []):
+                copied = key[:1] + listed[-1] + key[1 + len(again) :]
+                full.setdefault(copied, full[key])
+        elif isinstance(again, codec.Wire) and isinstance(getattr(again, again.__struct_fields__[0]), bytes):
+            first = again.__struct_fields__[0]
+            size = len(getattr(again, first))
+            listed.append(msgspec.structs.replace(again, **{first: fresh.randbytes(size)}))
+        else:
+            listed.append(again)
+        longer = msgspec.structs.replace(value, **{name: listed})
+        if len(codec.encode(longer)) > bytes_max:
+            raise ValueError(f"{type(value).__name__}.{name} is full before it has {info.max_length} items")
+        value = longer
+    return value
+
+
 # --- signatures -----------------------------------------------------------------------------------------------------
 
 

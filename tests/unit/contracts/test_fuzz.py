@@ -9,6 +9,7 @@ the contracts (`contract.fault`); state, events and results keep their limits, a
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -295,9 +296,17 @@ def forget(registry: Registry) -> None:
 # --- one operation --------------------------------------------------------------------------------------------------
 
 
-def run_one(name: str, rng: random.Random, pool: Pool) -> str:
-    """One drawn operation on the world in which much has happened; returns its code."""
-    world = lived()
+@functools.cache
+def crowded(room: int) -> World:
+    """The same world with every list filled up to `room` places."""
+    world = copy.copy(lived())
+    world.state = MemoryState(fuzzing.crowded(world.registry, lived().state.values, room))
+    return world
+
+
+def run_one(name: str, rng: random.Random, pool: Pool, world: World | None = None) -> str:
+    """One drawn operation, on the world in which much has happened or another; returns its code."""
+    world = world or lived()
     time_ms = world.time_ms + rng.choice(STEPS_MS)
     if rng.random() < 0.05:
         time_ms = LATE_MS
@@ -376,6 +385,15 @@ def test_every_operation_is_done_or_refused(seed: int) -> None:
     check_memory(lived().registry)
 
 
+@SLOW
+@given(SEEDS)
+def test_a_full_list_is_met_by_a_refusal(seed: int) -> None:
+    pool = pool_of(lived())
+    for number, name in enumerate(sorted(lived().registry.operations)):
+        for room in (0, 1):
+            run_one(name, random.Random(seed * 1_000 + number), pool, crowded(room))
+
+
 # --- sequences ------------------------------------------------------------------------------------------------------
 
 
@@ -386,6 +404,7 @@ class Run:
         self.rng = random.Random(seed)
         origin = lived()
         self.registry = default_registry()
+        forget(self.registry)
         self.state = MemoryState(dict(origin.state.values))
         self.chain_id = origin.chain_id
         self.time_ms, self.height = origin.time_ms, origin.height
@@ -493,7 +512,7 @@ def digest_of_a_run(seed: int) -> str:
     """Everything that a run decided, as one digest: what a process with another hash seed must find as well."""
     run = Run(seed)
     hasher = hashlib.sha256()
-    for _ in range(BLOCKS * 2):
+    for _ in range(BLOCKS):
         outcome = run.block()
         hasher.update(outcome.receipts_root)
         hasher.update(codec.encode([list(change) for change in outcome.changes]))
