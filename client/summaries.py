@@ -7,7 +7,8 @@ own wallet: neither it nor a partial ever leaves the two persons' computer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -64,11 +65,15 @@ class OpenedSummary:
     given: Given
 
 
-async def make_key(session: Session, holders: Sequence[bytes]) -> tuple[bytes, dict[bytes, bytes], Committed]:
+async def make_key(
+    session: Session,
+    holders: Sequence[bytes],
+    keep: Callable[[bytes, Mapping[bytes, bytes]], None] = lambda key, parcels: None,
+) -> tuple[bytes, dict[bytes, bytes], Committed]:
     """Make this institution's emergency key for employed practitioners, two of whom open.
 
     Returns the key's id and each holder's parcel, sealed to the holder's wallet: hand them over; there is no other
-    copy. The secret is forgotten when this returns.
+    copy, so `keep` makes them durable before the key is registered. The secret is forgotten when this returns.
     """
     key = new_id()
     secret = make_compartment(PERSONS, len(holders))
@@ -76,8 +81,10 @@ async def make_key(session: Session, holders: Sequence[bytes]) -> tuple[bytes, d
     public = CompartmentKey(session.chain_id, key, 0, secret.commitments)
     parcels = seal_parcels(secret, public, recipients)
     body = summaries.SetSummaryKey(key, list(secret.commitments), list(holders))
+    by_holder = dict(zip(holders, parcels, strict=True))
+    await asyncio.to_thread(keep, key, by_holder)
     done = await session.act("summary.set_key", body, certified=True)
-    return key, dict(zip(holders, parcels, strict=True)), done
+    return key, by_holder, done
 
 
 async def place(

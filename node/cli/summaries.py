@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,10 +88,12 @@ def key(
         named = [identity_id(one) for one in holders]
         private_folder(out)
 
-        async def work(session: Session) -> dict[str, Any]:
-            made, parcels, done = await summaries.make_key(session, named)
+        def keep(made: bytes, parcels: Mapping[bytes, bytes]) -> None:
             for holder, parcel in parcels.items():
                 write_new(out / f"{made.hex()[:8]}-{holder.hex()}.share", parcel, files.SECRET_MODE)
+
+        async def work(session: Session) -> dict[str, Any]:
+            made, parcels, done = await summaries.make_key(session, named, keep)
             return {"key": made.hex(), "holders": [one.hex() for one in parcels], **committed(done)}
 
         value = {"folder": str(out), **act(node, None, None, None, work)}

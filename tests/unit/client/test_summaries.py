@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,3 +128,29 @@ async def test_another_envelope_is_refused() -> None:
     at.envelope = node(b"another").envelope
     with pytest.raises(Refused, match=r"sealing\."):
         await opened(at)
+
+
+async def test_shares_are_kept_before_their_key_is_registered() -> None:
+    """Whoever cannot write the shares down registers no key: nobody could open what is sealed to it."""
+    told: list[str] = []
+
+    class Ward:
+        chain_id = bytes(32)
+
+        async def identity_of(self, who: bytes) -> SimpleNamespace:
+            return SimpleNamespace(encryption_key=Wallet.create("holder").encryption_public)
+
+        async def act(self, name: str, body: object, *, certified: bool = False) -> str:
+            told.append(name)
+            return "done"
+
+    def full(key: bytes, parcels: Mapping[bytes, bytes]) -> None:
+        told.append(f"kept {len(parcels)}")
+        raise OSError(28, "No space left on device")
+
+    holders = [b"\x01" * 16, b"\x02" * 16]
+    with pytest.raises(OSError, match="No space"):
+        await summaries.make_key(Ward(), holders, full)  # type: ignore[arg-type]
+    assert told == ["kept 2"]
+    key, parcels, _ = await summaries.make_key(Ward(), holders)  # type: ignore[arg-type]
+    assert (sorted(parcels), len(key), told) == (holders, 16, ["kept 2", "summary.set_key"])
