@@ -13,7 +13,7 @@ from consilium.contracts.words import BASES
 from consilium.node.cli.inputs import JsonOption, NodeOption, Target, identity_id, target, when
 from consilium.node.cli.output import example, reporting, table
 
-app = typer.Typer(no_args_is_help=True, help="The access log.")
+app = typer.Typer(no_args_is_help=True, help="The access log, and the accounting of disclosures.")
 
 
 @app.command("log", epilog=example("consilium access log --node demo/node-0 --patient 5b0c…"))
