@@ -23,7 +23,7 @@ from consilium.contracts.conditions import Conditions, RecordFacts, Truth, meets
 from consilium.contracts.consent import DENY, Consent, Provision
 from consilium.contracts.emergency import EMERGENCY_PURPOSE
 from consilium.contracts.facts import Facts
-from consilium.contracts.purposes import covers
+from consilium.contracts.purposes import covers, upwards
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
 
@@ -140,7 +140,7 @@ def _matches(consent: Consent, place: int, provision: Provision, question: Quest
         and (provision.compartments is None or question.compartment in provision.compartments)
         and (
             provision.purposes is None
-            or any(covers(purpose, question.purpose) for purpose in provision.purposes)
+            or any(purpose in provision.purposes for purpose in upwards(question.purpose))
         )
     )
     if not speaks:

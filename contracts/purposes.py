@@ -49,9 +49,18 @@ def require_purpose(purpose: str) -> None:
 
 def covers(granted: str, asked: str) -> bool:
     """Whether `asked` is `granted` or lies below it."""
-    current: str | None = asked
-    while current is not None:
-        if current == granted:
-            return True
-        current = PARENT.get(current)
-    return False
+    return granted in upwards(asked)
+
+
+def upwards(asked: str) -> tuple[str, ...]:
+    """The purpose itself, and those that contain it: whoever was granted one of them was granted `asked`."""
+    return _UPWARDS.get(asked, (asked,))
+
+
+def _upwards(purpose: str) -> tuple[str, ...]:
+    parent = PARENT.get(purpose)
+    return (purpose,) if parent is None else (purpose, *_upwards(parent))
+
+
+_UPWARDS: Final[dict[str, tuple[str, ...]]] = {purpose: _upwards(purpose) for purpose in PURPOSES}
+"""By each purpose: one request may ask thousands of times."""
