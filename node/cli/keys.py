@@ -18,6 +18,7 @@ from consilium.client.recovery_words import Restored, words_of
 from consilium.client.recovery_words import restore as recover
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
+from consilium.contracts.classes import NAMES
 from consilium.ledger.errors import Refused
 from consilium.node.cli.acting import AsOption
 from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
@@ -192,6 +193,30 @@ def resolve(
 async def _resolve(chosen: Target, did: str) -> dict[str, Any]:
     async with connected(chosen) as (rpc, _):
         return await rpc.resolve(did)
+
+
+@app.command("classes", epilog=example("consilium keys classes --node demo/node-0 --wallet ada.wallet"))
+def classes(
+    node: NodeOption,
+    wallet_file: WalletOption,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a patient's compartments by class: what only the patient's wallet tells."""
+    with reporting(as_json) as report:
+        wallet = open_wallet(wallet_file, passphrase_file)
+        value = asyncio.run(_classes(target(node), wallet))
+        rows = [(one["class"], one["compartment"]) for one in value]
+        report.result(
+            value, lambda console: console.print(table("Compartments", ("class", "compartment"), rows))
+        )
+
+
+async def _classes(chosen: Target, wallet: Wallet) -> list[dict[str, str]]:
+    async with connected(chosen) as (rpc, genesis):
+        known = await recording.class_map_from(Session(rpc, genesis, wallet), wallet)
+        entries = sorted(known.entries, key=lambda one: one.class_code)
+        return [{"class": NAMES[one.class_code], "compartment": one.compartment.hex()} for one in entries]
 
 
 @app.command("words", epilog=example("consilium keys words ada.wallet"))

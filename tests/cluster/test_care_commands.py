@@ -244,6 +244,9 @@ async def test_the_rest_of_care_by_command(tmp_path: Path) -> None:
         own = (*desk.by("own"), "--as", ada)
         await run("preferences", "set", *own, "--opt-out")
         # The new wallet knows which compartment is of which class, as the old one does.
+        shown = {name: await run("keys", "classes", *desk.by(name)) for name in ("ada", "own")}
+        assert shown["ada"] == shown["own"]
+        assert len({one["class"] for one in shown["own"]}) == 9
         again = ("consent", "grant", *own, "--grantee", institutions[OTHER], "--until", "30d")
         for knowing in ((), ("--class-wallet", desk.file("ada.wallet"))):
             classed = await run(*again, "--class", "hiv", *knowing)
