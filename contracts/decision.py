@@ -13,7 +13,7 @@ again with the record, the same table and the conditions opened: then nothing is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Annotated, Final, NamedTuple
 
@@ -67,6 +67,8 @@ class Question:
     time_ms: int
     record: RecordFacts | None = None
     conditions: Mapping[bytes, Conditions] | None = None
+    opinions: list[Opinion] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What each of the consents says, in their order, once one of the rows has asked."""
 
 
 class Match(NamedTuple):
@@ -203,20 +205,25 @@ def _break_glass(question: Question) -> Match | None:
     )
 
 
+def _opinions(question: Question) -> list[Opinion]:
+    if not question.opinions:
+        question.opinions.extend(opinion_of(consent, question) for _, consent in question.facts.consents)
+    return question.opinions
+
+
 def _matching_deny(question: Question) -> Match | None:
-    for identifier, consent in question.facts.consents:
-        if opinion_of(consent, question).denies:
+    for (identifier, _), opinion in zip(question.facts.consents, _opinions(question), strict=True):
+        if opinion.denies:
             return Match(identifier)
     return None
 
 
 def _matching_permit(question: Question) -> Match | None:
     """The one that lasts longest, and of equals the first."""
-    opinions = [(one, opinion_of(consent, question)) for one, consent in question.facts.consents]
     return _longest(
         [
             Match(identifier, opinion.permits_until_ms)
-            for identifier, opinion in opinions
+            for (identifier, _), opinion in zip(question.facts.consents, _opinions(question), strict=True)
             if opinion.permits_until_ms is not None
         ]
     )
@@ -339,7 +346,7 @@ def _obligations(question: Question) -> tuple[bytes, ...]:
     """The sealed conditions on which it depends what the consents say."""
     open_ = [
         consent.obligations
-        for _, consent in question.facts.consents
-        if consent.obligations is not None and opinion_of(consent, question).is_open
+        for (_, consent), opinion in zip(question.facts.consents, _opinions(question), strict=True)
+        if consent.obligations is not None and opinion.is_open
     ]
     return tuple(dict.fromkeys(open_))
