@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from consilium.client import recording
 from consilium.client.wallet import Wallet
 from consilium.ledger import codec
@@ -15,6 +17,8 @@ from consilium.node.peer_messages import LIMITS, BlocksRequest, Kind
 from consilium.node.snapshot_messages import LeavesRequest, PartRequest, RunRequest, SnapshotRequest
 from consilium.node.testing import LocalCluster
 from consilium.p2p.mesh import Address, Lane, Mesh, MeshPolicy
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 WAIT_S = 180.0
 COMMITS = 12

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from consilium.client.rpc import RpcClient
 from consilium.contracts import keys
 from consilium.ledger import codec
@@ -16,6 +18,8 @@ from consilium.node.testing import LocalCluster
 from consilium.storage import schema
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.pruning import lowest_writes, prune_writes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 SETTINGS: dict[str, dict[str, Any]] = {"storage": {"snapshot_every_s": 1}, "log": {"level": "info"}}
 WAIT_S = 180.0
