@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -53,8 +54,9 @@ async def admitted(cluster: LocalCluster) -> tuple[Session, list[bytes]]:
 
 async def told(cluster: LocalCluster, node: int, patient: bytes, kind: str) -> dict[str, Any]:
     """The next event of a kind about the patient at a node, as it is told there."""
-    async with asyncio.timeout(TIMEOUT_S):
-        async for item in cluster.clients[node].subscribe(None, [kind], patient):
+    told_of = cluster.clients[node].subscribe(None, [kind], patient)
+    async with asyncio.timeout(TIMEOUT_S), contextlib.aclosing(told_of):
+        async for item in told_of:
             return {"height": item.cursor.height, "time_ms": item.event.time_ms, "at_s": time.monotonic()}
     raise AssertionError("the subscription ended")
 
