@@ -88,6 +88,7 @@ class Summary:
     recovery_ms: list[int] = field(default_factory=list)
     transactions: int = 0
     equivocations: int = 0
+    older_copies: int = 0
     executed_again: int = 0
     stalled_at_founding: int = 0
     by_nodes: Counter[int] = field(default_factory=Counter)
@@ -112,6 +113,7 @@ class Summary:
         self.recovery_ms.append(outcome.recovery_ms)
         self.transactions += outcome.transactions
         self.equivocations += outcome.equivocations
+        self.older_copies += outcome.older_copies
         self.executed_again += outcome.executed_again
         self.by_nodes[outcome.nodes] += 1
         self.faults += outcome.faults
@@ -149,6 +151,7 @@ class Summary:
             "transactions_decided": self.transactions,
             "chains_executed_again": self.executed_again,
             "equivocations_proven": self.equivocations,
+            "older_copies_not_found_out": self.older_copies,
             "faults": dict(sorted(self.faults.items())),
             "packets_and_hosts_met": dict(sorted(self.bites.items())),
             "attackers": dict(sorted(self.attackers.items())),

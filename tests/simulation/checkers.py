@@ -1,8 +1,9 @@
 """What must hold, judged apart from the code that must uphold it.
 
 Safety is checked at every vote and every commit of every honest host: agreement on blocks and on the state after them,
-validity, certificate soundness, durable before sent, no contradicting votes (over crashes too). At the end chains are
-compared and executed again from genesis. Progress is checked by the schedule, after it healed.
+validity, certificate soundness, durable before sent, no contradicting votes (over crashes too). One contradiction is
+counted, not failed: that of an older copy which nobody could find out. At the end chains are compared and executed
+again from genesis. Progress is checked by the schedule, after it healed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from consilium.consensus.context import HeightContext
 from consilium.consensus.evidence import Evidence, verify_evidence
 from consilium.consensus.limits import CLOCK_BOUND_MS
 from consilium.consensus.messages import Commit, Decided, Message, Prepare, PrePrepare, ViewChange
+from consilium.consensus.restart import Memory
 from consilium.ledger.batch import verify_batch
 from consilium.ledger.block import check_certified
 from consilium.ledger.errors import Refused
@@ -43,8 +45,15 @@ class Checkers:
     agreed: dict[int, bytes] = field(default_factory=dict)
     roots: dict[int, tuple[bytes, bytes, bytes]] = field(default_factory=dict)
     """By height: state and receipts root after it, and the set of the height after next."""
-    said: dict[tuple[int, str, int, int], bytes] = field(default_factory=dict)
-    left: dict[tuple[int, int], int] = field(default_factory=dict)
+    said: dict[tuple[int, str, int, int], tuple[bytes, int]] = field(default_factory=dict)
+    """By host, kind, height and view: what it voted for, and when it said so first."""
+    left: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """By host and height: the view that it changed to, and when."""
+    restored: dict[int, int] = field(default_factory=dict)
+    """By host: when its disk was last set back to an older copy."""
+    older_copies: int = 0
+    """Votes of older copies against votes that the copy does not know and nobody who answered had heard: what
+    docs/consensus.md, "Restart", does not promise. Such a host counts as faulty; there must be no fork all the same."""
     executed: dict[bytes, int] = field(default_factory=dict)
     """Where each transaction was decided: what a client was told."""
     equivocations: int = 0
@@ -83,7 +92,8 @@ class Checkers:
             kind = "view change"
             if self.said.get((host.index, kind, height, view)) is None:
                 self.view_changes += 1
-            self.left[host.index, height] = max(view, self.left.get((host.index, height), 0))
+            if view > self.left.get((host.index, height), (0, 0))[0]:
+                self.left[host.index, height] = view, self.world.now
         else:
             content = message.block_hash
             kind = "commit" if isinstance(message, Commit) else "prepare"
@@ -91,13 +101,30 @@ class Checkers:
             kept = votes.view == view and named == content
             if isinstance(message, PrePrepare | Prepare) and content not in host.disk.promises.kept:
                 self.fail("durable", f"host {host.index} prepares a block that its disk does not keep")
-            if view < self.left.get((host.index, height), 0):
-                self.fail("contradiction", f"host {host.index} votes in a view that it has left")
+            left, when = self.left.get((host.index, height), (0, 0))
+            if view < left:
+                self._contradicts(host, when, "votes in a view that it has left")
+                del self.left[host.index, height]
         if not kept:
             self.fail("durable", f"host {host.index} says {kind} {height}/{view} unsynced")
         name = (host.index, kind, height, view)
-        if self.said.setdefault(name, content) != content:
-            self.fail("contradiction", f"host {host.index}: two {kind}s at {height}/{view}")
+        first, when = self.said.setdefault(name, (content, self.world.now))
+        if first != content:
+            self._contradicts(host, when, f"two {kind}s at {height}/{view}")
+            self.said[name] = content, self.world.now
+
+    def on_restored(self, host: Host) -> None:
+        """A host's disk is set back to an older copy."""
+        self.restored[host.index] = self.world.now
+
+    def _contradicts(self, host: Host, said_ms: int, how: str) -> None:
+        """A vote against one of `said_ms`: forgiven to an older copy that does not know it and was not found out."""
+        verdict = host.duties.restart.verdict
+        found_out = verdict is None or verdict.memory is not Memory.INTACT
+        if found_out or said_ms > self.restored.get(host.index, -1):
+            self.fail("contradiction", f"host {host.index} {how}")
+        self.world.note("-- an older copy contradicts what nobody showed it:", host.index, how)
+        self.older_copies += 1
 
     def on_start(self, host: Host) -> None:
         """What an honest host finds on its disk is what was agreed on."""

@@ -461,6 +461,7 @@ class Host:
         self.note("finds its", "disk" if how == "restored" else "chain", "as at height", copy.tip)
         if how == "restored":
             self.disk.restore(copy)
+            self.cluster.checkers.on_restored(self)
         else:
             self.disk.truncate(copy)
 

@@ -76,6 +76,8 @@ class Outcome:
     simulated_ms: int = 0
     events: int = 0
     equivocations: int = 0
+    older_copies: int = 0
+    """Contradictions of restored hosts that docs/consensus.md, "Restart", names as not found out."""
     transactions: int = 0
     executed_again: int = 0
     stalled_at_founding: bool = False
@@ -149,6 +151,7 @@ class Schedule:
         outcome.heights = min(host.tip for host in cluster.honest)
         outcome.view_changes = cluster.checkers.view_changes
         outcome.equivocations = cluster.checkers.equivocations
+        outcome.older_copies = cluster.checkers.older_copies
         outcome.transactions = len(cluster.checkers.executed)
         outcome.bites = cluster.bites + cluster.network.bites
         for host in cluster.hosts:

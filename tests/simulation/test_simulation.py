@@ -19,7 +19,7 @@ from consilium.node.promises import PromiseKeeper
 from scripts._simulate import regressions
 from tests.conftest import PROJECT
 from tests.simulation.attackers import CAST
-from tests.simulation.checkers import Violated
+from tests.simulation.checkers import Checkers, Violated
 from tests.simulation.founding import contracts
 from tests.simulation.host import Host, Packet
 from tests.simulation.schedule import (
@@ -106,6 +106,22 @@ def test_a_founder_that_is_silent_without_cause_is_found(monkeypatch: pytest.Mon
     violation = schedule.run().violation
     assert violation is not None
     assert violation.startswith("progress: the network is founded")
+
+
+@pytest.mark.parametrize("seed", [8002414, 7004585, 7006282])
+def test_an_older_copy_that_nobody_finds_out_is_counted_and_forks_nothing(seed: int) -> None:
+    """docs/consensus.md, "Restart": it is one of the f. All else holds, and the network goes on."""
+    outcome = run_schedule(seed, 4)
+    assert holds(outcome)
+    assert outcome.older_copies > 0
+
+
+@pytest.mark.parametrize("seed", [8002414, 7004585, 7006282])
+def test_whoever_was_not_restored_must_not_contradict(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checkers, "on_restored", lambda checkers, host: None)
+    violation = run_schedule(seed, 4).violation
+    assert violation is not None
+    assert violation.startswith("contradiction")
 
 
 def test_different_seeds_are_different_schedules() -> None:
