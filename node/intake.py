@@ -32,6 +32,9 @@ from consilium.node.intake_journal import IntakeJournal
 
 INTAKE_BYTES_MAX: Final = 512 * 1024 * 1024
 """Of all bundles that one run imports: they are in memory together."""
+SETTLE_S: Final = 3.0
+"""So long a decided block may take to be certified before a run that was cut off counts as failed."""
+SETTLE_POLL_S: Final = 0.05
 PASSPHRASE_FILE: Final = "passphrase"
 PASSPHRASE_BYTES: Final = 32
 
@@ -218,13 +221,28 @@ class Intake:
         for noted in await asyncio.to_thread(self._journal.imports, file.sha256):
             if not noted.done:
                 # That run ended before it knew. The chain knows.
-                bundle = await self._session.state(records.BUNDLES, self._session.identity, noted.bundle)
-                if bundle is None or not bundle.complete:
+                if not await self._became_whole(noted.bundle):
                     continue
                 await asyncio.to_thread(self._journal.finish, noted.bundle)
             raise Refused(
                 "records.imported_before", f"as bundle {noted.bundle.hex()} of patient {noted.patient.hex()}"
             )
+
+    async def _became_whole(self, bundle: bytes) -> bool:
+        """Whether a bundle is complete on the chain. What was decided just now is certified by the next block only;
+        that is waited for, though not for long, since an idle chain makes none for a while."""
+        height = int((await self._rpc.status())["height"])
+        slot = records.BUNDLES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while True:
+                    raw, certified = await self._rpc.state(slot.key(self._session.identity, bundle))
+                    if raw is not None and slot.decode(raw).complete:
+                        return True
+                    if certified >= height:
+                        return False
+                    await asyncio.sleep(SETTLE_POLL_S)
+        return False
 
     async def take(
         self, file: BundleFile, progress: Callable[[int, int], None] = lambda done, total: None
