@@ -93,7 +93,7 @@ async def test_an_erasure_from_order_to_certificate(tmp_path: Path, monkeypatch:
         made = await run("erasure", "certificate", erased["erasure"], "--node", node, "--out", file)
         assert made["complete"]
         again = ("erasure", "certificate", erased["erasure"], "--node", node, "--out", file)
-        assert (await run(*again, status=2))["error"]["code"] == "cli.bad_value"
+        assert (await run(*again, status=2))["error"]["code"] == "cli.unwritable"
         words = await shown("erasure", "status", erased["erasure"], "--node", node)
         assert "1 of 1 holders attested" in words
         genesis = cluster.genesis_path.read_bytes()
