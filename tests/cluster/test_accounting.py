@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ async def told(cluster: LocalCluster, node: int, patient: bytes, kind: str) -> d
     raise AssertionError("the subscription ended")
 
 
-async def test_a_read_is_a_line_decided_and_released(record_property: Any) -> None:
+async def test_a_read_is_a_line_decided_and_released(measured: Callable[[str, object], None]) -> None:
     async with LocalCluster(nodes=4) as cluster:
         owner, ids = await admitted(cluster)
         reader = cluster.session(1)
@@ -72,7 +73,7 @@ async def test_a_read_is_a_line_decided_and_released(record_property: Any) -> No
         assert [one.record for one in opened] == ids
         line = await waiting
         # The figure is for people: a loaded machine must not fail the test. scripts/bench access measures it.
-        record_property("seconds_from_read_to_line", line["at_s"] - read_s)
+        measured("seconds_from_read_to_line", line["at_s"] - read_s)
         await cluster.commit(2)
         await cluster.wait_height(line["height"] + 1)
         found = await disclosures.consult(owner, owner.identity)
