@@ -31,6 +31,7 @@ from consilium.node.logs import configure_logging  # noqa: E402
 from consilium.node.ports import Reservation  # noqa: E402
 from consilium.node.testing import LocalCluster  # noqa: E402
 from consilium.p2p.mesh import Address  # noqa: E402
+from scripts.crash_matrix import overheard  # noqa: E402
 from scripts.crash_matrix.audit import audit  # noqa: E402
 from scripts.crash_matrix.fleet import Fleet  # noqa: E402
 from scripts.crash_matrix.load import Load  # noqa: E402
@@ -70,7 +71,8 @@ async def run(arguments: argparse.Namespace) -> Report:
             "log": {"level": "warning"},
         }
         folder = arguments.folder or Path(tempfile.mkdtemp(prefix="consilium-crash-")) / "cluster"
-        cluster = LocalCluster(NODES, folder, keep=True, settings=settings)
+        program = (sys.executable, "-P", str(Path(overheard.__file__)))
+        cluster = LocalCluster(NODES, folder, keep=True, settings=settings, program=lambda node: program)
         async with cluster:
             fleet = Fleet(cluster)
             members = {

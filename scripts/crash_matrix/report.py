@@ -45,6 +45,7 @@ class Report:
         """Whether everything held."""
         return (
             not self.violations
+            and self.votes_heard > 0  # an audit that heard nothing found nothing
             and self.lost_commits == self.lost_envelopes == self.contradicting_votes == 0
             and self.restarts == self.restarts_at_head
         )

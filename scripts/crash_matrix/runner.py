@@ -25,6 +25,7 @@ from consilium.node.logs import configure_logging
 from consilium.node.processes import LOG_FILE
 from consilium.node.stores import Stores, open_stores
 from consilium.node.wire import run_node
+from scripts.crash_matrix.overheard import Overheard
 from scripts.crash_matrix.strike import Striker, struck
 
 STATUS_REFUSED: Final = 1
@@ -68,7 +69,7 @@ def _run(folder: Path, armed: bool) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_signal_handler(signal.SIGUSR1, striker.arm)
-        await run_node(config, stop, open_struck)
+        await run_node(config, stop, open_struck, mesh=Overheard)
 
     try:
         config = load_config(folder / CONFIG_FILE)
