@@ -189,11 +189,12 @@ def test_damage_is_done_and_undone(tmp_path: Path) -> None:
 
 
 def test_a_report_is_good_only_where_everything_held() -> None:
-    report = Report(restarts=3, restarts_at_head=3, catch_up_s=[1.0, 2.0, 9.0])
+    assert not Report().good  # it heard nothing, so it found nothing
+    report = Report(restarts=3, restarts_at_head=3, votes_heard=1, catch_up_s=[1.0, 2.0, 9.0])
     assert report.good
     assert report.as_json()["restart_to_head_s"] == {"median": 2.0, "p95": 9.0, "max": 9.0}
     for name in ("lost_commits", "lost_envelopes", "contradicting_votes", "restarts"):
-        worse = Report(restarts=3, restarts_at_head=3)
+        worse = Report(restarts=3, restarts_at_head=3, votes_heard=1)
         setattr(worse, name, 7)
         assert not worse.good
     report.violated("something")
