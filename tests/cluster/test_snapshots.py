@@ -108,6 +108,8 @@ async def test_an_observer_whose_peers_have_pruned_takes_a_snapshot_by_itself() 
     pruning = {**SETTINGS, "storage": {"snapshot_every_s": 1, "keep_blocks": 1}}
     async with LocalCluster(4, settings=pruning, observers=1, observer_settings=SETTINGS) as cluster:
         await commits(cluster, 3)
+        # Committed is what one node has: the one that comes last must have the blocks too that are deleted.
+        await cluster.wait_height(3, range(4), WAIT_S)
         for index in range(4):
             await cluster.stop_node(index)
         for node in cluster.nodes:
