@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import json
-import os
 import secrets
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -37,7 +33,6 @@ from consilium.node.founding import Place
 
 GENERATED_BYTES: Final = 32
 GENERATED_FILE: Final = "passphrase"
-EOF_READ_BYTES: Final = 64
 SHORT_CHARS: Final = 32
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 
@@ -189,23 +184,11 @@ def start(
     in DIR/data/ports.json.
     """
     with reporting(as_json) as report:
-        from consilium.node.logs import configure_logging
-        from consilium.node.wire import run_node
+        from consilium.node.running import run_in_foreground
 
         config = node_config(folder)
-        configure_logging(config.log.level, config.log.format)
-
-        async def serve() -> None:
-            stop = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop.set)
-            if stop_on_eof:
-                loop.add_reader(sys.stdin.fileno(), _until_eof, loop, stop)
-            await run_node(config, stop)
-
         _collect_seldom()
-        asyncio.run(serve())
+        run_in_foreground(config, stop_on_eof=stop_on_eof)
         if as_json:
             report.result({"stopped": True}, lambda console: None)
 
@@ -287,13 +270,6 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-def _until_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    with contextlib.suppress(BlockingIOError):
-        if not os.read(sys.stdin.fileno(), EOF_READ_BYTES):
-            loop.remove_reader(sys.stdin.fileno())
-            stop.set()
 
 
 def _address(text: str) -> tuple[str, int]:

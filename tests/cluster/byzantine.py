@@ -14,9 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import secrets
-import signal
 import sys
 import time
 from collections import Counter
@@ -46,9 +44,8 @@ from consilium.ledger.block import Block, batches_root
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.transaction import Operation, identity_of, sign_transaction
 from consilium.node.config import load_config
-from consilium.node.logs import configure_logging
 from consilium.node.peer_messages import BlocksRequest, Kind, Tip
-from consilium.node.wire import run_node
+from consilium.node.running import run_in_foreground
 from consilium.p2p.mesh import Lane, Mesh
 
 UNKNOWN_KIND = 99
@@ -285,27 +282,6 @@ KINDS: dict[str, type[Liar]] = {
 }
 
 
-def until_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 64):
-        loop.remove_reader(sys.stdin.fileno())
-        stop.set()
-
-
-def main(arguments: list[str]) -> None:
-    kind, folder = arguments[0], Path(arguments[1])
-    config = load_config(folder / "consilium.toml", {})
-    configure_logging(config.log.level, config.log.format)
-
-    async def serve() -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        if "--stop-on-eof" in arguments:
-            loop.add_reader(sys.stdin.fileno(), until_eof, loop, stop)
-        await run_node(config, stop, mesh=KINDS[kind])
-
-    asyncio.run(serve())
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    settings = load_config(Path(sys.argv[2]) / "consilium.toml", {})
+    run_in_foreground(settings, stop_on_eof="--stop-on-eof" in sys.argv, mesh=KINDS[sys.argv[1]])
