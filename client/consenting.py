@@ -86,13 +86,13 @@ async def grant_provisions(
 async def custodian_keys(session: Session, patient: bytes) -> list[bytes]:
     """The X25519 keys of everybody who keeps a compartment of the patient now."""
     opened = await session.state(records.PATIENTS, patient)
-    keepers: dict[bytes, None] = {}
+    custodians: dict[bytes, None] = {}
     for identifier in opened.compartments if opened is not None else []:
         known = await session.state(records.COMPARTMENTS, identifier)
         number = records.epoch_bytes(known.epoch if known is not None else 0)
         epoch = await session.state(records.EPOCHS, identifier, number)
-        keepers.update(dict.fromkeys(epoch.custodians if epoch is not None else []))
-    return [(await session.identity_of(one)).encryption_key for one in keepers]
+        custodians.update(dict.fromkeys(epoch.custodians if epoch is not None else []))
+    return [(await session.identity_of(one)).encryption_key for one in custodians]
 
 
 async def revoke(session: Session, identifier: bytes) -> Committed:

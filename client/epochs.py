@@ -36,11 +36,11 @@ async def begin_epoch(
     once, the others by `deliver_shares`. Returns the wallet with the secret.
     """
     number, epoch = await current_epoch(session, compartment)
-    keepers = list(custodians) if custodians is not None else list(epoch.custodians)
-    secret = make_compartment(threshold or min(epoch.threshold, len(keepers)), len(keepers))
+    chosen = list(custodians) if custodians is not None else list(epoch.custodians)
+    secret = make_compartment(threshold or min(epoch.threshold, len(chosen)), len(chosen))
     wallet = patient.keeping(KeptCompartment(compartment, number + 1, secret))
     await asyncio.to_thread(save, wallet)
-    body = records.BeginEpoch(compartment, list(secret.commitments), keepers)
+    body = records.BeginEpoch(compartment, list(secret.commitments), chosen)
     done = await session.act("records.begin_epoch", body, certified=True)
     for custodian in to.values():  # one takes shares of what its own node knows as certified
         await custodian.wait(done.id, COMMIT_TIMEOUT_S, certified=True)

@@ -111,11 +111,11 @@ async def open_compartments(
     if opened is None:
         settled = await session.state(settings.SETTINGS) or settings.DEFAULTS
         least = settled.sensitive_threshold_min
-        keepers = _keepers(session, custodian, list(others), least + 1)
+        several = _sensitive_custodians(session, custodian, list(others), least + 1)
         fresh = {new_id(): code for code in CLASSES}
         made = []
         for identifier, code in sorted(fresh.items()):
-            held = [custodian] if code == GENERAL else keepers
+            held = [custodian] if code == GENERAL else several
             threshold = 1 if code == GENERAL else min(least, len(held))
             secret = make_compartment(threshold, len(held))
             patient = patient.keeping(KeptCompartment(identifier, 0, secret))
@@ -147,15 +147,17 @@ async def deliver_shares(session: Session, patient: Wallet, to: Mapping[bytes, R
         secret = patient.compartment_secret(identifier, number)
         if secret is None:
             continue
-        keepers = [await session.identity_of(one) for one in epoch.custodians]
+        holders = [await session.identity_of(one) for one in epoch.custodians]
         key = CompartmentKey(session.chain_id, identifier, number, secret.commitments)
-        parcels = seal_parcels(secret, key, tuple(keeper.encryption_key for keeper in keepers))
-        for keeper, parcel in zip(epoch.custodians, parcels, strict=True):
-            if keeper in to:
-                await to[keeper].deposit_share(parcel)
+        parcels = seal_parcels(secret, key, tuple(one.encryption_key for one in holders))
+        for custodian, parcel in zip(epoch.custodians, parcels, strict=True):
+            if custodian in to:
+                await to[custodian].deposit_share(parcel)
 
 
-def _keepers(session: Session, custodian: bytes, others: Sequence[bytes], wanted: int) -> list[bytes]:
+def _sensitive_custodians(
+    session: Session, custodian: bytes, others: Sequence[bytes], wanted: int
+) -> list[bytes]:
     """Who keeps sensitive compartments: the custodian, the others, then the next founders that are custodians, up to
     as many as are wanted, or all of the others."""
     founders = []

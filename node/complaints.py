@@ -13,14 +13,23 @@ from collections.abc import Callable
 from typing import Final
 
 from consilium.consensus.context import HeightContext
+from consilium.consensus.limits import CENSORED_HEIGHTS
 from consilium.node.mempool import Mempool
 
 PASS_ON_HEIGHTS: Final = 16
 """A batch that waited so long is passed on; a primary that had it for so long without proposing it censors."""
 PASS_ON_EVERY_HEIGHTS: Final = 8
 """A primary is shown one batch in so many heights."""
-PASSED_ON_EVERY_HEIGHTS: Final = 2
+TAKEN_EVERY_HEIGHTS: Final = 2
 """From each validator so many heights apart are batches of others taken: heights here and there differ a little."""
+LOOK_EVERY_HEIGHTS: Final = 4
+"""At each multiple of it everybody looks for complaints. Heights can be many in a second: demands of those who look by
+their own clocks would not meet within CENSORED_HEIGHTS."""
+UNDECIDED_HEIGHTS_MAX: Final = (
+    2 * PASS_ON_HEIGHTS + PASS_ON_EVERY_HEIGHTS + 2 * LOOK_EVERY_HEIGHTS + CENSORED_HEIGHTS
+)
+"""So many heights after honest validators got a batch, a primary that withholds it has lost its turn: less than a
+primary's term. docs/consensus.md, "Primary", and docs/privacy.md, "Revoking", promise it."""
 
 
 class Complaints:
@@ -36,8 +45,14 @@ class Complaints:
         self._sent: dict[bytes, int] = {}
         """To each validator, the height at which it was passed anything last."""
 
+    @staticmethod
+    def due(before: int, height: int) -> bool:
+        """Whether a height at which everybody looks was reached on the way from `before` to `height`."""
+        return before // LOOK_EVERY_HEIGHTS < height // LOOK_EVERY_HEIGHTS
+
     def look(self, context: HeightContext) -> bytes | None:
-        """Asked now and then. The digest of a batch that the primary of this height censors, if there is one."""
+        """Asked once a second, and where it is `due`. The digest of a batch that the primary of this height censors, if
+        there is one."""
         late = self._mempool.waiting_since(context.height, PASS_ON_HEIGHTS)
         if late != self._late:
             self._late, self._shown = late, {}

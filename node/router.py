@@ -16,7 +16,7 @@ from consilium.ledger import codec
 from consilium.ledger.batch import open_batch, verify_opened
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.validators import VALIDATORS_MAX
-from consilium.node.complaints import PASSED_ON_EVERY_HEIGHTS
+from consilium.node.complaints import TAKEN_EVERY_HEIGHTS
 from consilium.node.driver import Driver
 from consilium.node.executor import Executor
 from consilium.node.mempool import Mempool, is_spent
@@ -140,7 +140,7 @@ class Router:
         """A validator shows what others sealed before it complains that it is not proposed: one batch now and then."""
         height = self._driver.context.height
         last = self._passed_on.get(peer)
-        if last is not None and height < last + PASSED_ON_EVERY_HEIGHTS:
+        if last is not None and height < last + TAKEN_EVERY_HEIGHTS:
             return False
         if last is None and len(self._passed_on) >= VALIDATORS_MAX:  # validators of earlier sets
             self._passed_on.clear()

@@ -142,19 +142,19 @@ def deliver(
     """Hand custodians their shares of a patient's compartments, from the patient's wallet. Again is no error."""
     with reporting(as_json) as report:
         chosen = target(node)
-        keepers = custodian_targets(custodian, chosen) or [chosen]
+        targets = custodian_targets(custodian, chosen) or [chosen]
         patient = open_wallet(wallet_file, passphrase_file)
         whose = patient.identity if speaks_for is None else identity_id(speaks_for)
-        served = asyncio.run(_deliver(chosen, keepers, custodian is not None, patient, whose))
+        served = asyncio.run(_deliver(chosen, targets, custodian is not None, patient, whose))
         value = {"patient": whose.hex(), "custodians": [one.hex() for one in served]}
         said = f"{len(served)} custodians have the shares that are theirs"
         report.result(value, lambda console: console.print(said, markup=False))
 
 
 async def _deliver(
-    chosen: Target, keepers: Sequence[Target], named: bool, patient: Wallet, whose: bytes
+    chosen: Target, targets: Sequence[Target], named: bool, patient: Wallet, whose: bytes
 ) -> list[bytes]:
-    async with connected(chosen) as (rpc, genesis), custodians(keepers, named=named) as known:
+    async with connected(chosen) as (rpc, genesis), custodians(targets, named=named) as known:
         to = {one.institution: one.rpc for one in known}
         await recording.deliver_shares(Session(rpc, genesis, patient, sender=whose), patient, to)
         return list(to)

@@ -100,7 +100,7 @@ def import_(
         from consilium.node.cli import taking
 
         chosen = target(node)
-        keepers = custodian_targets(custodian, chosen)
+        targets = custodian_targets(custodian, chosen)
         with report.progress("checking") as bar:
             done = iter(range(1, len(bundles) + 1))
             checked = intake.check_files(bundles, lambda path: bar(next(done), len(bundles)))
@@ -113,7 +113,7 @@ def import_(
         else:
             accounts = intake.FolderAccounts.open(patients or Path(), optional_passphrase(passphrase_file))
         taken = asyncio.run(
-            taking.import_files(report, chosen, accounts, checked, keepers, custodian is not None, again)
+            taking.import_files(report, chosen, accounts, checked, targets, custodian is not None, again)
         )
         rows = [
             (
@@ -249,8 +249,8 @@ def read(
         named = [hexadecimal(one, 16, "a record's id") for one in record or []]
         whose = identity_id(patient) if patient is not None else None
         chosen = target(node)
-        keepers = custodian_targets(custodian, chosen)
-        if not keepers:
+        targets = custodian_targets(custodian, chosen)
+        if not targets:
             raise typer.BadParameter("give --custodian: the node of each custodian of the records")
         purpose_code(purpose)
         by = None if application is None else identity_id(application)
@@ -258,7 +258,7 @@ def read(
         reader = chosen.institution() if wallet_file is None else open_wallet(wallet_file, passphrase_file)
         private_folder(out)
         who = _Reader(reader, None if speaks_for is None else identity_id(speaks_for))
-        found = asyncio.run(_read(report, chosen, keepers, who, purpose, named, whose, out, asker))
+        found = asyncio.run(_read(report, chosen, targets, who, purpose, named, whose, out, asker))
         value = {"requests": found.requests, "records": found.files, "denied": len(found.denied)}
         said = "; ".join(dict.fromkeys(found.denied))
         if found.denied:
@@ -279,7 +279,7 @@ class _Reader(NamedTuple):
 async def _read(
     report: Report,
     node: Target,
-    keepers: Sequence[Target],
+    targets: Sequence[Target],
     reader: _Reader,
     purpose: str,
     named: Sequence[bytes],
@@ -289,12 +289,12 @@ async def _read(
 ) -> _Reading:
     found = _Reading()
     async with connected(node) as (rpc, genesis), AsyncExitStack() as stack:
-        keeper = [await stack.enter_async_context(RpcClient(one.url)) for one in keepers]
+        asked = [await stack.enter_async_context(RpcClient(one.url)) for one in targets]
         session = Session(rpc, genesis, reader.wallet, sender=reader.speaks_for)
         slices = (
-            charts.read_records(session, keeper, purpose, named, asker)
+            charts.read_records(session, asked, purpose, named, asker)
             if patient is None
-            else charts.read_patient(session, keeper, purpose, patient, asker)
+            else charts.read_patient(session, asked, purpose, patient, asker)
         )
         with report.progress("reading") as bar:
             async for slice_ in slices:

@@ -115,7 +115,7 @@ def renew(
     """
     with reporting(as_json) as report:
         chosen, which = target(node), identifier(compartment, "a compartment's id")
-        keepers = custodian_targets(custodian, chosen) or [chosen]
+        targets = custodian_targets(custodian, chosen) or [chosen]
         secret = passphrase(passphrase_file, str(wallet_file))
         patient = wallets.load(wallet_file, secret)
         sender = None if speaks_for is None else identity_id(speaks_for)
@@ -123,7 +123,7 @@ def renew(
         async def run() -> dict[str, Any]:
             async with (
                 connected(chosen) as (rpc, genesis),
-                custodians(keepers, named=custodian is not None) as known,
+                custodians(targets, named=custodian is not None) as known,
             ):
                 _, done = await epochs.begin_epoch(
                     Session(rpc, genesis, patient, sender=sender),

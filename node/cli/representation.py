@@ -189,7 +189,7 @@ def takeover(
         if out.exists():
             raise Refused("wallet.exists", f"{out} exists")
         chosen = target(node)
-        keepers = custodian_targets(custodian, chosen) or [chosen]
+        targets = custodian_targets(custodian, chosen) or [chosen]
         old = open_wallet(wallet_file, passphrase_file)
         secret = passphrase(new_passphrase_file, f"the new wallet {out}", confirm=True)
         sender = None if speaks_for is None else identity_id(speaks_for)
@@ -198,7 +198,7 @@ def takeover(
         async def run() -> dict[str, Any]:
             async with (
                 connected(chosen) as (rpc, genesis),
-                custodians(keepers, named=custodian is not None) as known,
+                custodians(targets, named=custodian is not None) as known,
             ):
                 session = Session(rpc, genesis, old, sender=sender)
                 done = await representing.take_over(

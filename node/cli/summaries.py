@@ -131,10 +131,10 @@ def place(
     with reporting(as_json) as report:
         payload = files.read_bounded(file, SUMMARY_BYTES_MAX)
         where, whose = identity_id(institution), None if patient is None else identity_id(patient)
-        keeper = target(at)
+        there = target(at)
 
         async def work(session: Session) -> dict[str, Any]:
-            async with RpcClient(keeper.url, keeper.token) as vault:
+            async with RpcClient(there.url, there.token) as vault:
                 made, done = await summaries.place(session, where, payload, vault, patient=whose)
             return {"summary": made.hex(), **committed(done)}
 

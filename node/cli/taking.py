@@ -21,7 +21,7 @@ async def import_files(
     node: Target,
     accounts: Accounts,
     checked: Sequence[BundleFile],
-    keepers: Sequence[Target],
+    targets: Sequence[Target],
     named: bool,
     again: bool,
 ) -> list[Taken]:
@@ -32,7 +32,7 @@ async def import_files(
     institution = node.institution()
     folder = node.config.folder if node.config is not None else Path()
     taken: list[Taken] = []
-    async with connected(node) as (rpc, genesis), custodians(keepers, named=named) as known:
+    async with connected(node) as (rpc, genesis), custodians(targets, named=named) as known:
         others = [one for one in known if one.institution != institution.identity]
         intake = Intake(
             rpc,

@@ -27,7 +27,7 @@ from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.transaction import Operation
 from consilium.node import router as routers
-from consilium.node.complaints import PASSED_ON_EVERY_HEIGHTS
+from consilium.node.complaints import TAKEN_EVERY_HEIGHTS
 from consilium.node.driver import Driver
 from consilium.node.mempool import MempoolLimits
 from consilium.node.peer_messages import BatchRequest, Blocks, BlocksRequest, Kind, Tip
@@ -250,7 +250,7 @@ async def test_a_validator_may_pass_on_what_waits_now_and_then(routed: Routed) -
     for batch in shown[:2]:
         await routed.handle(Kind.BATCH, batch.raw, sender=1)
     assert [pool.batch(batch.digest) is not None for batch in shown] == [True, False, False]
-    for _ in range(PASSED_ON_EVERY_HEIGHTS):
+    for _ in range(TAKEN_EVERY_HEIGHTS):
         routed.harness.commit(routed.node.executor)
     await routed.handle(Kind.BATCH, shown[2].raw, sender=1)
     assert pool.batch(shown[2].digest) is not None
