@@ -47,3 +47,10 @@ class PeerFault(ConsiliumError):
 
 class InvariantBroken(ConsiliumError):
     """This node contradicts itself or a certified header: it halts, and says what it saw."""
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """What a task group wrapped, where that is one error: whoever reports it wants the error, not the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

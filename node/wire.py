@@ -19,7 +19,7 @@ from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.replica import Replica
 from consilium.consensus.restart import NEVER
 from consilium.ledger import codec
-from consilium.ledger.errors import InvariantBroken, PeerFault
+from consilium.ledger.errors import InvariantBroken, PeerFault, sole_error
 from consilium.node.attesting import Attesting
 from consilium.node.backup import backup
 from consilium.node.clerk import Clerk
@@ -306,8 +306,8 @@ class _Node:
             await asyncio.gather(*tasks, return_exceptions=True)
         # In the order of the list: whoever waits for the driver learns only that it has ended, not why.
         for task in tasks:
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
+            if not task.cancelled() and (failed := task.exception()) is not None:
+                error = sole_error(failed)
                 _log.critical("node.halted", reason=str(error), height=self._parts.executor.store.tip.height)
                 raise error
         if not stop.is_set() and (restart.cancelled() or not restart.done()):

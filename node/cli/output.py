@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from consilium.ledger.catalogue import CATALOGUE
-from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.ledger.errors import InvariantBroken, Refused, sole_error
 
 
 class ExitStatus(IntEnum):
@@ -123,9 +123,7 @@ def reporting(as_json: bool) -> Iterator[Report]:
         report.error(refusal.code, refusal.detail)
         raise typer.Exit(exit_status(refusal.code)) from None
     except InvariantBroken as broken:
-        report.errors.print(f"[bold red]halted:[/] {escape(str(broken))}")
-        report.error("cli.internal", str(broken))
-        raise typer.Exit(ExitStatus.INTERNAL) from None
+        raise _halted(report, broken) from None
     except KeyboardInterrupt:
         report.errors.print("interrupted")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
@@ -135,15 +133,23 @@ def reporting(as_json: bool) -> Iterator[Report]:
         raise typer.Exit(ExitStatus.OK) from None
     except Exception as error:
         # The command's own task groups wrap what their tasks raised.
-        inner = _only(error)
+        inner = sole_error(error)
         if isinstance(inner, Refused):
             report.error(inner.code, inner.detail)
             raise typer.Exit(exit_status(inner.code)) from None
+        if isinstance(inner, InvariantBroken):
+            raise _halted(report, inner) from None
         if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter)) or is_usage(error):
             raise
         traceback.print_exception(error, file=sys.stderr)
         report.error("cli.internal", f"{type(error).__name__}: {error}")
         raise typer.Exit(ExitStatus.INTERNAL) from None
+
+
+def _halted(report: Report, broken: InvariantBroken) -> typer.Exit:
+    report.errors.print(f"[bold red]halted:[/] {escape(str(broken))}")
+    report.error("cli.internal", str(broken))
+    return typer.Exit(ExitStatus.INTERNAL)
 
 
 def _console(stderr: bool) -> Console:
@@ -166,12 +172,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 def example(*commands: str) -> str:
     """The end of a command's help."""
     return "\n\n".join(["Example:" if len(commands) == 1 else "Examples:", *(escape(c) for c in commands)])
-
-
-def _only(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def error_value(code: str, detail: str) -> dict[str, str]:

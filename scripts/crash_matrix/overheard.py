@@ -9,6 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import typer
+
+from consilium.node.cli.output import reporting
 from consilium.node.config import load_config
 from consilium.node.founding import CONFIG_FILE
 from consilium.node.peer_messages import Kind
@@ -34,5 +37,10 @@ class Overheard(Mesh):
 
 
 if __name__ == "__main__":
-    settings = load_config(Path(sys.argv[1]) / CONFIG_FILE, {})
-    run_in_foreground(settings, stop_on_eof="--stop-on-eof" in sys.argv, mesh=Overheard)
+    # A node that halts names what broke, and ends with the status of that, as the command does.
+    try:
+        with reporting(as_json=False):
+            settings = load_config(Path(sys.argv[1]) / CONFIG_FILE, {})
+            run_in_foreground(settings, stop_on_eof="--stop-on-eof" in sys.argv, mesh=Overheard)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)

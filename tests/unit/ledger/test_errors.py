@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from consilium.ledger.catalogue import CATALOGUE
-from consilium.ledger.errors import DETAIL_CHARS_MAX, ConsiliumError, InvariantBroken, PeerFault, Refused
+from consilium.ledger.errors import InvariantBroken, PeerFault, Refused, sole_error
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))
@@ -47,3 +47,11 @@ def test_they_cross_process_borders(error: ConsiliumError) -> None:
         assert type(copied) is type(error)
         assert copied.args == error.args
         assert str(copied) == str(error)
+
+
+def test_a_group_of_one_is_that_one() -> None:
+    broken = InvariantBroken("roots differ")
+    assert sole_error(ExceptionGroup("tasks", [ExceptionGroup("more", [broken])])) is broken
+    several = ExceptionGroup("tasks", [broken, Refused("rpc.timeout")])
+    assert sole_error(several) is several
+    assert sole_error(broken) is broken

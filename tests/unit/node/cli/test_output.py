@@ -92,6 +92,7 @@ def test_a_refusal_from_a_task_group_is_the_same(capsys: pytest.CaptureFixture[s
 
 def test_a_broken_invariant_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
     assert _end(InvariantBroken("roots differ")) == 4
+    assert _end(ExceptionGroup("tasks", [InvariantBroken("roots differ")])) == 4
     assert "roots differ" in capsys.readouterr().err
 
 
@@ -146,3 +147,10 @@ def test_there_is_no_bar_where_standard_error_is_no_terminal(capsys: pytest.Capt
 def test_examples_stand_on_lines_of_their_own() -> None:
     assert example("a") == "Example:\n\na"
     assert example("a", "b") == "Examples:\n\na\n\nb"
+
+
+def test_a_halt_in_a_task_is_one_line_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(ExceptionGroup("tasks", [InvariantBroken("the disk is full")])) == 4
+    told = capsys.readouterr().err
+    assert "halted: the disk is full" in told
+    assert "Traceback" not in told
