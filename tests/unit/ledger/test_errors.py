@@ -8,7 +8,14 @@ import pickle
 import pytest
 
 from consilium.ledger.catalogue import CATALOGUE
-from consilium.ledger.errors import InvariantBroken, PeerFault, Refused, sole_error
+from consilium.ledger.errors import (
+    DETAIL_CHARS_MAX,
+    ConsiliumError,
+    InvariantBroken,
+    PeerFault,
+    Refused,
+    sole_error,
+)
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))
