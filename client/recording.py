@@ -8,7 +8,7 @@ middle leaves envelopes that nothing names, and nothing half-recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -25,7 +25,13 @@ from consilium.contracts.classes import CLASSES, GENERAL
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
-from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation, identity_of
+from consilium.ledger.transaction import (
+    OPERATION_BODY_BYTES_MAX,
+    Operation,
+    Transaction,
+    Verified,
+    identity_of,
+)
 
 ENVELOPES_PER_CALL_MAX: Final = 64
 ENVELOPE_CALL_BYTES: Final = 4 * 1024 * 1024
@@ -180,14 +186,16 @@ async def import_records(
     class_map: ClassMap | None = None,
     vaults: Sequence[RpcClient] = (),
     bundle: bytes | None = None,
+    keep_last: Callable[[Verified[Transaction]], Awaitable[None]] | None = None,
 ) -> Imported:
     """Seal payloads to the compartments of their classes, store the envelopes, anchor them as one bundle.
 
     `class_map` is the patient's; without one, payloads of the general class alone can be sealed. The envelopes go to
     the session's node; those that others keep too, or alone, to `vaults`, their nodes. Without these the nodes fetch
     from the author's what is theirs. `bundle` is the new bundle's id, by which it can be asked for on the chain where
-    the answer was lost; None makes one. Raises Refused where the patient has no compartment, a map is missing or
-    wrong, or the ledger refuses. `progress(done, total)` counts payloads twice: once sealed and stored, once anchored.
+    the answer was lost; None makes one. `keep_last` is awaited with the transaction that makes the bundle whole before
+    that leaves: until then nothing can. Raises Refused where the patient has no compartment, a map is missing or wrong,
+    or the ledger refuses. `progress(done, total)` counts payloads twice: once sealed and stored, once anchored.
     """
     if not 1 <= len(payloads) <= records.BUNDLE_RECORDS_MAX:
         raise Refused(
@@ -232,8 +240,9 @@ async def import_records(
     committed_ = []
     anchored = 0
     for part_operations in slices(operations):
-        committed_.append(await session.submit(part_operations))
         anchored += len(part_operations)
+        keep = keep_last if anchored == len(operations) else None
+        committed_.append(await session.submit(part_operations, keep=keep))
         progress(len(payloads) + anchored, total)
     general, _, _ = await general_compartment(session, patient)
     return Imported(

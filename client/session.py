@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from nacl.utils import random
@@ -28,6 +28,8 @@ from consilium.ledger.transaction import (
     TRANSACTION_BYTES_MAX,
     VALIDITY_MAX_MS,
     Operation,
+    Transaction,
+    Verified,
     sign_transaction,
 )
 
@@ -87,10 +89,17 @@ class Session:
         """Block time of the node's newest block: what periods are held against."""
         return int((await self.rpc.status())["tip_time_ms"])
 
-    async def submit(self, operations: Sequence[Operation], *, certified: bool = False) -> Committed:
+    async def submit(
+        self,
+        operations: Sequence[Operation],
+        *,
+        certified: bool = False,
+        keep: Callable[[Verified[Transaction]], Awaitable[None]] | None = None,
+    ) -> Committed:
         """Sign the operations as one atomic transaction, and wait until it is decided.
 
         With `certified`, wait until the next header certifies the outcome too: then receipts and releases can follow.
+        `keep` is awaited with what was signed before it leaves, so that it can be sent once more after a crash.
         Raises Refused with the ledger's own code where it was refused.
         """
         signed = sign_transaction(
@@ -101,13 +110,23 @@ class Session:
             valid_until=await self._valid_until(),
             operations=list(operations),
         )
-        await self._admit(signed.raw)
-        committed = await self.rpc.wait(signed.id, timeout_s=COMMIT_TIMEOUT_S, certified=certified)
-        if committed.leaf.code != OK:
-            failed = committed.leaf.failed
+        if keep is not None:
+            await keep(signed)
+        decided = await self.send(signed, certified=certified)
+        if decided.leaf.code != OK:
+            failed = decided.leaf.failed
             name = operations[failed].name if failed is not None else "transaction"
-            raise Refused(committed.leaf.code, f"the ledger refused {name} (operation {failed})")
-        return committed
+            raise Refused(decided.leaf.code, f"the ledger refused {name} (operation {failed})")
+        return decided
+
+    async def send(self, signed: Verified[Transaction], *, certified: bool = False) -> Committed:
+        """Hand in what was signed, and wait until it is decided: what became of it, refused or not.
+
+        The same transaction may be sent any number of times: the ledger counts it once. Raises Refused where it is not
+        admitted (`transaction.expired` once it can no longer be included), or not decided in time.
+        """
+        await self._admit(signed.raw)
+        return await self.rpc.wait(signed.id, timeout_s=COMMIT_TIMEOUT_S, certified=certified)
 
     async def state(self, slot: Slot[_W], *parts: bytes) -> _W | None:
         """A value of certified state, decoded; None where there is none."""

@@ -26,7 +26,9 @@ from consilium.contracts.classes import GENERAL
 from consilium.gateway.bundle import Bundle, PatientKey, parse_bundle, read_bundle_file
 from consilium.gateway.importing import prepare
 from consilium.ledger.errors import Refused
+from consilium.ledger.execution import OK
 from consilium.ledger.genesis import Genesis
+from consilium.ledger.transaction import Transaction, Verified, verify_transaction
 from consilium.node import files
 from consilium.node.intake_journal import IntakeJournal
 
@@ -217,16 +219,31 @@ class Intake:
             await self.require_new(file)
 
     async def require_new(self, file: BundleFile) -> None:
-        """Raises Refused `records.imported_before` where the file's records are on the chain already."""
+        """Raises Refused `records.imported_before` where the file's records are on the chain already, and as
+        `Session.send` where that cannot be known yet."""
         for noted in await asyncio.to_thread(self._journal.imports, file.sha256):
             if not noted.done:
                 # That run ended before it knew. The chain knows.
-                if not await self._became_whole(noted.bundle):
+                if not await self._became_whole(noted.bundle) and not await self._closed(noted.closing):
                     continue
                 await asyncio.to_thread(self._journal.finish, noted.bundle)
             raise Refused(
                 "records.imported_before", f"as bundle {noted.bundle.hex()} of patient {noted.patient.hex()}"
             )
+
+    async def _closed(self, raw: bytes | None) -> bool:
+        """Whether the transaction that was to make a bundle whole did. It may still wait for its block, here or at
+        another node, and then it would after us: so it is sent once more, which counts once, until it is decided or
+        can no longer be."""
+        if raw is None:
+            return False
+        try:
+            signed = verify_transaction(raw, self._session.chain_id)
+            return (await self._session.send(signed)).leaf.code == OK
+        except Refused as refusal:
+            if refusal.code not in ("transaction.expired", "transaction.wrong_chain"):
+                raise
+            return False
 
     async def _became_whole(self, bundle: bytes) -> bool:
         """Whether a bundle is complete on the chain. What was decided just now is certified by the next block only;
@@ -260,6 +277,10 @@ class Intake:
         patient = await self._admit(patient, key)
         bundle = new_id()
         await asyncio.to_thread(self._journal.begin, file.sha256, patient.identity, bundle)
+
+        async def keep_last(signed: Verified[Transaction]) -> None:
+            await asyncio.to_thread(self._journal.close, bundle, signed.raw)
+
         imported = await recording.import_records(
             self._session,
             patient.identity,
@@ -268,6 +289,7 @@ class Intake:
             class_map=await recording.class_map_from(self._session, patient),
             vaults=self._vaults,
             bundle=bundle,
+            keep_last=keep_last,
         )
         await asyncio.to_thread(self._journal.finish, bundle)
         sensitive = sum(any(code != GENERAL for code in payload.classes) for payload in prepared.payloads)

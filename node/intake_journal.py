@@ -3,7 +3,8 @@
 It stands beside the node's keys, for its institution only: the keys of persons can be guessed back to medical record
 numbers, so they never leave the institution. The chain cannot know any of it. An import is noted before its first
 anchor with the id of its bundle, and once more when it is done: after a crash or a lost answer the chain itself says
-whether that bundle became whole.
+whether that bundle became whole. The transaction that makes it whole is kept before it leaves and until it is done: it
+may still wait somewhere for its block, and only who sends it again learns what became of it.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ CREATE TABLE IF NOT EXISTS account (identity BLOB PRIMARY KEY, person TEXT NOT N
 CREATE TABLE IF NOT EXISTS import (
     bundle BLOB PRIMARY KEY, file BLOB NOT NULL, identity BLOB NOT NULL, done INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS closing (bundle BLOB PRIMARY KEY, raw BLOB NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS import_file ON import (file);
 """
 
 
 class Noted(NamedTuple):
-    """An import of a file that was begun: the ids of bundle and patient (16 bytes each), and whether it was done."""
+    """An import of a file that was begun: the ids of bundle and patient (16 bytes each), and whether it was done.
+
+    `closing` is the signed transaction that makes the bundle whole; None where none left, or the import is done."""
 
     bundle: bytes
     patient: bytes
     done: bool
+    closing: bytes | None = None
 
 
 class IntakeJournal:
@@ -61,17 +66,26 @@ class IntakeJournal:
     def imports(self, file: bytes) -> list[Noted]:
         """The imports of a file (its SHA-256) that were begun."""
         with self._open() as journal:
-            rows = journal.execute("SELECT bundle, identity, done FROM import WHERE file = ?", (file,))
-            return [Noted(bundle, identity, bool(done)) for bundle, identity, done in rows]
+            rows = journal.execute(
+                "SELECT bundle, identity, done, raw FROM import LEFT JOIN closing USING (bundle) WHERE file = ?",
+                (file,),
+            )
+            return [Noted(bundle, identity, bool(done), raw) for bundle, identity, done, raw in rows]
 
     def begin(self, file: bytes, patient: bytes, bundle: bytes) -> None:
         """An import begins. Durable on return."""
         with self._open() as journal:
             journal.execute("INSERT INTO import VALUES (?, ?, ?, 0)", (bundle, file, patient))
 
+    def close(self, bundle: bytes, raw: bytes) -> None:
+        """The signed transaction that makes the bundle whole is about to leave. Durable on return."""
+        with self._open() as journal:
+            journal.execute("INSERT INTO closing VALUES (?, ?)", (bundle, raw))
+
     def finish(self, bundle: bytes) -> None:
         """An import is done. Durable on return."""
         with self._open() as journal:
+            journal.execute("DELETE FROM closing WHERE bundle = ?", (bundle,))
             journal.execute("UPDATE import SET done = 1 WHERE bundle = ?", (bundle,))
 
     @contextmanager

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consilium.client import wallet as wallets
+from consilium.client.rpc import Submission
 from consilium.client.wallet import Wallet
 from consilium.gateway.bundle import PatientKey
 from consilium.gateway.synthetic import generate_bundle
 from consilium.gateway.synthetic_labelled import generate_labelled
 from consilium.ledger.errors import Refused
+from consilium.ledger.transaction import verify_transaction
 from consilium.node import founding, intake
 from consilium.node.intake_journal import IntakeJournal
 from tests.unit.node.care import Ward, ward
@@ -208,6 +210,78 @@ async def test_a_run_that_never_heard_of_its_success_is_not_repeated(
             await take.take(file)
     with pytest.raises(Refused, match=r"records\.imported_before"):
         await take.require_new(file)
+
+
+class Held:
+    """A pool that says yes to the last transaction of an import and keeps it: its sender hears no more of it."""
+
+    def __init__(self, care: Ward) -> None:
+        self.raw: list[bytes] = []
+        self._care = care
+
+    async def submit(self, transactions: Sequence[bytes]) -> list[Submission]:
+        (raw,) = transactions
+        signed = verify_transaction(raw, self._care.rpc.service.genesis.chain_id)
+        if signed.value.operations[0].name != "records.anchor":
+            (done,) = await self._care.rpc.service.submit(transactions)
+            return [Submission(done.id, done.code, done.detail)]
+        self.raw.append(raw)
+        self._care.rpc.fail["wait"] = [Refused("rpc.timeout")]
+        return [Submission(signed.id, None, "")]
+
+
+async def _cut_off(
+    care: Ward, take: intake.Intake, file: intake.BundleFile, monkeypatch: pytest.MonkeyPatch
+) -> bytes:
+    """Import a file up to a last transaction that is still on its way, and return that."""
+    held = Held(care)
+    with monkeypatch.context() as patched:
+        patched.setattr(care.rpc, "submit", held.submit)
+        with pytest.raises(Refused, match=r"rpc\.timeout"):
+            await take.take(file)
+    (raw,) = held.raw
+    return raw
+
+
+async def test_what_is_still_on_its_way_is_not_imported_twice(
+    care: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = _intake(care, tmp_path)
+    file = _checked(tmp_path, "a.json", generate_bundle(1, 5))
+    raw = await _cut_off(care, take, file, monkeypatch)
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"records\.imported_before"):
+            await take.require_importable(file)
+    (late,) = await care.rpc.submit([raw])
+    assert late.code == "transaction.duplicate"
+
+
+async def test_what_may_still_be_decided_is_not_begun_again(
+    care: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = _intake(care, tmp_path)
+    file = _checked(tmp_path, "a.json", generate_bundle(1, 5))
+    await _cut_off(care, take, file, monkeypatch)
+    care.rpc.fail["submit"] = [Refused("rpc.unreachable")]
+    with pytest.raises(Refused, match=r"rpc\.unreachable"):
+        await take.require_importable(file)
+    care.rpc.fail["wait"] = [Refused("rpc.timeout")]
+    with pytest.raises(Refused, match=r"rpc\.timeout"):
+        await take.require_importable(file)
+
+
+async def test_what_can_no_longer_be_decided_is_begun_again(
+    care: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = _intake(care, tmp_path)
+    file = _checked(tmp_path, "a.json", generate_bundle(1, 5))
+    raw = await _cut_off(care, take, file, monkeypatch)
+    signed = verify_transaction(raw, care.rpc.service.genesis.chain_id)
+    await care.pass_time(signed.value.valid_until - care.node.clock.now_ms() + 1)
+    await take.require_importable(file)
+    await take.take(file)
+    with pytest.raises(Refused, match=r"records\.imported_before"):
+        await take.require_importable(file)
 
 
 async def test_a_second_hospital_with_a_validator_adds_to_the_chart(

@@ -45,6 +45,18 @@ def test_a_file_is_known_again_and_whether_its_import_was_done(path: Path) -> No
     assert IntakeJournal(path).imports(b"g" * 32) == []
 
 
+def test_what_closes_a_bundle_is_kept_until_the_import_is_done(path: Path) -> None:
+    IntakeJournal(path).begin(FILE, ACCOUNT, BUNDLE)
+    IntakeJournal(path).close(BUNDLE, b"signed")
+    IntakeJournal(path).begin(FILE, ACCOUNT, OTHER)
+    assert {one.bundle: one.closing for one in IntakeJournal(path).imports(FILE)} == {
+        BUNDLE: b"signed",
+        OTHER: None,
+    }
+    IntakeJournal(path).finish(BUNDLE)
+    assert [one.closing for one in IntakeJournal(path).imports(FILE)] == [None, None]
+
+
 def test_only_its_owner_may_read_it(path: Path) -> None:
     IntakeJournal(path).note_person(ACCOUNT, ADA)
     assert path.stat().st_mode & 0o777 == 0o600
