@@ -91,7 +91,12 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
         standing=standing,
         parties=parties,
         consents=tuple(consents.items()),
-        mandates=tuple(found for one in readers for found in mandates.mandates_between(state, patient, one)),
+        mandates=tuple(
+            (identifier, mandate)
+            for one in readers
+            for identifier, mandate in mandates.mandates_between(state, patient, one)
+            if mandates.is_accredited(state, mandate)
+        ),
         glasses=tuple(
             (identifier, glass)
             for identifier, glass in emergency.glasses_between(state, patient, reader)

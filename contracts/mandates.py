@@ -1,7 +1,8 @@
 """Legal mandates: a court's or authority's order that opens records whatever the patient says.
 
 One institution with the role *authority* issues, another institution countersigns, and the patient is told. A mandate
-names one reader, purposes, compartments or all, and a period; whoever issued it withdraws it.
+names one reader, purposes, compartments or all, and a period; whoever issued it withdraws it. It is worth as much as
+its issuer: one that is suspended, or an authority no more, orders nothing, and could not withdraw what it once ordered.
 """
 
 from __future__ import annotations
@@ -87,6 +88,16 @@ def mandates_between(state: StateReader, patient: bytes, reader: bytes) -> list[
         return []
     found = [(one, MANDATES.get(state, one)) for one in mandated.mandates]
     return [(one, value) for one, value in found if value is not None]
+
+
+def is_accredited(state: StateReader, mandate: Mandate) -> bool:
+    """Whether the mandate's issuer stands, and is an authority still."""
+    issuer = identity.IDENTITIES.get(state, mandate.issuer)
+    return (
+        issuer is not None
+        and identity.standing(state, mandate.issuer) is None
+        and identity.AUTHORITY in issuer.roles
+    )
 
 
 def _issue(body: IssueMandate, context: OperationContext) -> None:

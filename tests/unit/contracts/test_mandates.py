@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consilium.contracts import access, mandates
+from consilium.contracts import access, ballot, mandates
 from tests.unit.contracts import care
 from tests.unit.contracts import world as w
 from tests.unit.contracts.world import DAN, DORA, NORTH, PAUL, PETRA, SOUTH, WEST, World
@@ -53,6 +53,21 @@ def test_it_ends_and_is_withdrawn(world: World) -> None:
     world.ok(WEST, withdrawal)
     assert not ask(world).allow
     assert world.refused(WEST, withdrawal) == "mandate.withdrawn_already"
+
+
+def test_it_is_worth_as_much_as_its_issuer(world: World) -> None:
+    """A suspended authority could not even withdraw what it ordered, and nobody else may."""
+    world.ok(WEST, care.mandating(world))
+    asked = world.ask(SOUTH, compartments=[PLACE], purpose="HLEGAL")
+    assert asked.verdicts[0].allow
+    world.ok(NORTH, w.proposing("out", ballot.SuspendInstitution(WEST.id)))
+    assert not ask(world).allow
+    problem = access.still_stands(world.state, asked, asked.verdicts[0], world.time_ms)
+    assert problem == "access.not_allowed"
+    world.ok(NORTH, w.proposing("in", ballot.ReinstateInstitution(WEST.id)))
+    assert ask(world).allow
+    world.ok(NORTH, w.proposing("no authority", ballot.ChangeRoles(WEST.id, ["issuer"])))
+    assert not ask(world).allow
 
 
 def test_who_countersigns_is_neither_issuer_nor_reader_nor_a_person(world: World) -> None:
