@@ -45,14 +45,11 @@ class Complaints:
         self._sent: dict[bytes, int] = {}
         """To each validator, the height at which it was passed anything last."""
 
-    @staticmethod
-    def due(before: int, height: int) -> bool:
-        """Whether a height at which everybody looks was reached on the way from `before` to `height`."""
-        return before // LOOK_EVERY_HEIGHTS < height // LOOK_EVERY_HEIGHTS
-
-    def look(self, context: HeightContext) -> bytes | None:
-        """Asked once a second, and where it is `due`. The digest of a batch that the primary of this height censors, if
-        there is one."""
+    def look(self, context: HeightContext, last: int = 0) -> bytes | None:
+        """Asked once a second, and when heights have passed: then only where all look, above the height `last`.
+        The digest of a batch that the primary of this height censors, if there is one."""
+        if last // LOOK_EVERY_HEIGHTS == context.height // LOOK_EVERY_HEIGHTS:
+            return None
         late = self._mempool.waiting_since(context.height, PASS_ON_HEIGHTS)
         if late != self._late:
             self._late, self._shown = late, {}

@@ -179,8 +179,7 @@ class Driver:
         self._mempool.forget_expired(self.context.parent.time_ms)
         for batch in self._mempool.overdue():
             self._outlet.broadcast(Kind.BATCH, batch.raw, Lane.BULK)
-        if (late := self._complaints.look(self.context)) is not None:
-            self._signal(("censored",), Censored(late))
+        self._look_for_censorship()
         if self._mempool.pending_count:
             self.work_arrived()
         self._tell_work()
@@ -303,8 +302,13 @@ class Driver:
         self._holding.clear()
         self._work_told = self._mempool.has_work
         await self._step(Advanced(self._executor.context, self._work_told, decisions[-1].certificate))
+        self._look_for_censorship(decisions[0].block.height)
         if self._mempool.pending_count:
             self.work_arrived()
+
+    def _look_for_censorship(self, last: int = 0) -> None:
+        if (late := self._complaints.look(self.context, last)) is not None:
+            self._signal(("censored",), Censored(late))
 
     def _build(self, height: int, view: int) -> None:
         self._seal()

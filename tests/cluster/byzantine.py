@@ -39,11 +39,13 @@ from consilium.consensus.messages import (
 )
 from consilium.consensus.restart import StatusRequest
 from consilium.ledger import codec
-from consilium.ledger.batch import seal_batch
-from consilium.ledger.block import Block, batches_root
+from consilium.ledger.batch import VerifiedBatch, seal_batch
+from consilium.ledger.block import BLOCK_TRANSACTIONS_MAX, Block, batches_root
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.transaction import Operation, identity_of, sign_transaction
+from consilium.node import wire
 from consilium.node.config import load_config
+from consilium.node.mempool import Mempool
 from consilium.node.peer_messages import BlocksRequest, Kind, Tip
 from consilium.node.running import run_in_foreground
 from consilium.p2p.mesh import Lane, Mesh
@@ -67,6 +69,10 @@ class Liar(Mesh):
         self.told: Counter[str] = Counter()
         self.height = 1
         """The height at which this node works, as its own words show."""
+
+    @classmethod
+    def arm(cls) -> None:
+        """Called before the node is made, for a kind that bends more than the tongue."""
 
     def bend(self, place: int, message: Message) -> list[Message]:
         """What the peer with this place among the others, in the order of keys, is told instead."""
@@ -182,6 +188,37 @@ class Inventor(Liar):
         return [forged, invented]
 
 
+class Withholder(Liar):
+    """Proposes everything but what takes a right away, and works well otherwise: it keeps and serves the batches that
+    it leaves out, and votes for them where another proposes them."""
+
+    WITHHELD = "consent.revoke"
+
+    @classmethod
+    def arm(cls) -> None:
+        setattr(wire, "Mempool", _Choosy)  # noqa: B010 - it is no part of the face of `wire`
+
+
+class _Choosy(Mempool):
+    """Of what waits, whatever suits."""
+
+    @property
+    def has_work(self) -> bool:
+        return any(not _is_withheld(batch) for batch in self._batches.values())
+
+    def choose(self, transactions_max: int = BLOCK_TRANSACTIONS_MAX) -> list[bytes]:
+        found = super().choose(transactions_max)
+        chosen = [digest for digest in found if not _is_withheld(self._batches[digest])]
+        if chosen != found:
+            print(json.dumps({"lie": "withheld", "times": len(found) - len(chosen)}), flush=True)
+        return chosen
+
+
+def _is_withheld(batch: VerifiedBatch) -> bool:
+    said = [one.name for transaction in batch.transactions for one in transaction.value.operations]
+    return Withholder.WITHHELD in said
+
+
 class _Restless(Liar):
     """Beside what the node says: whatever `chatter` yields, to everybody, as fast as it is taken."""
 
@@ -277,6 +314,7 @@ KINDS: dict[str, type[Liar]] = {
     "silent": Silent,
     "equivocating": Equivocator,
     "inventing": Inventor,
+    "withholding": Withholder,
     "flooding": Flooder,
     "babbling": Babbler,
 }
@@ -284,4 +322,6 @@ KINDS: dict[str, type[Liar]] = {
 
 if __name__ == "__main__":
     settings = load_config(Path(sys.argv[2]) / "consilium.toml", {})
-    run_in_foreground(settings, stop_on_eof="--stop-on-eof" in sys.argv, mesh=KINDS[sys.argv[1]])
+    kind = KINDS[sys.argv[1]]
+    kind.arm()
+    run_in_foreground(settings, stop_on_eof="--stop-on-eof" in sys.argv, mesh=kind)

@@ -10,8 +10,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,13 +43,15 @@ def is_first_primary(node: NodeFolder) -> bool:
     return genesis.validator_set.keys[0] == node.card().node_key
 
 
-def with_liar(kind: str) -> LocalCluster:
+def with_liar(kind: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> LocalCluster:
     """Four nodes, of which the first primary lies from its start on; the others are the product."""
 
     def program(node: NodeFolder) -> Sequence[str]:
         return (sys.executable, str(PROCESS), kind) if is_first_primary(node) else PROGRAM
 
-    return LocalCluster(4, program=program, waits_for=lambda node: not is_first_primary(node))
+    return LocalCluster(
+        4, settings=settings, program=program, waits_for=lambda node: not is_first_primary(node)
+    )
 
 
 def sides(cluster: LocalCluster) -> tuple[int, list[int]]:

@@ -68,7 +68,7 @@ def test_a_whisperer_deposes_nobody() -> None:
 def test_without_passing_on_it_deposes_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the rule is there for."""
 
-    def blame(here: complaints.Complaints, context: object) -> bytes | None:
+    def blame(here: complaints.Complaints, context: object, last: int = 0) -> bytes | None:
         return here._mempool.waiting_since(context.height, 2 * complaints.PASS_ON_HEIGHTS)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(complaints.Complaints, "look", blame)

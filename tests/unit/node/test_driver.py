@@ -31,7 +31,7 @@ from consilium.consensus.io import (
     TimerKind,
     WorkPending,
 )
-from consilium.consensus.limits import ReplicaConfig
+from consilium.consensus.limits import CENSORED_HEIGHTS, ReplicaConfig
 from consilium.consensus.messages import (
     Decided,
     PrePrepare,
@@ -47,7 +47,7 @@ from consilium.ledger.batch import Batch
 from consilium.ledger.block import HEARTBEAT_MS
 from consilium.ledger.errors import InvariantBroken
 from consilium.node import driver as drivers
-from consilium.node.complaints import PASS_ON_HEIGHTS
+from consilium.node.complaints import PASS_ON_HEIGHTS, UNDECIDED_HEIGHTS_MAX
 from consilium.node.decided import VerifiedDecision, verify_decided
 from consilium.node.executor import Commit
 from consilium.node.mempool import OVERDUE_TICKS
@@ -518,6 +518,22 @@ async def test_the_tick_forgets_offers_again_and_notices_censorship(four: Harnes
         assert node.outlet.sent(Kind.BATCH) == [own, own]
         assert node.outlet.sent(Kind.BATCH, four.keys[primary_index(four)].public) == [lost.raw]
     assert machine.of(Censored)[0] == Censored(lost.digest)
+
+
+async def test_censorship_is_noticed_by_heights_however_fast_they_pass(four: Harness) -> None:
+    """Nobody's clock strikes here: demands of those who looked once a second would not meet within a few heights."""
+    node, machine = scripted(four, index=1)
+    lost = four.batch([four.transaction(four.wallets[0])], author=2)
+    node.mempool.add_batch(lost, 1)
+    passing = decisions(four, UNDECIDED_HEIGHTS_MAX)
+    async with running(node):
+        for decision in passing[: 2 * PASS_ON_HEIGHTS - 1]:
+            await asyncio.wait_for(node.driver.deliver([decision]), 10)
+        assert machine.of(Censored) == []
+        for decision in passing[2 * PASS_ON_HEIGHTS - 1 : -CENSORED_HEIGHTS]:
+            await asyncio.wait_for(node.driver.deliver([decision]), 10)
+        await until(lambda: machine.of(Censored))
+    assert set(machine.of(Censored)) == {Censored(lost.digest)}
 
 
 async def test_a_demand_for_a_view_counts_once_however_often_it_is_said(four: Harness) -> None:
