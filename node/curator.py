@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from consilium.client.envelope import HEAD_LENGTH_BYTES, parse_head
@@ -50,6 +51,10 @@ DAMAGED_WEIGHT: Final = 10
 UNASKED_WEIGHT: Final = 5
 
 _log = structlog.get_logger("consilium.curator")
+
+# Of what this node wrote itself and its store's checksums cover: that it is canonical was seen when it was written.
+_anchored_in: Final = msgspec.msgpack.Decoder(records.Anchored)
+_record_in: Final = msgspec.msgpack.Decoder(records.Record)
 
 
 def follow_state(chain: ChainStore, index: AnchorIndex) -> None:
@@ -196,18 +201,30 @@ class Curator:
             return False
         state = Overlay(self._chain.state)  # what a page asks for is about few patients
         anchored: list[tuple[bytes, bytes]] = []
+        own: dict[bytes, bytes] = {}
         for _, event in page:
             if event.kind == forgetting.CARRIED.name:
                 self._eraser.apply(codec.decode(event.data, forgetting.Erased, EVENT_BYTES_MAX))
                 continue
-            identifier = codec.decode(event.data, records.Anchored, EVENT_BYTES_MAX).record
-            record = records.RECORDS.get(state, identifier)
+            identifier = _anchored_in.decode(event.data).record
+            raw = state.get(records.RECORDS.key(identifier))
+            record = None if raw is None else _record_in.decode(raw)
             if record is not None and record.envelope != tombstones.BLANK:
                 anchored.append((record.envelope, identifier))
+                if self._belongs_here(record, state):
+                    own[record.envelope] = identifier
         self._index.follow(anchored, upto)
-        for digest, identifier in anchored:
+        for digest, identifier in own.items():
             self._look(digest, identifier, state, whole=False)
         return True
+
+    def _belongs_here(self, record: records.Record, state: StateReader) -> bool:
+        """What is anchored elsewhere is looked at by the sweep alone: most of a network's records are no concern of one
+        institution's, and every node follows all of them."""
+        if record.author == self._institution:
+            return True
+        epoch = records.EPOCHS.get(state, record.compartment, records.epoch_bytes(record.epoch))
+        return epoch is not None and self._institution in epoch.custodians
 
     def _sweep(self) -> None:
         """Look again at some of what is anchored: all of it, over many rounds."""
