@@ -19,11 +19,11 @@ from consilium.node.cli import (
     attestation,
     cluster,
     consent,
+    contradictions,
     credentials,
     delegation,
     emergency,
     erasure,
-    governance,
     mandates,
     network,
     node,
@@ -74,7 +74,7 @@ app.add_typer(preferences.app, name="preferences")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(staff.app, name="staff")
 app.add_typer(attestation.app, name="attestation")
-app.add_typer(governance.app, name="governance")
+app.add_typer(contradictions.app, name="governance")
 app.add_typer(receipt.app, name="receipt")
 
 

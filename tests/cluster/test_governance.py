@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from consilium.client import governing
 from consilium.client import wallet as wallets
@@ -22,6 +25,7 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.receipt import verify_receipt
 from consilium.node import cluster as clusters
 from consilium.node import files, founding
+from consilium.node.cli.main import app
 from consilium.node.cluster import NodeFolder
 from consilium.node.files import load_node_key
 from consilium.node.founding import Place
@@ -170,6 +174,23 @@ async def test_evidence_is_included_once_and_eases_the_removal() -> None:
         kept = await cluster.session(2).state(ballot.PROVED_FAULTS, *place)
         assert kept is not None
         assert kept.evidence == proof
+        (listed,) = await shown_evidence(cluster, 2)
+        assert (listed["validator"], listed["height"]) == (proof.validator.hex(), height)
+        assert (listed["kind"], listed["standing"]) == ("seal", "not acted upon")
         # Two of four suffice now.
         await decide(cluster, RemoveValidator(proof.validator), [0, 1])
         await until_validators(cluster, 0, {node_key(cluster, index) for index in (0, 1, 2)})
+        (listed,) = await shown_evidence(cluster, 0, proof.validator.hex())
+        assert listed["standing"] == "removed"
+        assert await shown_evidence(cluster, 0, node_key(cluster, 0).hex()) == []
+
+
+async def shown_evidence(cluster: LocalCluster, index: int, *key: str) -> Any:
+    """What `consilium governance evidence` prints, as JSON and for people."""
+    asked = ["governance", "evidence", *key, "--node", str(cluster.nodes[index].path)]
+    told = await asyncio.to_thread(CliRunner().invoke, app, asked)
+    done = await asyncio.to_thread(CliRunner().invoke, app, [*asked, "--json"])
+    assert (told.exit_code, done.exit_code) == (0, 0), told.output + done.output
+    found = json.loads(done.stdout)
+    assert key == () or all(one["words"] in told.stdout for one in found)
+    return found
