@@ -25,7 +25,6 @@ CONNECTIONS_MAX: Final = 16
 PART_BYTES: Final = 8 * 1024 * 1024
 """Of a multipart upload; S3 wants 5 MiB at least, and takes 10,000 parts at most."""
 DELETED_AT_ONCE: Final = 1_000
-UNVERSIONED: Final = "null"
 _NO_VERSIONS: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
 
@@ -137,11 +136,14 @@ class Bucket:
             )
 
     def purge(self, names: list[str]) -> None:
-        """Delete objects with every version that the bucket keeps of them. A store without versions is asked once."""
+        """Delete objects with every version and delete marker that the bucket keeps of them, and the parts of uploads
+        that were not completed. What the store refuses to delete is `vault.unavailable`."""
+        self.delete(names)
         for name in names:
+            self._abort_below(self._key(name))
+            # After the plain deletion: what is listed now, one called "null" too, is what that only hid.
             for version in self._call(self._versions(self._key(name))):
                 self._call(self._client.delete_object(**self._named(name), VersionId=version))
-        self.delete(names)
 
     async def _versions(self, key: str) -> list[str]:
         found: list[str] = []
@@ -154,7 +156,7 @@ class Bucket:
         except Exception as error:  # botocore makes its exceptions as it goes
             if _code(error) not in _NO_VERSIONS:
                 raise
-        return [version for version in found if version != UNVERSIONED]
+        return found
 
     def begin(self, name: str) -> str:
         """Begin an upload in parts; nothing is there until `complete`. Returns its id."""
@@ -183,11 +185,13 @@ class Bucket:
 
     def abort_all(self) -> int:
         """Forget all uploads that were begun under our prefix and not completed. Returns how many."""
+        return self._abort_below(self._address.prefix)
 
+    def _abort_below(self, prefix: str) -> int:
         async def unfinished() -> list[tuple[str, str]]:
             found: list[tuple[str, str]] = []
             pages = self._client.get_paginator("list_multipart_uploads")
-            async for page in pages.paginate(Bucket=self._address.bucket, Prefix=self._address.prefix):
+            async for page in pages.paginate(Bucket=self._address.bucket, Prefix=prefix):
                 found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", [])]
             return found
 

@@ -5,8 +5,8 @@ store: so listing, counting and tombstones cost no call, are in the node's backu
 changed is found out: an object that is not indexed here is not served, and every byte's digest is checked on its way
 out. An object appears in the bucket only once its digest was right (multipart uploads are completed at the end).
 
-Of what is erased, the versions that a bucket keeps are deleted too, as far as it lets this node list and delete them.
-Better that it keeps none.
+Of what is erased, the versions that a bucket keeps are deleted too, and so is what comes back into it, as far as it
+lets this node list and delete them; where it does not, nothing is attested. Better that it keeps none.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from consilium.storage.object_store import PART_BYTES, Bucket
 from consilium.storage.vault import Row, row_in, totals_row, totals_write
 
 FOLDER: Final = "envelopes/"
+RETURNED_EVERY_MS: Final = 3_600_000
+"""So often the bucket is listed as a whole, a call for each thousand objects."""
+PURGED_AT_ONCE: Final = 1_000
 
 
 class S3Vault:
@@ -54,6 +57,8 @@ class S3Vault:
         self._lock = threading.Lock()
         schema.check_format(index, schema.VAULT_FORMAT)
         self._totals = totals_row(index)
+        self._looked_ms: int | None = None
+        """When the whole bucket was last looked through for what had been erased."""
         bucket.abort_all()
         self._sweep([key[1:] for key, _ in index.iterate(schema.RECEIVING)])
 
@@ -112,15 +117,28 @@ class S3Vault:
         return self._delete(digests, tombstones=False)
 
     def scrub(self) -> bool:
-        """Delete again what a failure may have left in the bucket, with its versions where it keeps some."""
+        """Delete for good what is erased and may still be in the bucket: what a failure left there, with its versions
+        and unfinished uploads, and at the start and now and then what came back, since a bucket has backups too."""
         left = [key[1:] for key, _ in self._index.iterate(schema.RECEIVING)]
-        erased = [digest for digest in left if self.erased(digest)]
-        if not erased:
-            return True
-        with self._lock:
-            self._bucket.purge([name_of(digest) for digest in erased])
-            self._index.write([(schema.RECEIVING + digest, None) for digest in erased], sync=True)
+        self._purge([digest for digest in left if self.erased(digest)])
+        now_ms = self._clock_ms()
+        if self._looked_ms is None or now_ms >= self._looked_ms + RETURNED_EVERY_MS:
+            found: list[bytes] = []
+            for name in self._bucket.names():
+                if (digest := digest_in(name)) is not None and self.erased(digest):
+                    found.append(digest)
+                if len(found) == PURGED_AT_ONCE:
+                    self._purge(found)
+                    found = []
+            self._purge(found)
+            self._looked_ms = now_ms
         return True
+
+    def _purge(self, erased: list[bytes]) -> None:
+        if erased:
+            with self._lock:
+                self._bucket.purge([name_of(digest) for digest in erased])
+                self._index.write([(schema.RECEIVING + digest, None) for digest in erased], sync=True)
 
     def erased(self, digest: bytes) -> bool:
         return self._index.get(schema.TOMBSTONE + digest) is not None
@@ -161,7 +179,9 @@ class S3Vault:
     def _sweep(self, announced: Sequence[bytes]) -> None:
         loose = [digest for digest in announced if not self.has(digest)]
         self._bucket.delete([name_of(digest) for digest in loose])
-        self._index.write([(schema.RECEIVING + digest, None) for digest in announced], sync=False)
+        # Of what is erased, `scrub` must still see to the versions.
+        settled = [digest for digest in announced if not self.erased(digest)]
+        self._index.write([(schema.RECEIVING + digest, None) for digest in settled], sync=False)
 
     def _delete(self, digests: Sequence[bytes], *, tombstones: bool) -> int:
         with self._lock:
@@ -267,3 +287,12 @@ class _Uploading:
 def name_of(digest: bytes) -> str:
     """The object of an envelope."""
     return FOLDER + digest.hex()
+
+
+def digest_in(name: str) -> bytes | None:
+    """The digest of the envelope whose object has this name; None for what is no envelope of ours."""
+    try:
+        digest = bytes.fromhex(name.removeprefix(FOLDER))
+    except ValueError:
+        return None
+    return digest if name_of(digest) == name else None

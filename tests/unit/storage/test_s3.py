@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -16,21 +13,13 @@ from consilium.storage import object_store, schema
 from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore
 from consilium.storage.kv import MemoryKV
 from consilium.storage.object_store import Bucket, BucketAddress
-from consilium.storage.s3 import S3Vault, name_of
+from consilium.storage.s3 import RETURNED_EVERY_MS, S3Vault, name_of
 from consilium.storage.vault import Totals
+from tests.object_server import make_bucket, object_server
 
 pytest.importorskip("aiobotocore", reason="the s3 extra is not installed")
 pytest.importorskip("moto", reason="moto's server is not installed")
 
-SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-server.stop()
-"""
 SMALL, OTHER, EMPTY = b"a small envelope", b"another", b""
 LARGE = os.urandom(1 << 20) * 18 + b"and a tail"  # two parts and a half, eighteen pieces and a bit
 
@@ -52,23 +41,14 @@ def digest_of(envelope: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
+    with object_server() as url:
+        yield url
 
 
 @pytest.fixture
 def address(endpoint: str, request: pytest.FixtureRequest) -> BucketAddress:
     name = "bucket-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
+    make_bucket(endpoint, name)
     return BucketAddress(endpoint, "us-east-1", name, "clinic/", "key", "secret")
 
 
@@ -87,6 +67,17 @@ def index() -> MemoryKV:
 @pytest.fixture
 def vault(index: MemoryKV, bucket: Bucket) -> S3Vault:
     return S3Vault(index, bucket, Hasher, clock_ms=lambda: 77)
+
+
+def keep_versions(bucket: Bucket, address: BucketAddress) -> None:
+    enabled = {"Status": "Enabled"}
+    bucket._call(bucket._client.put_bucket_versioning(Bucket=address.bucket, VersioningConfiguration=enabled))
+
+
+def versions(bucket: Bucket, address: BucketAddress) -> list[str]:
+    """Of what the bucket keeps versions or delete markers."""
+    listed = bucket._call(bucket._client.list_object_versions(Bucket=address.bucket))
+    return [one["Key"] for one in (*listed.get("Versions", []), *listed.get("DeleteMarkers", []))]
 
 
 def code_of(refused: pytest.ExceptionInfo[Refused]) -> str:
@@ -212,8 +203,7 @@ def test_what_is_erased_leaves_no_version_behind(
     address: BucketAddress, vault: S3Vault, bucket: Bucket
 ) -> None:
     """Though the bucket should keep none."""
-    enabled = {"Status": "Enabled"}
-    bucket._call(bucket._client.put_bucket_versioning(Bucket=address.bucket, VersioningConfiguration=enabled))
+    keep_versions(bucket, address)
     for _ in range(2):
         vault.put_many([(digest_of(SMALL), SMALL), (digest_of(OTHER), OTHER)])
     vault.erase([digest_of(SMALL)])
@@ -225,6 +215,61 @@ def test_what_is_erased_leaves_no_version_behind(
     assert [one["Key"] for one in listed["Versions"]] == names
     assert vault.get(digest_of(OTHER)) == OTHER
     assert vault.erased(digest_of(SMALL))
+
+
+def test_what_was_there_before_the_bucket_kept_versions_goes_too(
+    address: BucketAddress, vault: S3Vault, bucket: Bucket
+) -> None:
+    """Its version is called "null", and a plain deletion only hides it."""
+    vault.put_many([(digest_of(SMALL), SMALL)])
+    keep_versions(bucket, address)
+    vault.erase([digest_of(SMALL)])
+    assert vault.scrub()
+    assert versions(bucket, address) == []
+
+
+def test_a_crash_before_the_versions_went_forgets_none(
+    address: BucketAddress, vault: S3Vault, index: MemoryKV, bucket: Bucket
+) -> None:
+    keep_versions(bucket, address)
+    vault.put_many([(digest_of(SMALL), SMALL)])
+    vault.erase([digest_of(SMALL)])
+    again = S3Vault(index.crash(), bucket, Hasher)
+    assert again.scrub()
+    assert versions(bucket, address) == []
+
+
+def test_what_is_erased_leaves_no_unfinished_upload_behind(vault: S3Vault, bucket: Bucket) -> None:
+    """One that broke while the store did not answer cannot be given up at once."""
+    for digest in (digest_of(LARGE), digest_of(OTHER)):
+        upload = bucket.begin(name_of(digest))
+        bucket.part(name_of(digest), upload, 1, LARGE[: object_store.PART_BYTES])
+    vault.erase([digest_of(LARGE)])
+    assert vault.scrub()
+    assert bucket.abort_all() == 1, "the other one's"
+
+
+def test_what_returns_to_the_bucket_is_not_served_and_goes_again(index: MemoryKV, bucket: Bucket) -> None:
+    """Somebody restored the bucket from a backup of before."""
+    now = [0]
+    vault = S3Vault(index, bucket, Hasher, clock_ms=lambda: now[0])
+    vault.put_many([(digest_of(SMALL), SMALL), (digest_of(OTHER), OTHER)])
+    vault.erase([digest_of(SMALL)])
+    assert vault.scrub()
+    foreign = ("envelopes/readme", "elsewhere", name_of(digest_of(EMPTY)))
+    for name in (name_of(digest_of(SMALL)), *foreign):
+        bucket.put(name, SMALL)
+    assert vault.get(digest_of(SMALL)) is None
+    assert not vault.has(digest_of(SMALL))
+    assert vault.scrub()
+    assert name_of(digest_of(SMALL)) in bucket.names(), "not looked for each time: listing costs"
+    now[0] += RETURNED_EVERY_MS
+    assert vault.scrub()
+    assert sorted(bucket.names()) == sorted([name_of(digest_of(OTHER)), *foreign])
+    bucket.put(name_of(digest_of(SMALL)), SMALL)
+    again = S3Vault(index.crash(), bucket, Hasher)
+    assert again.scrub(), "and at every start"
+    assert sorted(bucket.names()) == sorted([name_of(digest_of(OTHER)), *foreign])
 
 
 def test_prefixes_keep_nodes_of_one_bucket_apart(address: BucketAddress, vault: S3Vault) -> None:
