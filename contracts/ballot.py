@@ -164,12 +164,12 @@ class CandidateAccepted(codec.Wire, frozen=True):
 
 
 class FaultProved(codec.Wire, frozen=True):
-    """Whose contradiction was proved, and where. `fault_kind` as `consensus.evidence.VoteKind`."""
+    """Whose contradiction was proved, and where. `fault_kind` as `consensus.evidence.FaultKind`."""
 
     key: codec.Bytes32
     height: codec.Uint
     view: codec.Uint
-    fault_kind: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    fault_kind: Annotated[int, msgspec.Meta(ge=0, le=3)]
 
 
 class ValidatorReturned(codec.Wire, frozen=True):
