@@ -25,6 +25,7 @@ from consilium.client import rpc_values as values
 from consilium.client.rpc_answers import (
     AccountingRow,
     Committed,
+    EventAt,
     Released,
     StoredBlock,
     Submission,
@@ -45,7 +46,7 @@ from consilium.client.rpc_transport import (
     rpc_url,
 )
 from consilium.client.rpc_values import BEFORE_ALL, NOW, Cursor, Hex
-from consilium.client.subscription import EventAt, follow
+from consilium.client.subscription import follow
 from consilium.ledger import codec
 from consilium.ledger.block import (
     BLOCK_BYTES_MAX,

@@ -1,4 +1,4 @@
-"""What a node's RPC answers, as values for applications: `rpc.RpcClient` returns them."""
+"""What a node answers, as values: `node.api` gives them to the RPC, and `rpc.RpcClient` to applications."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from consilium.client import rpc_values as values
 from consilium.client.rpc_transport import printable
+from consilium.client.rpc_values import Cursor
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.catalogue import CATALOGUE
-from consilium.ledger.execution import ReceiptLeaf
+from consilium.ledger.execution import Event, ReceiptLeaf
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The answer to one transaction: its id (None where the bytes were none); `code` is None where admitted."""
+    """The answer to one submitted transaction: its id (None where the bytes were none, or were not looked at), or why
+    it was refused: `code` is None where it was admitted."""
 
     id: bytes | None
     code: str | None
@@ -23,7 +25,12 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Where a transaction is in the chain and what became of it."""
+    """Where a transaction is in the chain and what became of it.
+
+    `certified` says that the next header, which certifies the roots of this height's execution, is committed too.
+    `detail` has what the contract said with a refusal, where the node still knows: for people, and no part of what
+    the chain proves.
+    """
 
     id: bytes
     height: int
@@ -31,11 +38,12 @@ class Committed:
     time_ms: int
     leaf: ReceiptLeaf
     certified: bool
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
-    """A block, its certificate (None for genesis), and the ids of what it executed."""
+    """A block with its certificate (None for genesis) and the ids of what it executed, in order."""
 
     block: Block
     certificate: CommitCertificate | None
@@ -43,8 +51,17 @@ class StoredBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class EventAt:
+    """An event and its place in the chain."""
+
+    cursor: Cursor
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
 class Withheld:
-    """What a custodian does not release of what was allowed, by name, and why: a record, or (None) a whole verdict."""
+    """A record that an allow names and a custodian does not release, or (`record` None) a whole verdict of it, and
+    why. `verdict` is its index in the decision."""
 
     verdict: int
     record: bytes | None
@@ -54,8 +71,11 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A page of what a custodian handed out: sealed partials, envelopes in the decision's order of records, and what it
-    withholds. `next` is where the next page starts, None after the last one."""
+    """A page of what a custodian hands out on a committed decision: partials sealed to the request's ephemeral key, and
+    the envelopes (ciphertext) that they open, in the decision's order of records; and what it withholds, by name.
+
+    `next` is the place to go on from, None where this is the last page.
+    """
 
     sealed_partials: bytes
     envelopes: tuple[bytes, ...]
@@ -65,7 +85,8 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class AccountingRow:
-    """A line of a patient's accounting: number, height, digest, and its bytes where they may be seen."""
+    """A line of a patient's accounting: its number, the height that it is of, its digest, and its bytes; `line` is None
+    where only the digest may be seen."""
 
     number: int
     height: int
@@ -87,7 +108,15 @@ def submission_of(answer: values.SubmissionValue) -> Submission:
 def committed_of(found: values.CommittedValue) -> Committed:
     """From its JSON form."""
     leaf = ReceiptLeaf(bytes(found.id), found.code, found.failed, list(found.results))
-    return Committed(bytes(found.id), found.height, found.index, found.time_ms, leaf, found.certified)
+    return Committed(
+        bytes(found.id),
+        found.height,
+        found.index,
+        found.time_ms,
+        leaf,
+        found.certified,
+        printable(found.detail),
+    )
 
 
 def released_of(found: values.ReleaseValue) -> Released:

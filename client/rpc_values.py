@@ -71,7 +71,10 @@ class HexKey(Hex):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """An event's place in the chain, text form `height.index`. `Cursor(-1, -1)` is before every event."""
+    """An event's place in the chain; an event is after a cursor when its own is greater. Text form: `height.index`.
+
+    `Cursor(height, -1)` is before every event of that height; `Cursor(-1, -1)` before everything.
+    """
 
     height: int
     index: int
@@ -128,8 +131,9 @@ class SubmitResult(msgspec.Struct, frozen=True):
     results: list[SubmissionValue]
 
 
-class CommittedValue(msgspec.Struct, frozen=True):
-    """Where a transaction is in the chain, and what became of it: `code` is `ok` or a catalogue code."""
+class CommittedValue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a transaction is in the chain, and what became of it: `code` is `ok` or a catalogue code, `detail` what
+    was said with the latter, where the node still knows."""
 
     id: Hex32
     height: int
@@ -139,6 +143,7 @@ class CommittedValue(msgspec.Struct, frozen=True):
     code: str
     failed: int | None
     results: list[bytes]
+    detail: str = ""
 
 
 class SettledValue(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -15,12 +15,12 @@ import itertools
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 
+from consilium.client.rpc_answers import EventAt
 from consilium.client.rpc_transport import (
     Answer,
     ConnectionLost,
@@ -42,7 +42,6 @@ from consilium.client.rpc_values import (
 )
 from consilium.ledger.catalogue import CATALOGUE
 from consilium.ledger.errors import Refused
-from consilium.ledger.execution import Event
 
 ANSWER_TIMEOUT_S: Final = 20.0
 RETRY_MIN_S: Final = 0.05
@@ -52,14 +51,6 @@ TRANSIENT: Final = frozenset(
     {"rpc.busy", "rpc.internal", "rpc.shutting_down", "rpc.slow_subscriber", "rpc.timeout"}
 )
 """Reasons to connect again; any other refusal is the application's to hear."""
-
-
-@dataclass(frozen=True, slots=True)
-class EventAt:
-    """An event and its place in the chain."""
-
-    cursor: Cursor
-    event: Event
 
 
 async def follow(

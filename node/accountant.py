@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from consilium.client.disclosures import accounting_digest
+from consilium.client.rpc_answers import AccountingRow
+from consilium.client.rpc_values import Cursor
 from consilium.contracts import access, accounting, disclosures, records
 from consilium.contracts.accounting import Line
 from consilium.contracts.disclosures import Consultation
@@ -20,7 +22,7 @@ from consilium.ledger import codec
 from consilium.ledger.crypto import verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.state import StateReader
-from consilium.node.api import AccountingPage, AccountingRow, Cursor
+from consilium.node.api import AccountingPage
 from consilium.storage.chain import ChainStore, Place
 
 EVENTS_PER_PAGE: Final = 1_000

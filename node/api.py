@@ -1,8 +1,8 @@
 """What a running node answers: the port between the RPC (and any other face) and the node itself.
 
 `node/rpc.py` turns JSON into these calls and their answers into JSON; `node/service.py` implements them. Every method
-raises Refused with a catalogue code where it cannot answer. Values are bytes and Wire structs here; their JSON form
-(hexadecimal ids, base64 blobs) is the RPC's business alone.
+raises Refused with a catalogue code where it cannot answer. Values are bytes and Wire structs here, mostly those that
+the client gives to applications; their JSON form (hexadecimal ids, base64 blobs) is the RPC's business alone.
 """
 
 from __future__ import annotations
@@ -11,50 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from consilium.ledger.block import Block, CommitCertificate
-from consilium.ledger.execution import Event, ReceiptLeaf
+from consilium.client.rpc_answers import AccountingRow, Committed, EventAt, Released, StoredBlock, Submission
+from consilium.client.rpc_values import Cursor
 from consilium.ledger.genesis import Genesis
 from consilium.node.emergency_api import EmergencyDesk
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Cursor:
-    """An event's place in the chain; an event is after a cursor when its own is greater. Text form: `height.index`.
-
-    `Cursor(height, -1)` is before every event of that height; `Cursor(-1, -1)` before everything.
-    """
-
-    height: int
-    index: int
-
-    def __str__(self) -> str:
-        return f"{self.height}.{self.index}"
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """The answer to one submitted transaction: its id (None where the bytes were none, or were not looked at), or why
-    it was refused."""
-
-    id: bytes | None
-    code: str | None
-    detail: str
-    retry_after_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """Where a transaction is in the chain and what became of it.
-
-    `certified` says that the next header, which certifies the roots of this height's execution, is committed too.
-    """
-
-    id: bytes
-    height: int
-    index: int
-    time_ms: int
-    leaf: ReceiptLeaf
-    certified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,59 +24,6 @@ class Settled:
 
     submission: Submission
     committed: Committed | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlock:
-    """A block with its certificate (None for genesis) and the ids of what it executed, in order."""
-
-    block: Block
-    certificate: CommitCertificate | None
-    transactions: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EventAt:
-    """An event with its cursor."""
-
-    cursor: Cursor
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Withheld:
-    """A record that an allow names and a custodian does not release, or (`record` None) a whole verdict of it, and
-    why. `verdict` is its index in the decision."""
-
-    verdict: int
-    record: bytes | None
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A page of what a custodian hands out on a committed decision: partials sealed to the request's ephemeral key, and
-    the envelopes (ciphertext) that they open, in the decision's order of records; and what it withholds, by name.
-
-    `next` is the place to go on from, None where this is the last page.
-    """
-
-    sealed_partials: bytes
-    envelopes: tuple[bytes, ...]
-    withheld: tuple[Withheld, ...] = ()
-    next: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountingRow:
-    """A line of a patient's accounting: its number, the height that it is of, its digest, and its bytes; `line` is None
-    where only the digest may be seen."""
-
-    number: int
-    height: int
-    digest: bytes
-    line: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +133,7 @@ class NodeApi(Protocol):
         """Take over a custodian's share of a compartment's secret, sealed to this institution's encryption key."""
         ...
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Released:
         """Obey a committed *allow*, from a place on. `signature` is the reader's, over the decision, with the key that
         signed the request. Raises Refused with the reason where nothing of it can be released (any more)."""
         ...

@@ -26,8 +26,8 @@ from consilium.client.envelope import (
 )
 from consilium.client.obligations import facts_of, open_conditions
 from consilium.client.reading import release_digest
-from consilium.client.release import RELEASE_VERSION, RecordPartial, make_partial, seal_release
-from consilium.client.release import Release as ReleaseValue
+from consilium.client.release import RELEASE_VERSION, RecordPartial, Release, make_partial, seal_release
+from consilium.client.rpc_answers import Released
 from consilium.client.sharing import PARCEL_BYTES_MAX, CompartmentKey, ShareParcel
 from consilium.client.wallet import Wallet
 from consilium.contracts import access, identity, records
@@ -39,7 +39,6 @@ from consilium.ledger.block import Header
 from consilium.ledger.crypto import verify
 from consilium.ledger.errors import Refused
 from consilium.ledger.state import StateReader
-from consilium.node.api import Release
 from consilium.node.releasing import Page, from_place, place_of
 from consilium.storage.releases import ReleaseJournal
 
@@ -129,7 +128,7 @@ class Custodian:
         self._shares.put_share(claimed.compartment, claimed.epoch, parcel)
         self._remember(claimed.compartment, claimed.epoch, opened)
 
-    def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
+    def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Released:
         """Obey the decision of an operation, from the place `start` on: a page of it. `signature` is over
         `release_digest`, by the key that asked.
 
@@ -156,9 +155,9 @@ class Custodian:
         page = self._page(decision, state, now_ms, start)
         page.refuse_empty(start)
         self._journal.note(list(page.notes(transaction, operation, decision, now_ms)))
-        answer = ReleaseValue(RELEASE_VERSION, transaction, tuple(page.partials))
+        answer = Release(RELEASE_VERSION, transaction, tuple(page.partials))
         sealed = seal_release(answer, decision.ephemeral)
-        return Release(sealed, tuple(page.envelopes), tuple(page.withheld), page.next)
+        return Released(sealed, tuple(page.envelopes), tuple(page.withheld), page.next)
 
     def forget(self, compartment: bytes, epoch: int) -> None:
         """Drop from memory what a share was opened to: it is erased."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consilium.client.release import RecordPartial
+from consilium.client.rpc_answers import Withheld
 from consilium.contracts.access import Decision
 from consilium.contracts.accounting import RELEASED_RECORDS_MAX
 from consilium.ledger.errors import Refused
-from consilium.node.api import Withheld
 from consilium.storage.releases import ReleaseKey, ReleaseNote
 
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024

@@ -13,14 +13,15 @@ import msgspec
 
 from consilium.client import rpc_values as values
 from consilium.client.envelope import ENVELOPE_BYTES_MAX
-from consilium.client.rpc_values import CursorText, Hex16, Hex32, Hex64, HexKey
+from consilium.client.rpc_answers import Committed, EventAt, Submission
+from consilium.client.rpc_values import Cursor, CursorText, Hex16, Hex32, Hex64, HexKey
 from consilium.contracts.accounting import RELEASED_RECORDS_MAX, VERDICTS_MAX
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
 from consilium.ledger.transaction import OPERATIONS_MAX, TRANSACTION_BYTES_MAX
 from consilium.node import rpc_emergency
-from consilium.node.api import Committed, Cursor, EventAt, Settled, Submission
+from consilium.node.api import Settled
 from consilium.node.dispatch import Context, Empty, Method
 from consilium.node.jsonrpc import refusal_data
 from consilium.node.rpc_identity import RESOLVE
@@ -298,11 +299,10 @@ def cursor_of(text: str | None) -> Cursor:
     """The cursor of a checked text; None is before everything. Raises msgspec.ValidationError for "now": only a stream
     can mean that."""
     if text is None:
-        return Cursor(-1, -1)
+        return values.BEFORE_ALL
     if text == values.NOW:
         raise msgspec.ValidationError('"now" is for events.subscribe; events.list starts after a cursor')
-    parsed = values.Cursor.parse(text)
-    return Cursor(parsed.height, parsed.index)
+    return Cursor.parse(text)
 
 
 def _kinds(kinds: list[str] | None) -> frozenset[str] | None:
@@ -339,6 +339,7 @@ def _committed(found: Committed) -> values.CommittedValue:
         leaf.code,
         leaf.failed,
         list(leaf.results),
+        found.detail,
     )
 
 

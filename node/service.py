@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from consilium.client.obligations import digest_of_sealed
+from consilium.client.rpc_answers import Committed, EventAt, Released, StoredBlock, Submission
+from consilium.client.rpc_values import Cursor
 from consilium.consensus.replica import Replica
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -20,16 +22,7 @@ from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
 from consilium.ledger.genesis import Genesis
 from consilium.ledger.transaction import Transaction, Verified
 from consilium.node.accountant import Accountant
-from consilium.node.api import (
-    AccountingPage,
-    Committed,
-    Cursor,
-    EventAt,
-    Release,
-    Settled,
-    StoredBlock,
-    Submission,
-)
+from consilium.node.api import AccountingPage, Settled
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.emergency_api import EmergencyDesk
@@ -331,7 +324,7 @@ class Service:
         """See `NodeApi.deposit_share`."""
         await asyncio.to_thread(self._require_custodian().deposit, parcel)
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Released:
         """See `NodeApi.release`."""
         try:
             release = await self._release(transaction, operation, signature, start)
@@ -347,7 +340,7 @@ class Service:
         """See `NodeApi.accounting`."""
         return await asyncio.to_thread(self._accountant.page, transaction, operation, signature, after, limit)
 
-    async def _release(self, transaction: bytes, operation: int, signature: bytes, start: int) -> Release:
+    async def _release(self, transaction: bytes, operation: int, signature: bytes, start: int) -> Released:
         custodian = self._require_custodian()
         try:
             # The reader's node may be a moment ahead of this one.

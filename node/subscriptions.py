@@ -20,17 +20,18 @@ from typing import Any, Final
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from consilium.client.rpc_answers import EventAt
 from consilium.client.rpc_values import (
     NOW,
+    Cursor,
     CursorText,
     DroppedNotice,
     EventNotice,
     SubscribeResult,
     event_value,
 )
-from consilium.client.rpc_values import Cursor as TextCursor
 from consilium.ledger.errors import Refused
-from consilium.node.api import Cursor, EventAt, NodeApi
+from consilium.node.api import NodeApi
 from consilium.node.dispatch import Busy, Caller, Dispatcher
 from consilium.node.jsonrpc import encode_notification
 from consilium.node.metrics import Metrics
@@ -118,17 +119,16 @@ class Session:
             self._closing = asyncio.create_task(self._close(code, detail, close_code))
         await asyncio.shield(self._closing)
 
+    def _newest(self) -> Cursor:
+        return Cursor(int(self._api.status()["height"]), INDEX_LAST)
+
     def open(self, after: str, kinds: frozenset[str] | None, subject: bytes | None) -> _Subscription:
         """Open a subscription. Raises Refused where the connection has enough of them."""
         if len(self._subscriptions) >= self._subscriptions_max:
             raise Refused(
                 "rpc.too_many_subscriptions", f"{self._subscriptions_max} are open on this connection"
             )
-        if after == NOW:
-            start = Cursor(int(self._api.status()["height"]), INDEX_LAST)
-        else:
-            parsed = TextCursor.parse(after)
-            start = Cursor(parsed.height, parsed.index)
+        start = self._newest() if after == NOW else Cursor.parse(after)
         self._named += 1
         subscription = _Subscription(str(self._named), start, kinds, subject)
         self._subscriptions[subscription.name] = subscription

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from consilium.client.rpc_answers import Committed
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
-from consilium.node.api import Committed
 from consilium.node.dispatch import BUSY_RETRY_MS, Busy
 from consilium.node.executor import Commit
 

@@ -10,7 +10,7 @@ import pytest
 from consilium.client import contradictions as told_of
 from consilium.client.contradictions import contradictions
 from consilium.client.rpc import Cursor
-from consilium.client.subscription import EventAt
+from consilium.client.rpc_answers import EventAt
 from consilium.consensus.evidence import Evidence, VoteKind, make_evidence
 from consilium.consensus.messages import (
     PreparedAt,

@@ -23,7 +23,6 @@ from consilium.client.session import Session
 from consilium.contracts.forgetting import AttestErasure
 from consilium.contracts.registry import operation
 from consilium.ledger.errors import Refused
-from consilium.node.api import Cursor
 from tests.unit.node.care import Ward, ward
 from tests.unit.node.harness import Harness
 
@@ -37,8 +36,7 @@ async def care() -> AsyncIterator[Ward]:
         rpc: Any = made.rpc
 
         async def events(after: Any, limit: int, kinds: Sequence[str], subject: bytes) -> Any:
-            place = Cursor(after.height, after.index)
-            return await made.service.events(place, limit, frozenset(kinds), subject)
+            return await made.service.events(after, limit, frozenset(kinds), subject)
 
         rpc.events = events
         rpc.verdict_receipt = made.service.verdict_receipt

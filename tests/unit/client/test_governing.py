@@ -9,7 +9,7 @@ import pytest
 
 from consilium.client import governing
 from consilium.client.rpc import Cursor
-from consilium.client.subscription import EventAt
+from consilium.client.rpc_answers import EventAt
 from consilium.contracts import ballot
 from consilium.contracts.ballot import Proposal, SuspendInstitution, VoteCounted
 from consilium.ledger import codec

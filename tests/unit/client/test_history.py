@@ -9,7 +9,7 @@ import pytest
 
 from consilium.client import history
 from consilium.client.rpc import BEFORE_ALL, Cursor
-from consilium.client.subscription import EventAt
+from consilium.client.rpc_answers import EventAt
 from consilium.contracts import accounting, consent, delegation, records
 from consilium.ledger import codec
 from consilium.ledger.execution import Event

@@ -17,7 +17,6 @@ from consilium.client.recording import Imported, Payload
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.genesis import Genesis
-from consilium.node.api import Cursor
 from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
 from consilium.node.service import Service
@@ -55,13 +54,11 @@ class DirectRpc:
 
     async def submit(self, transactions: Sequence[bytes]) -> list[rpc.Submission]:
         self._called("submit")
-        answers = await self.service.submit(transactions)
-        return [rpc.Submission(one.id, one.code, one.detail, one.retry_after_ms) for one in answers]
+        return await self.service.submit(transactions)
 
     async def wait(self, transaction: bytes, timeout_s: float = 20, certified: bool = False) -> rpc.Committed:
         self._called("wait")
-        one = await self.service.wait(transaction, timeout_s, certified)
-        return rpc.Committed(one.id, one.height, one.index, one.time_ms, one.leaf, one.certified)
+        return await self.service.wait(transaction, timeout_s, certified)
 
     async def state(self, key: bytes) -> tuple[bytes | None, int]:
         self._called("state")
@@ -79,9 +76,7 @@ class DirectRpc:
         self, transaction: bytes, operation: int, signature: bytes, start: int = 0
     ) -> rpc.Released:
         self._called("release")
-        one = await self.service.release(transaction, operation, signature, start)
-        withheld = tuple(rpc.Withheld(w.verdict, w.record, w.code, w.detail) for w in one.withheld)
-        return rpc.Released(one.sealed_partials, one.envelopes, withheld, one.next)
+        return await self.service.release(transaction, operation, signature, start)
 
     async def state_receipt(self, key: bytes) -> bytes:
         return await self.service.state_receipt(key, None)
@@ -89,10 +84,8 @@ class DirectRpc:
     async def accounting(
         self, transaction: bytes, operation: int, signature: bytes, after: rpc.Cursor, limit: int
     ) -> tuple[list[rpc.AccountingRow], rpc.Cursor, bool]:
-        place = Cursor(after.height, after.index)
-        page = await self.service.accounting(transaction, operation, signature, place, limit)
-        rows = [rpc.AccountingRow(one.number, one.height, one.digest, one.line) for one in page.rows]
-        return rows, rpc.Cursor(page.next.height, page.next.index), not page.is_last
+        page = await self.service.accounting(transaction, operation, signature, after, limit)
+        return list(page.rows), page.next, not page.is_last
 
 
 @dataclass

@@ -11,24 +11,23 @@ from typing import Any
 
 import msgspec
 
+from consilium.client.rpc_answers import (
+    AccountingRow,
+    Committed,
+    EventAt,
+    Released,
+    StoredBlock,
+    Submission,
+    Withheld,
+)
+from consilium.client.rpc_values import Cursor
 from consilium.ledger.block import CommitCertificate, Seal
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import Event, ReceiptLeaf
 from consilium.ledger.genesis import Genesis, genesis_block
 from consilium.ledger.validators import Validator
-from consilium.node.api import (
-    AccountingPage,
-    AccountingRow,
-    Committed,
-    Cursor,
-    EventAt,
-    Release,
-    Settled,
-    StoredBlock,
-    Submission,
-    Withheld,
-)
+from consilium.node.api import AccountingPage, Settled
 from consilium.node.config_sections import RpcSection
 from consilium.node.emergency_api import EmergencyDesk
 from consilium.node.metrics import Metrics
@@ -213,14 +212,14 @@ class FakeNode:
     async def deposit_share(self, parcel: bytes) -> None:
         self.parcels.append(parcel)
 
-    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Release:
+    async def release(self, transaction: bytes, operation: int, signature: bytes, start: int = 0) -> Released:
         if signature == bytes(64):
             raise Refused("access.not_allowed", "the decision denies")
         withheld = (
             Withheld(3, None, "access.epoch_ended", "since"),
             Withheld(4, bytes(16), "vault.unknown", ""),
         )
-        return Release(b"partials" + transaction, (b"envelope",) * operation, withheld, start + 7)
+        return Released(b"partials" + transaction, (b"envelope",) * operation, withheld, start + 7)
 
     async def accounting(
         self, transaction: bytes, operation: int, signature: bytes, after: Cursor, limit: int

@@ -8,6 +8,7 @@ import pytest
 
 from consilium.client import reading
 from consilium.client.disclosures import accounting_digest
+from consilium.client.rpc_values import Cursor
 from consilium.client.session import Session
 from consilium.contracts import accounting
 from consilium.contracts.accounting import Consulted, Decided, Line
@@ -16,7 +17,7 @@ from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.node.accountant import Accountant
-from consilium.node.api import AccountingPage, Cursor
+from consilium.node.api import AccountingPage
 from tests.unit.node.care import Ward, ward
 
 BEFORE_ALL = Cursor(-1, -1)

@@ -15,6 +15,7 @@ from consilium.client.envelope import Context, parse
 from consilium.client.reading import Asked, release_digest
 from consilium.client.recording import Imported, Payload, current_epoch, general_compartment
 from consilium.client.release import open_release, seal_release
+from consilium.client.rpc_answers import Released
 from consilium.client.session import Session, new_id
 from consilium.client.sharing import CompartmentKey, make_compartment, seal_parcels
 from consilium.contracts import access, identity, records
@@ -24,7 +25,6 @@ from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.node import custodian as custodians
 from consilium.node import releasing
-from consilium.node.api import Release
 from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
 from consilium.storage import releases as journals
@@ -76,7 +76,7 @@ def sign(
     return who.wallet.signing.sign(digest)
 
 
-def obey(care: Ward, asked: Asked, who: Session | None = None) -> Release:
+def obey(care: Ward, asked: Asked, who: Session | None = None) -> Released:
     return care.custodian.release(asked.transaction, 0, sign(care, who or care.south, asked))
 
 
@@ -86,7 +86,7 @@ def refusal(care: Ward, asked: Asked, who: Session | None = None) -> str:
     return code_of(refused)
 
 
-def named(released: Release, asked: Asked) -> list[bytes]:
+def named(released: Released, asked: Asked) -> list[bytes]:
     return [
         one.record
         for one in open_release(released.sealed_partials, asked.ephemeral, asked.transaction).partials
@@ -509,7 +509,7 @@ async def test_a_strangers_wrap_in_an_own_envelope_opens_nothing(care: Ward) -> 
     assert refusal(care, asked) == "sealing.bad_proof"
 
 
-async def pages(care: Ward, asked: Asked) -> list[Release]:
+async def pages(care: Ward, asked: Asked) -> list[Released]:
     """All pages of a release."""
     found = [obey(care, asked)]
     while found[-1].next is not None:

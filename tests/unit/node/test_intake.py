@@ -223,8 +223,7 @@ class Held:
         (raw,) = transactions
         signed = verify_transaction(raw, self._care.rpc.service.genesis.chain_id)
         if signed.value.operations[0].name != "records.anchor":
-            (done,) = await self._care.rpc.service.submit(transactions)
-            return [Submission(done.id, done.code, done.detail)]
+            return await self._care.rpc.service.submit(transactions)
         self.raw.append(raw)
         self._care.rpc.fail["wait"] = [Refused("rpc.timeout")]
         return [Submission(signed.id, None, "")]

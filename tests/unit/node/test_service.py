@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consilium.client.envelope import envelope_digest
+from consilium.client.rpc_answers import EventAt
+from consilium.client.rpc_values import Cursor
 from consilium.contracts import identity
 from consilium.contracts.registry import operation
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import FOUNDER
 from consilium.ledger.transaction import VALIDITY_MAX_MS, Operation
 from consilium.node import service as services
-from consilium.node.api import Cursor, EventAt
 from consilium.node.mempool import MempoolLimits
 from consilium.node.service import Service
 from consilium.node.standing import STALE_TIP_MS

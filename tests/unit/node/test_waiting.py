@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from consilium.client.rpc_answers import Committed
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import ReceiptLeaf
 from consilium.node import waiting
-from consilium.node.api import Committed
 from consilium.node.waiting import Gathering, Waiting
 
 ONE, TWO = b"1" * 32, b"2" * 32
