@@ -136,7 +136,8 @@ def verify_status(
     sets: Sequence[ValidatorSet],
     verify: Verify = crypto.verify,
 ) -> Answer | None:
-    """Check an answer. `sets` are the validator sets that the asker's own chain names newest.
+    """Check an answer. `sets` are the validator set that sealed the asker's own tip, and the two that its chain names
+    next.
 
     None where the tip is sealed by a set that is not among them: the asker must catch up first, and ask again. An older
     block by one of these sets is fine, whatever its height. Raises PeerFault for what no honest peer sends.

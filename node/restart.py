@@ -162,7 +162,7 @@ class Restart:
         status = codec.decode(body, Status, STATUS_BYTES_MAX)
         if status.nonce != self._nonce or self.verdict is not None:
             return
-        answer = await asyncio.to_thread(verify_status, status, self._key, self._chain_id, self._sets())
+        answer = await asyncio.to_thread(verify_status, status, self._key, self._chain_id, self._believed())
         self._hint(peer, status.header.height)
         if answer is not None:
             self._answers[peer] = answer.after(self._answers.get(peer))
@@ -185,6 +185,12 @@ class Restart:
         context = self._executor.context
         following = self._executor.validators_at(context.height + 1)
         return context.validators, following if following is not None else context.validators
+
+    def _believed(self) -> tuple[ValidatorSet, ...]:
+        """Whose seals prove a tip: those sets, and the one that sealed this chain's own tip. Where the set changes at
+        the very next height nobody's tip is sealed by a newer one, and there may never be another block without us."""
+        store = self._executor.store
+        return (*self._sets(), store.validators(store.header(store.tip.height).validators_hash))
 
     async def _end_silence(self, verdict: Verdict, clerk: Clerk) -> None:
         said = operation("governance.returned", ballot.Returned(self._key))

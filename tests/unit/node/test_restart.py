@@ -25,6 +25,7 @@ from consilium.ledger import codec
 from consilium.ledger.block import Seal
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.transaction import Operation
+from consilium.ledger.validators import ValidatorSet
 from consilium.node import restart as restarts
 from consilium.node.peer_messages import LIMITS, Kind
 from consilium.node.restart import Restart
@@ -206,6 +207,19 @@ async def test_who_is_connected_and_mute_delays_nobody_for_long() -> None:
     assert network.nodes[2].key.public not in network.restarts[0]._answers
     assert network.nodes[1].key.public in network.restarts[0]._answers
     assert network.nodes[3].key.public in network.restarts[0]._answers
+
+
+async def test_tips_are_believed_that_were_sealed_before_the_set_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next height belongs to another set, and without those who start there may be no block of it."""
+    network = Network(5)
+    network.build()
+    smaller = ValidatorSet(network.harness.validators.validators[:4])
+    monkeypatch.setattr(Restart, "_sets", lambda _: (smaller, smaller))
+    async with asking(network, 0, 1, 2, 3):
+        await until(lambda: None not in network.released[:4])
+    assert [one.verdict.memory for one in network.restarts[:4] if one.verdict] == [Memory.INTACT] * 4
 
 
 async def test_a_single_validator_needs_nobody() -> None:
