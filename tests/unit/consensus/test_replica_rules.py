@@ -7,6 +7,7 @@ from consilium.consensus.io import (
     Advanced,
     BatchesHeld,
     Broadcast,
+    BuildProposal,
     CatchUp,
     Censored,
     Decide,
@@ -20,6 +21,8 @@ from consilium.consensus.io import (
     Started,
     TimerFired,
     TimerKind,
+    VoteFloor,
+    WorkPending,
 )
 from consilium.consensus.limits import CENSORED_HEIGHTS, CENSORED_MAX, ReplicaConfig
 from consilium.consensus.messages import (
@@ -179,3 +182,26 @@ def test_what_was_promised_for_a_height_is_said_again_when_it_is_reached() -> No
         one.message for one in backup.step(Advanced(following, False), NOW) if isinstance(one, Broadcast)
     ]
     assert spoken == [sign_prepare(KEYS[1], CHAIN, H + 1, 0, block.hash)]
+
+
+def test_a_primary_of_view_1_proposes_nothing_before_a_quorum_wants_that_very_view() -> None:
+    """Two want view 1 and one view 2: a quorum wants 1 or more, and there is no justification of view 1 yet."""
+    primary = replica(1)
+    effects = primary.step(WorkPending(True), NOW)
+    effects += primary.step(TimerFired(TimerKind.VIEW), Now(1_600, NOW.wall_ms))
+    for key, view in ((KEYS[2], 1), (KEYS[3], 2)):
+        effects += primary.step(received(sign_view_change(key, CHAIN, H, view, None)), NOW)
+    assert (primary.phase, primary.view) == (Phase.AWAITING, 1)
+    assert not any(isinstance(effect, BuildProposal) for effect in effects)
+    effects = primary.step(received(sign_view_change(KEYS[0], CHAIN, H, 1, None)), NOW)
+    assert BuildProposal(H, 1) in effects
+
+
+def test_whom_a_silent_replica_heard_at_its_height_is_not_taken_to_be_ahead_at_the_next() -> None:
+    silent = Replica(KEYS[1], CONTEXT, None, CONFIG, abstain_below=H + 9)
+    silent.step(Started(), NOW)
+    effects = silent.step(received(sign_prepare(KEYS[2], CHAIN, H, 0, BLOCK.hash)), NOW)
+    effects += silent.step(VoteFloor(H + 9), NOW)
+    assert any(isinstance(effect, SetTimer) and effect.kind is TimerKind.RESEND for effect in effects)
+    effects = silent.step(Advanced(context_of(height=H + 1), False), NOW)
+    assert not any(isinstance(effect, SetTimer) and effect.kind is TimerKind.RESEND for effect in effects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import os
@@ -274,6 +275,17 @@ def test_a_cut_off_proposal_is_written_anew(store: PromiseStore) -> None:
     store.keep(name_of(1), proposal_of(1))
     store.save(b"more", [name_of(1)])
     assert reopened(store).load() == Kept(b"more", {name_of(1): proposal_of(1)})
+
+
+def test_the_folder_itself_is_locked_while_a_store_is_open(store: PromiseStore) -> None:
+    descriptor = os.open(store.folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        store.close()
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
 
 
 def test_how_opening_is_refused(store: PromiseStore, tmp_path: Path) -> None:
