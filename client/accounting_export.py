@@ -1,5 +1,5 @@
 """An accounting for people: CSV. It is made from the lines alone, so whoever has the proof makes the same bytes again
-and compares (`disclosures.Accounting.to_json`). `accounting_fhir` does the same for other programs."""
+and compares (`disclosures.Accounting.to_json`). `gateway.accounting_fhir` does the same for other programs."""
 
 from __future__ import annotations
 

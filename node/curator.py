@@ -28,6 +28,7 @@ from consilium.ledger.validators import ValidatorSet
 from consilium.node.eraser import Eraser, recall_erasures
 from consilium.node.peer_messages import LIMITS, EnvelopePiece, EnvelopeRequest, Kind
 from consilium.node.sync import Send
+from consilium.node.threads import entered
 from consilium.storage.anchors import AnchoredInState, AnchorIndex
 from consilium.storage.chain import ChainStore, Place
 from consilium.storage.envelopes import PIECE_BYTES, EnvelopeStore, is_whole
@@ -312,8 +313,7 @@ class Curator:
         return False
 
     async def _fetch_from(self, peer: bytes, digest: bytes, identifier: bytes) -> bool:
-        incoming = await asyncio.to_thread(self._vault.receive, digest)
-        try:
+        async with entered(lambda: self._vault.receive(digest)) as incoming:
             number, size = 0, None
             while size is None or number * PIECE_BYTES < size:
                 answer = await self._ask(peer, EnvelopeRequest(digest, identifier, number))
@@ -327,8 +327,6 @@ class Curator:
                 number += 1
             await asyncio.to_thread(incoming.finish)
             return True
-        finally:
-            await asyncio.to_thread(incoming.__exit__, None, None, None)
 
     async def _ask(self, peer: bytes, request: EnvelopeRequest) -> EnvelopePiece | None:
         self._asked = peer, request.digest, request.piece

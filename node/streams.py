@@ -21,6 +21,7 @@ from aiohttp import web
 from consilium.client.envelope import HEAD_LENGTH_BYTES, parse_head
 from consilium.client.sealing_streams import head_length
 from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.node.threads import entered
 from consilium.storage.vault import EnvelopeStore
 
 PIECE_TIMEOUT_S: Final = 60.0
@@ -110,10 +111,9 @@ class VaultStreams:
         return web.json_response({"digest": digest.hex(), "bytes": size}, status=201)
 
     async def _receive(self, request: web.Request, digest: bytes) -> int:
-        incoming = await asyncio.to_thread(self._vault.receive, digest)
         checked = False
         buffer = bytearray()
-        try:
+        async with entered(lambda: self._vault.receive(digest)) as incoming:
             while True:
                 async with asyncio.timeout(PIECE_TIMEOUT_S):
                     piece = await request.content.readany()
@@ -128,8 +128,6 @@ class VaultStreams:
                 buffer.clear()
                 if not piece:
                     return await asyncio.to_thread(incoming.finish)
-        finally:
-            await asyncio.to_thread(incoming.__exit__, None, None, None)
 
 
 def _is_envelope(beginning: bytearray) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
@@ -47,6 +48,16 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
 async def checked(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Signatures and decoding: long work that touches no disk."""
     return await asyncio.get_running_loop().run_in_executor(_checking, partial(work, *args, **kwargs))
+
+
+@asynccontextmanager
+async def entered(make: Callable[[], AbstractContextManager[_T]]) -> AsyncIterator[_T]:
+    """A context that touches the disk where it begins and where it ends: both happen in a thread."""
+    stack = ExitStack()
+    try:
+        yield await asyncio.to_thread(lambda: stack.enter_context(make()))
+    finally:
+        await asyncio.to_thread(stack.close)
 
 
 def verify_all(raws: list[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from consilium.client import accounting_export, accounting_fhir, disclosures, recording
+from consilium.client import accounting_export, disclosures, recording
 from consilium.client.disclosures import PROOF_BYTES_MAX, Accounting
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
+from consilium.gateway import accounting_fhir
 from consilium.ledger.errors import Refused
 from consilium.ledger.receipt import verify_receipt
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX

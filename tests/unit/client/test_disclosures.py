@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from consilium.client import accounting_export, accounting_fhir, classes, consenting, disclosures, reading
+from consilium.client import accounting_export, classes, consenting, disclosures, reading
 from consilium.client.disclosures import Accounting, Entry
 from consilium.client.rpc import BEFORE_ALL, AccountingRow, Cursor
 from consilium.client.session import Session
@@ -247,7 +247,6 @@ async def test_the_proof_verifies_with_the_genesis_document_alone(care: Ward) ->
     assert (proved.patient, proved.head, proved.lines) == (found.patient, found.head, found.lines)
     assert (proved.time_ms, proved.categories) == (found.time_ms, found.categories)
     assert accounting_export.to_csv(proved) == accounting_export.to_csv(found)
-    assert accounting_fhir.to_fhir(proved) == accounting_fhir.to_fhir(found)
     assert proved.to_json() == raw
 
 
@@ -321,100 +320,44 @@ def test_times_have_their_milliseconds_and_zone() -> None:
     assert accounting_export.instant(1_700_000_000_007) == "2023-11-14T22:13:20.007Z"
 
 
-async def test_the_audit_events_are_valid_fhir_and_follow_their_patterns(care: Ward) -> None:
-    bundles = pytest.importorskip("fhir.resources.R4B.bundle")
-    found, _ = await exported(care)
-    raw = accounting_fhir.to_fhir(found, {care.north.identity: "North"})
-    bundle = bundles.Bundle.model_validate_json(raw)
-    events = [one.resource for one in bundle.entry]
-    assert [event.meta.profile[0].rpartition("BasicAudit.")[2] for event in events] == [
-        "AuthZconsent",
-        "AuthZconsent",
-        "PrivacyDisclosure.Source",
-        "PatientQuery",
-    ]
-    assert [event.outcome for event in events] == ["8", "0", "0", "0"]
-    for event, line in zip(events, found.lines, strict=True):
-        patient = [one for one in event.entity if one.type.code == "1"]
-        assert [one.role.code for one in patient] == ["1"]
-        assert patient[0].what.identifier.value == found.patient.hex()
-        details = {one.type: one.valueString for one in patient[0].detail}
-        assert details["line"] == str(line.number)
-        assert details["digest"] == accounting.line_digest(line).hex()
-        assert details["receipt"].endswith(f"{line.transaction.hex()}.receipt")
+OPENER, SECOND, HOME, GLASS = (bytes([n]) * 16 for n in (1, 2, 3, 4))
 
 
-AGENTS = {
-    "AuthZconsent": ["110150", "IRCP", "PROV", "authserver"],
-    "PrivacyDisclosure.Source": ["110153", "110152", "159541003", "429577009"],
-    "PatientQuery": ["110153", "110152", "IRCP"],
-}
-WITH_NETWORK = {"110150", "110152", "110153"}
-OBSERVER = {"AuthZconsent": "authserver", "PrivacyDisclosure.Source": "110153", "PatientQuery": "110152"}
-
-
-async def test_every_agent_and_entity_that_a_pattern_demands_is_there(care: Ward) -> None:
-    found, _ = await exported(care)
-    for entry in json.loads(accounting_fhir.to_fhir(found))["entry"]:
-        event = entry["resource"]
-        pattern = event["meta"]["profile"][0].rpartition("BasicAudit.")[2]
-        agents = {one["type"]["coding"][0]["code"]: one for one in event["agent"]}
-        assert list(agents) == AGENTS[pattern]
-        assert all(one["who"] for one in agents.values())
-        assert {code for code, one in agents.items() if "network" in one} == WITH_NETWORK & agents.keys()
-        assert agents[OBSERVER[pattern]]["who"] == event["source"]["observer"]
-        if pattern == "AuthZconsent":
-            # the pattern's entities are closed: patient and consent
-            assert [one["type"]["code"] for one in event["entity"]] == ["1", "Consent"]
-            assert agents["IRCP"]["purposeOfUse"][0]["coding"][0]["code"] == "TREAT"
-        else:
-            assert [one["type"]["code"] for one in event["entity"]] == ["1", "2"]
-
-
-async def test_a_denied_consultation_claims_no_pattern_of_success(care: Ward) -> None:
-    with pytest.raises(Refused):
-        await consult(care, care.south)
-    found = await consult(care)
-    first = json.loads(accounting_fhir.to_fhir(found))["entry"][0]["resource"]
-    assert "meta" not in first
-    assert first["outcome"] == "8"
-
-
-def test_a_summary_that_was_opened_without_a_quorum_is_a_disclosure() -> None:
-    opener, second, home, glass = (bytes([n]) * 16 for n in (1, 2, 3, 4))
-    content = Opened(opener, second, home, glass, "danger-to-life", 1_700_000_000_007)
+def opened_without_a_quorum() -> Accounting:
+    """An accounting of one line: a summary that two persons opened."""
+    content = Opened(OPENER, SECOND, HOME, GLASS, "danger-to-life", 1_700_000_000_007)
     line = Line(bytes(16), 1, bytes(32), 0, 1_700_000_100_000, content)
     digest = accounting.line_digest(line)
     head = accounting.AccountingHead(1, accounting.link(accounting.EMPTY_HEAD, digest))
-    found = Accounting(bytes(32), bytes(16), (Entry(1, digest, line),), head, 0, b"")
-    (row,) = rows_of(accounting_export.to_csv(found, {second: "Sam"}))
+    return Accounting(bytes(32), bytes(16), (Entry(1, digest, line),), head, 0, b"")
+
+
+def nothing() -> Accounting:
+    """An accounting without a line."""
+    return Accounting(bytes(32), bytes(16), (), accounting.AccountingHead(0, bytes(32)), 0, b"")
+
+
+def test_a_summary_that_was_opened_without_a_quorum_is_a_disclosure() -> None:
+    found = opened_without_a_quorum()
+    (row,) = rows_of(accounting_export.to_csv(found, {SECOND: "Sam"}))
     assert (row["kind"], row["person"], row["second"], row["institution"]) == (
         "opened",
-        opener.hex(),
+        OPENER.hex(),
         "Sam",
-        home.hex(),
+        HOME.hex(),
     )
     assert (row["basis"], row["ground"], row["category"]) == (
         "danger-to-life",
-        glass.hex(),
+        GLASS.hex(),
         "emergency summary",
     )
-    assert (row["released_by"], row["released_at"]) == (home.hex(), "2023-11-14T22:13:20.007Z")
-    (entry,) = json.loads(accounting_fhir.to_fhir(found))["entry"]
-    event = entry["resource"]
-    assert event["meta"]["profile"][0].endswith("PrivacyDisclosure.Source")
-    assert event["source"]["observer"]["identifier"]["value"] == home.hex()
-    agents = {one["type"]["coding"][0]["code"]: one["who"]["identifier"]["value"] for one in event["agent"]}
-    assert (agents["110152"], agents["WIT"]) == (opener.hex(), second.hex())
-    models = pytest.importorskip("fhir.resources.R4B.auditevent")
-    assert models.AuditEvent.model_validate(event).purposeOfEvent[0].coding[0].code == "ETREAT"
+    assert (row["released_by"], row["released_at"]) == (HOME.hex(), "2023-11-14T22:13:20.007Z")
 
 
 def test_an_empty_accounting_has_a_head_and_a_header_line() -> None:
-    empty = Accounting(bytes(32), bytes(16), (), accounting.AccountingHead(0, bytes(32)), 0, b"")
+    empty = nothing()
     disclosures.check_chain((), empty.head, empty.patient)
     assert len(accounting_export.to_csv(empty).splitlines()) == 1
-    assert "entry" not in json.loads(accounting_fhir.to_fhir(empty))
 
 
 def _twin(digests: Sequence[bytes]) -> bytes:
