@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consilium.client.rpc import BEFORE_ALL, EventAt, RpcClient
-from consilium.contracts import accounting, consent, delegation, forgetting, records
+from consilium.contracts import accounting, consent, delegation, forgetting, records, takeover
 from consilium.ledger import codec
 from consilium.ledger.execution import EVENT_BYTES_MAX, Event
 
@@ -162,12 +162,22 @@ async def records_of(rpc: RpcClient, subject: bytes) -> list[RecordLine]:
 async def consents_of(rpc: RpcClient, subject: bytes) -> list[ConsentLine]:
     """The consents that a patient granted, or that a grantee was given or passed on, oldest first.
 
-    One that was passed on is revoked when what it comes from is, also where only itself was told to the subject.
+    One that was passed on is revoked when what it comes from is, also where only itself was told to the subject. To a
+    patient, what permits and was granted before a take-over is revoked by that.
     """
     lines: dict[bytes, ConsentLine] = {}
-    kinds = (consent.GRANTED.name, consent.REVOKED.name, delegation.PASSED_ON.name)
+    kinds = (consent.GRANTED.name, consent.REVOKED.name, delegation.PASSED_ON.name, takeover.COMPLETED.name)
     async for item in events_of(rpc, kinds, subject):
         event = item.event
+        if event.kind == takeover.COMPLETED.name:
+            ended = [
+                one
+                for one in lines.values()
+                if one.patient == event.subjects[0] and one.effect == consent.PERMIT
+            ]
+            for line in ended:
+                lines[line.consent] = replace(line, revoked_ms=line.revoked_ms or event.time_ms)
+            continue
         if event.kind == delegation.PASSED_ON.name:
             line = _passed_on(event)
             lines[line.consent] = line

@@ -19,7 +19,7 @@ import msgspec
 from consilium.contracts import accounting, identity, keys, records, representation, tombstones
 from consilium.contracts.accounting import RECORDS_NAMED_MAX, VERDICTS_MAX, AccessDecided, AccessLine, Basis
 from consilium.contracts.conditions import Conditions, RecordFacts
-from consilium.contracts.consent import CONSENTS, stands
+from consilium.contracts.consent import CONSENTS, permits_still
 from consilium.contracts.decision import OBLIGATIONS_MAX, Question, Ruling, Weighing, decide_all
 from consilium.contracts.facts import Facts, gather
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
@@ -327,7 +327,7 @@ def still_stands(state: StateReader, decision: Decision, verdict: Verdict, time_
         return "access.epoch_ended"
     if verdict.basis == "consent" and verdict.ground is not None:
         consent = CONSENTS.get(state, verdict.ground)
-        if consent is None or not stands(state, consent) or time_ms >= consent.not_after:
+        if consent is None or not permits_still(state, consent, time_ms):
             return "access.consent_ended"
     return None if _again(state, decision, verdict, time_ms).allow else "access.not_allowed"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from consilium.contracts import identity
+from consilium.contracts.teams import TEAMS
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag, verify
 from consilium.ledger.errors import Refused
@@ -50,19 +51,29 @@ def require_other_institution(
     attestation: Attestation | None,
     operation: str,
     bare: codec.Wire,
-    involved: tuple[bytes | None, ...],
+    involved: tuple[bytes, ...],
     context: OperationContext,
 ) -> bytes:
-    """The institution that countersigned; it is none of those involved.
+    """The institution that countersigned; it is none of those involved, employs none of them, and formed no such team.
+
+    An institution that speaks as its staff could else countersign itself.
 
     Raises Refused `attestation.missing`, `attestation.not_independent`, and as `require_attested`.
     """
     if attestation is None:
         raise Refused("attestation.missing", operation)
     who = require_attested(attestation, operation, bare, context)
-    if who.kind != identity.INSTITUTION or attestation.identity in involved:
+    if who.kind != identity.INSTITUTION or any(
+        attestation.identity in _sides(context.state, one) for one in involved
+    ):
         raise Refused("attestation.not_independent", attestation.identity.hex())
     return attestation.identity
+
+
+def _sides(state: StateReader, who: bytes) -> tuple[bytes | None, ...]:
+    """Who somebody is, and whose: an employer, or the institution that formed a team."""
+    team = TEAMS.get(state, who)
+    return (who, institution_of(state, who) if team is None else team.owner)
 
 
 def institution_of(state: StateReader, who: bytes) -> bytes | None:

@@ -34,6 +34,8 @@ COMPARTMENTS_PER_CONSENT_MAX: Final = CLASSES_MAX
 ACTORS_PER_CONSENT_MAX: Final = 8
 CONSENTS_PER_GRANTEE_MAX: Final = 16
 """A request looks at all of them, for each patient that it names: this bounds what one request costs every node."""
+CONSENTS_OF_OTHERS_MAX: Final = 8
+"""So many may be of those who speak for the patient, or passed on: room is left for the patient's own denial."""
 DEPTH_MAX: Final = 3
 
 PERMIT: Final = "permit"
@@ -151,16 +153,43 @@ def consents_between(state: StateReader, patient: bytes, actor: bytes) -> list[t
 
 
 def stands(state: StateReader, consent: Consent) -> bool:
-    """Whether a consent still has somebody behind it: not revoked, granted by who may have, its parent alive."""
+    """Whether a consent still has somebody behind it: not revoked, granted by who may have, its parent alive.
+
+    Of what was signed with the patient's key before a take-over its denials stand, and nothing else (`opens`).
+    """
     if consent.revoked_ms is not None:
         return False
     if consent.parent is not None:
         parent = CONSENTS.get(state, consent.parent)
         alive = parent is not None and parent.parent is None and stands(state, parent)
-        return alive and identity.standing(state, consent.granted_by) is None
-    if consent.granted_by == consent.patient:
-        return True
+        return alive and opens(state, consent) and identity.standing(state, consent.granted_by) is None
+    denies = any(provision.effect == DENY for provision in consent.provisions)
+    return opens(state, consent) or (denies and consent.granted_by == consent.patient)
+
+
+def opens(state: StateReader, consent: Consent) -> bool:
+    """Whether what it permits is permitted still: no take-over came since.
+
+    Who opened the account may have made the patient's first key, and signed with it what outlasts it: who takes over
+    permits anew. A denial opens nothing, and so it stays until it is revoked.
+    """
     return consent.generation == representation.account_of(state, consent.patient).generation
+
+
+def permits_still(state: StateReader, consent: Consent, time_ms: int) -> bool:
+    """Whether what was permitted has neither ended nor lost whoever stood behind it."""
+    return stands(state, consent) and opens(state, consent) and time_ms < consent.not_after
+
+
+def without_permits(consent: Consent) -> Consent:
+    """The consent as if its permits were over; provisions keep their places, by which conditions name them."""
+    return msgspec.structs.replace(
+        consent,
+        provisions=[
+            one if one.effect == DENY else msgspec.structs.replace(one, not_before=0, not_after=0)
+            for one in consent.provisions
+        ],
+    )
 
 
 # --- handlers -------------------------------------------------------------------------------------------------------
@@ -205,13 +234,18 @@ def keep(identifier: bytes, consent: Consent, context: OperationContext) -> None
     CONSENTS.put(state, consent, identifier)
     for actor in actors_of(consent.provisions):
         current = [
-            one
+            (one, value)
             for one, value in consents_between(state, consent.patient, actor)
             if value.not_after > context.time_ms and one != identifier and stands(state, value)
         ]
         if len(current) >= CONSENTS_PER_GRANTEE_MAX:
             raise Refused("consent.too_many", f"the limit is {CONSENTS_PER_GRANTEE_MAX}")
-        GRANTS.put(state, Grants([*current, identifier]), consent.patient, actor)
+        of_others = sum(value.granted_by != value.patient for _, value in current)
+        if consent.granted_by != consent.patient and of_others >= CONSENTS_OF_OTHERS_MAX:
+            raise Refused(
+                "consent.too_many", f"the limit is {CONSENTS_OF_OTHERS_MAX} that are not the patient's"
+            )
+        GRANTS.put(state, Grants([*(one for one, _ in current), identifier]), consent.patient, actor)
 
 
 def check_provisions(provisions: list[Provision], patient: bytes, context: OperationContext) -> None:
@@ -255,7 +289,7 @@ def _require_source(source: bytes, patient: bytes, state: StateReader) -> None:
 def _require_may_speak(body: GrantConsent, context: OperationContext) -> None:
     """The patient grants anything; who speaks for it, within bounds, or with another institution's signature."""
     state = context.state
-    capacity = representation.capacity_of(state, context.sender, body.patient, context.time_ms)
+    capacity = representation.speaks_as(context, body.patient)
     if capacity is None:
         raise Refused("consent.not_the_patient", body.patient.hex())
     if capacity == representation.PATIENT:
@@ -282,10 +316,8 @@ def _beyond_bounds(body: GrantConsent, capacity: str, context: OperationContext)
     for provision in body.provisions:
         if provision.effect == DENY:
             continue
-        for compartment in provision.compartments or [EVERYBODY]:
-            known = records.COMPARTMENTS.get(context.state, compartment)
-            if known is None or not known.general:
-                return "it opens more than the general class"
+        if _reaches_beyond_general(context.state, provision):
+            return "it opens more than the general class"
         if provision.actors is None:
             return "it is to everybody"
         if capacity == representation.GUARDIAN:
@@ -303,8 +335,8 @@ def _revoke(body: RevokeConsent, context: OperationContext) -> None:
     if consent is None:
         raise Refused("consent.unknown", body.consent.hex())
     if context.sender not in (consent.patient, consent.granted_by):
-        capacity = representation.capacity_of(state, context.sender, consent.patient, context.time_ms)
-        if capacity != representation.GUARDIAN:
+        capacity = representation.speaks_as(context, consent.patient)
+        if capacity != representation.GUARDIAN or _shuts_out(state, consent):
             raise Refused("consent.not_the_patient", body.consent.hex())
     if consent.revoked_ms is not None:
         raise Refused("consent.already_revoked", body.consent.hex())
@@ -314,6 +346,19 @@ def _revoke(body: RevokeConsent, context: OperationContext) -> None:
         left = [one for one in grants.consents if one != body.consent] if grants is not None else []
         GRANTS.put(state, Grants(left), consent.patient, actor)
     REVOKED.emit(context, subjects_of(consent), body)
+
+
+def _shuts_out(state: StateReader, consent: Consent) -> bool:
+    """Whether it is a denial of the patient's own beyond the general class: a guardian opens nothing there."""
+    own = consent.granted_by == consent.patient
+    return own and any(
+        one.effect == DENY and _reaches_beyond_general(state, one) for one in consent.provisions
+    )
+
+
+def _reaches_beyond_general(state: StateReader, provision: Provision) -> bool:
+    named = [records.COMPARTMENTS.get(state, one) for one in provision.compartments or [EVERYBODY]]
+    return not all(one is not None and one.general for one in named)
 
 
 CONTRACT: Final = Contract(

@@ -2,14 +2,14 @@
 
 The actor of a transferable consent lets another read on its ground: a specialist, a laboratory. The new consent is a
 part of the old one in purposes, compartments and time, and whatever is hidden in the old one's conditions holds for it.
-What was passed on is not passed on again.
+What was passed on is not passed on again. A session key passes nothing on: what it opens would outlast the shift.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from consilium.contracts import consent, representation
+from consilium.contracts import consent, identity, representation
 from consilium.contracts.consent import CompartmentIds, Consent, Provision, Purposes
 from consilium.contracts.operation import Contract, EventKind, OperationSpec
 from consilium.contracts.purposes import covers
@@ -42,6 +42,7 @@ def _pass_on(body: PassOn, context: OperationContext) -> None:
     root = _root_of(parent, body.parent, context)
     if root.actors is None or context.sender not in root.actors:
         raise Refused("delegation.not_the_grantee", body.parent.hex())
+    identity.require_lasting_key(context)
     provision = Provision(
         depth=0,
         effect="permit",
@@ -76,7 +77,7 @@ def _root_of(parent: Consent, identifier: bytes, context: OperationContext) -> P
         raise Refused("delegation.too_deep", identifier.hex())
     if not parent.transferable or len(parent.provisions) != 1 or parent.provisions[0].effect != "permit":
         raise Refused("delegation.not_transferable", identifier.hex())
-    if not consent.stands(context.state, parent) or context.time_ms >= parent.not_after:
+    if not consent.permits_still(context.state, parent, context.time_ms):
         raise Refused("delegation.parent_ended", identifier.hex())
     return parent.provisions[0]
 

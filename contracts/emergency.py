@@ -327,7 +327,7 @@ def _review(body: ReviewEmergency, context: OperationContext) -> None:
         OWING.put(state, Owing(owing))
     told = Reviewed(body.glass, body.outcome, context.time_ms >= glass.review_due_ms)
     subjects = [glass.patient, glass.clinician, glass.institution, context.sender]
-    REVIEWED.emit(context, subjects, told)
+    REVIEWED.emit(context, list(dict.fromkeys(subjects)), told)
 
 
 def _report_overdue(body: ReportOverdue, context: OperationContext) -> None:
@@ -340,7 +340,7 @@ def _report_overdue(body: ReportOverdue, context: OperationContext) -> None:
     GLASSES.put(state, msgspec.structs.replace(glass, is_reported=True), body.glass)
     owed = reviews_of(state, glass.institution)
     REVIEWS.put(state, msgspec.structs.replace(owed, reported=owed.reported + 1), glass.institution)
-    OVERDUE.emit(context, [glass.patient, glass.clinician, glass.institution], body)
+    OVERDUE.emit(context, list(dict.fromkeys((glass.patient, glass.clinician, glass.institution))), body)
 
 
 def _known(identifier: bytes, state: StateReader) -> Glass:

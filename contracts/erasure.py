@@ -149,7 +149,7 @@ def _require_compartment(compartment: bytes, patient: bytes, state: StateReader)
 def _require_may_order(body: RequestErasure, context: OperationContext) -> bool:
     """Whether it can be contested first: what its author orders, and not the patient. Raises `erasure.not_yours`."""
     state, sender = context.state, context.sender
-    capacity = representation.capacity_of(state, sender, body.patient, context.time_ms)
+    capacity = representation.speaks_as(context, body.patient)
     if capacity == representation.PATIENT:
         return False
     named = [records.RECORDS.get(state, one) for one in body.records or []]
@@ -167,7 +167,7 @@ def _require_may_order(body: RequestErasure, context: OperationContext) -> bool:
 
 def _contest(body: ContestErasure, context: OperationContext) -> None:
     asked = _pending(body.erasure, context.state)
-    capacity = representation.capacity_of(context.state, context.sender, asked.patient, context.time_ms)
+    capacity = representation.speaks_as(context, asked.patient)
     if capacity not in (representation.PATIENT, representation.GUARDIAN):
         raise Refused("erasure.not_yours", body.erasure.hex())
     ERASURES.put(context.state, msgspec.structs.replace(asked, outcome="contested"), body.erasure)

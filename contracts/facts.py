@@ -62,6 +62,8 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
     if known is None:
         return Facts(patient, reader, False)
     if known.kind == identity.PATIENT:
+        # Nobody grants a patient anything; but a denial to everybody shuts out whoever represents this one.
+        shut = () if reader == patient else _consents(state, patient, (EVERYBODY,), is_opened=False)
         guardians = representation.current(
             representation.account_of(state, patient), representation.GUARDIAN, time_ms
         )
@@ -70,6 +72,8 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
             patient,
             reader,
             standing,
+            parties=() if reader == patient else (EVERYBODY,),
+            consents=shut,
             is_patient=reader == patient,
             lease_ms=leases[0] if leases else None,
             emergency_deny=chosen.emergency_deny,
@@ -79,18 +83,12 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
     institution = employer or reader
     readers = [reader] if employer is None else [reader, employer]
     parties = (*readers, *teams.teams_of(state, reader), EVERYBODY)
-    consents = {
-        identifier: value
-        for party in parties
-        for identifier, value in consent.consents_between(state, patient, party)
-        if consent.stands(state, value)
-    }
     return Facts(
         patient=patient,
         reader=reader,
         standing=standing,
         parties=parties,
-        consents=tuple(consents.items()),
+        consents=_consents(state, patient, parties, is_opened=True),
         mandates=tuple(
             (identifier, mandate)
             for one in readers
@@ -107,4 +105,20 @@ def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> F
         emergency_deny=chosen.emergency_deny,
         opt_out=chosen.opt_out,
         erased=tombstones.patient_erased(state, patient),
+    )
+
+
+def _consents(
+    state: StateReader, patient: bytes, parties: tuple[bytes, ...], *, is_opened: bool
+) -> tuple[tuple[bytes, Consent], ...]:
+    """The consents to these parties behind which somebody stands; of some, or of all, only what they deny."""
+    found = {
+        identifier: value
+        for party in parties
+        for identifier, value in consent.consents_between(state, patient, party)
+        if consent.stands(state, value)
+    }
+    return tuple(
+        (identifier, value if is_opened and consent.opens(state, value) else consent.without_permits(value))
+        for identifier, value in found.items()
     )

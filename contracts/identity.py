@@ -234,6 +234,17 @@ def authorise(context: OperationContext) -> None:
         raise Refused(problem, context.sender.hex())
 
 
+def require_lasting_key(context: OperationContext) -> Identity:
+    """The sender, who signed with a key of its own. Raises Refused `identity.session_key`, and as `require`.
+
+    A session key speaks for a shift: it changes nothing about who may speak, or read, later.
+    """
+    sender = require(context.state, context.sender)
+    if context.key not in sender.keys:
+        raise Refused("identity.session_key", context.sender.hex())
+    return sender
+
+
 # --- handlers -------------------------------------------------------------------------------------------------------
 
 
@@ -306,15 +317,8 @@ def _register(new: Identity, context: OperationContext) -> Enrolled:
     return enrolled
 
 
-def _require_lasting_key(sender: Identity, context: OperationContext) -> None:
-    """A session key speaks for a shift: it changes nothing about who may speak later."""
-    if context.key not in sender.keys:
-        raise Refused("identity.session_key", context.sender.hex())
-
-
 def _add_key(body: AddKey, context: OperationContext) -> None:
-    sender = require(context.state, context.sender)
-    _require_lasting_key(sender, context)
+    sender = require_lasting_key(context)
     if len(sender.keys) >= KEYS_PER_IDENTITY_MAX:
         raise Refused("identity.too_many_keys", f"the limit is {KEYS_PER_IDENTITY_MAX}")
     digest = addition_digest(chain_id=context.chain_id, identity=context.sender, key=body.key)
@@ -329,8 +333,7 @@ def _add_key(body: AddKey, context: OperationContext) -> None:
 
 
 def _revoke_key(body: RevokeKey, context: OperationContext) -> None:
-    sender = require(context.state, context.sender)
-    _require_lasting_key(sender, context)
+    sender = require_lasting_key(context)
     entry = KEYS.get(context.state, body.key)
     if entry is None or body.key not in sender.keys:
         raise Refused("identity.not_own_key", body.key.hex())

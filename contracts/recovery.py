@@ -99,6 +99,7 @@ def approvals_needed(guardians: int) -> int:
 def _guardians(patient: bytes, context: OperationContext) -> list[bytes]:
     """The patient's guardians now, of whom the sender is one. Raises Refused `recovery.not_a_guardian`."""
     representation.require_patient(context.state, patient)
+    representation.speaks_as(context, patient)
     account = representation.account_of(context.state, patient)
     leases = representation.current(account, representation.GUARDIAN, context.time_ms)
     guardians = [one.identity for one in leases]

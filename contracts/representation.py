@@ -118,6 +118,18 @@ def capacity_of(state: StateReader, who: bytes, patient: bytes, time_ms: int) ->
     return None
 
 
+def speaks_as(context: OperationContext, patient: bytes) -> str | None:
+    """As what the sender of a transaction may act for the patient: as `capacity_of`.
+
+    A practitioner is appointed in person, and an employer opens session keys for all of its staff: so a session key
+    represents nobody. Raises Refused `identity.session_key`.
+    """
+    capacity = capacity_of(context.state, context.sender, patient, context.time_ms)
+    if capacity in (GUARDIAN, DELEGATE):
+        identity.require_lasting_key(context)
+    return capacity
+
+
 def lease_end(state: StateReader, who: bytes, patient: bytes, time_ms: int) -> int | None:
     """When the lease of a representative ends; None for who has none."""
     account = account_of(state, patient)

@@ -72,12 +72,26 @@ LIFTED: Final = EventKind("retention.lifted", LiftHold)
 
 
 def holds_on(state: StateReader, patient: bytes, time_ms: int) -> list[tuple[bytes, Hold]]:
-    """The holds on a patient's records that stand at that block time, with their ids, oldest first."""
+    """The holds on a patient's records that stand at that block time, with their ids, oldest first.
+
+    A hold on what others authored is worth nothing once its holder is an authority no more; a suspension alone does not
+    end it, for what is erased does not come back.
+    """
     listed = HOLDS_OF.get(state, patient)
     found = [(one, HOLDS.get(state, one)) for one in (listed.holds if listed is not None else [])]
     return [
-        (one, hold) for one, hold in found if hold and hold.lifted_ms is None and time_ms < hold.not_after
+        (one, hold)
+        for one, hold in found
+        if hold
+        and hold.lifted_ms is None
+        and time_ms < hold.not_after
+        and (not hold.everything or _is_authority(state, hold.holder))
     ]
+
+
+def _is_authority(state: StateReader, holder: bytes) -> bool:
+    known = identity.IDENTITIES.get(state, holder)
+    return known is not None and identity.AUTHORITY in known.roles
 
 
 def covers(hold: Hold, record: records.Record) -> bool:

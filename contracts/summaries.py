@@ -8,7 +8,8 @@ the summary's anchor, as of a record.
 An opening with the quorum cut off is written to the institution's log first: an entry signed by both persons,
 chained to the entry before it, signed by the institution. When blocks come again the entries are reported in their
 order. The contract never refuses an entry for what was done wrong in it, for then it would stay hidden: it says
-that the entry is not *sound*. Each becomes an emergency that is over, and is owed a review by another institution.
+that the entry is not *sound*, and names nobody but the institution that signed it, for whom else it names did not.
+Each becomes an emergency that is over, and is owed a review by another institution.
 
 docs/adr/0031-summaries-are-opened-without-a-quorum.md has what is not prevented.
 """
@@ -19,7 +20,16 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import accounting, emergency, identity, keys, preferences, representation, settings
+from consilium.contracts import (
+    accounting,
+    credentials,
+    emergency,
+    identity,
+    keys,
+    preferences,
+    representation,
+    settings,
+)
 from consilium.contracts.keepers import note_beside
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.contracts.tombstones import patient_erased
@@ -231,7 +241,10 @@ def refusal_to_open(state: StateReader, patient: bytes) -> str | None:
 
 
 def is_sound(state: StateReader, entry: SummaryOpening, chain_id: bytes) -> bool:
-    """Whether two different holders of the emergency key signed it, with keys that are or were theirs."""
+    """Whether two different holders of the emergency key signed it, each with the key that a licence is bound to.
+
+    Licence and key may have ended since. A session key is none of these: the employer opens them for all of its staff.
+    """
     key = SUMMARY_KEYS.get(state, entry.key)
     if key is None or key.institution != entry.institution or entry.opener == entry.second:
         return False
@@ -244,12 +257,14 @@ def is_sound(state: StateReader, entry: SummaryOpening, chain_id: bytes) -> bool
         second=entry.second,
         opened_ms=entry.opened_ms,
     )
-    for who, signed_with, signature in (
-        (entry.opener, entry.opener_key, entry.opener_signature),
-        (entry.second, entry.second_key, entry.second_signature),
+    for who, credential, signed_with, signature in (
+        (entry.opener, entry.opener_credential, entry.opener_key, entry.opener_signature),
+        (entry.second, entry.second_credential, entry.second_key, entry.second_signature),
     ):
-        known = identity.KEYS.get(state, signed_with)
-        if who not in key.holders or known is None or known.identity != who:
+        licence = credentials.CREDENTIALS.get(state, credential)
+        if who not in key.holders or licence is None or licence.kind != credentials.LICENCE:
+            return False
+        if licence.subject != who or licence.holder != signed_with or licence.issuer == entry.institution:
             return False
         if not verify(signed_with, digest, signature):
             return False
@@ -333,13 +348,15 @@ def _report(body: ReportOpening, context: OperationContext) -> None:
     kept = Openings(entry.sequence, entry.hash, reported.late + late)
     OPENINGS.put(state, kept, entry.institution)
     due_ms = context.time_ms + settled.review_ms
+    sound = is_sound(state, entry, context.chain_id)
+    opener, second = (entry.opener, entry.second) if sound else (entry.institution, entry.institution)
     glass = emergency.Glass(
         patient=entry.patient,
-        clinician=entry.opener,
+        clinician=opener,
         institution=entry.institution,
         reason=entry.reason,
         credential=entry.opener_credential,
-        second=entry.second,
+        second=second if sound else None,
         declared_ms=entry.opened_ms,
         # It is over: on the chain it opens nothing.
         not_after=entry.opened_ms,
@@ -352,33 +369,18 @@ def _report(body: ReportOpening, context: OperationContext) -> None:
     emergency.GLASSES.put(state, glass, entry.glass)
     emergency.owe_review(entry.glass, glass, context)
     told = SummaryOpened(
-        glass=entry.glass,
-        sequence=entry.sequence,
-        reason=entry.reason,
-        opened_ms=entry.opened_ms,
-        returned_ms=body.returned_ms,
-        review_due_ms=due_ms,
-        is_late=late,
-        is_sound=is_sound(state, entry, context.chain_id),
+        entry.glass, entry.sequence, entry.reason, entry.opened_ms, body.returned_ms, due_ms, late, sound
     )
-    subjects = dict.fromkeys((entry.patient, entry.opener, entry.second, entry.institution))
+    subjects = dict.fromkeys((entry.patient, opener, second, entry.institution))
     OPENED.emit(context, list(subjects), told)
-    disclosed = accounting.SummaryDisclosed(
-        patient=entry.patient,
-        number=0,
-        opener=entry.opener,
-        second=entry.second,
-        institution=entry.institution,
-        glass=entry.glass,
-        reason=entry.reason,
-        opened_ms=entry.opened_ms,
-    )
+    by = (opener, second, entry.institution)
+    disclosed = accounting.SummaryDisclosed(entry.patient, 0, *by, entry.glass, entry.reason, entry.opened_ms)
     accounting.tell_opened(disclosed, context)
 
 
 def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
     representation.require_patient(context.state, patient)
-    capacity = representation.capacity_of(context.state, context.sender, patient, context.time_ms)
+    capacity = representation.speaks_as(context, patient)
     if capacity not in (representation.PATIENT, representation.GUARDIAN, representation.MANAGER):
         raise Refused("records.not_yours", patient.hex())
 

@@ -360,7 +360,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Use an institution that the network gave the role.",
     ),
     "identity.session_key": _entry(
-        "A session key speaks for a shift, and changes no keys.",
+        "A session key speaks for a shift: it changes no keys, represents no patient and passes nothing on.",
         "Sign with one of the identity's own keys.",
     ),
     "identity.session_over": _entry(

@@ -10,7 +10,7 @@ import pytest
 from consilium.client import history
 from consilium.client.rpc import BEFORE_ALL, Cursor
 from consilium.client.rpc_answers import EventAt
-from consilium.contracts import accounting, consent, delegation, records
+from consilium.contracts import accounting, consent, delegation, records, takeover
 from consilium.ledger import codec
 from consilium.ledger.execution import Event
 
@@ -105,6 +105,18 @@ async def test_consents_stand_as_time_and_revocation_have_it() -> None:
     assert standings == ["pending", "active", "active", "expired"]
     assert revoked.revoked_ms == 2_000
     assert revoked.standing(6_000) == "revoked"
+
+
+async def test_a_take_over_ends_what_permits_and_was_granted_before() -> None:
+    told = Told()
+    for number, effect in enumerate(("permit", "deny", "permit")):
+        if number == 2:
+            told.tell(takeover.COMPLETED, [ADA], takeover.TakenOver(bytes(32), 1))
+        rule = consent.Provision(0, effect, [ANNA], ["TREAT"], None, 0, 10_000, False)  # type: ignore[arg-type]
+        told.tell(consent.GRANTED, [ADA, ANNA], consent.GrantConsent(bytes([number]) * 16, ADA, [rule]))
+    lines = await history.consents_of(told, ADA)  # type: ignore[arg-type]
+    assert [one.standing(9_000) for one in lines] == ["revoked", "active", "active"]
+    assert lines[0].revoked_ms == 2_000
 
 
 async def test_what_was_passed_on_stands_with_what_it_comes_from() -> None:

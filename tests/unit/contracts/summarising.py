@@ -1,4 +1,5 @@
-"""Bodies of emergency summaries, for tests: South's key is held by Dora and Sam, Petra has a summary there."""
+"""Bodies of emergency summaries, for tests: South's key is held by Dora and Sam, who are licensed, and Petra has a
+summary there."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import msgspec
 
 from consilium.contracts import identity, settings, summaries
 from consilium.ledger import codec
+from tests.unit.contracts import care
 from tests.unit.contracts import world as w
-from tests.unit.contracts.world import DORA, PETRA, SOUTH, Actor, World, some
+from tests.unit.contracts.world import DORA, PETRA, SOUTH, WEST, Actor, World, some
 
 SAM = w.actor("sam")
 KEY = some("summary key")
@@ -21,6 +23,7 @@ def switch_on(world: World) -> World:
     world.state.values[settings.SETTINGS.key()] = codec.encode(settled)
     if identity.IDENTITIES.get(world.state, SAM.id) is None:
         world.ok(SOUTH, world.enrolment(SAM, SOUTH, "practitioner"))
+        world.ok(WEST, care.licensing(world, SAM, "sam"), care.licensing(world, DORA, "dora's for summaries"))
     return world
 
 
@@ -64,7 +67,7 @@ def opening(
         opened_ms=at_ms,
         height=world.height,
         opener=DORA.id,
-        opener_credential=some("credential/licence"),
+        opener_credential=some("credential/dora's for summaries"),
         opener_key=DORA.key.public,
         opener_signature=DORA.key.sign(digest),
         second=second.id,

@@ -127,10 +127,14 @@ def test_hidden_conditions_hold_for_what_is_passed_on(world: World) -> None:
 
 def test_what_died_with_its_parent_takes_nobodys_place(world: World) -> None:
     """Whoever may pass on must not be able to keep the patient from saying anything about the same actor."""
-    for number in range(consent.CONSENTS_PER_GRANTEE_MAX):
+    for number in range(consent.CONSENTS_OF_OTHERS_MAX):
         world.ok(SOUTH, part(label=f"passed {number}"))  # type: ignore[arg-type]
+    assert world.refused(SOUTH, part(label="one more")) == "consent.too_many"  # type: ignore[arg-type]
+    own = consent.CONSENTS_PER_GRANTEE_MAX - consent.CONSENTS_OF_OTHERS_MAX
+    for number in range(own):
+        world.ok(PETRA, w.granting(f"no {number}", DAN, effect="deny"))
     denial = w.granting("no", DAN, effect="deny")
     assert world.refused(PETRA, denial) == "consent.too_many"
     world.ok(PETRA, w.revoking("c"))
     world.ok(PETRA, denial)
-    assert len(consent.consents_between(world.state, PETRA.id, DAN.id)) == 1
+    assert len(consent.consents_between(world.state, PETRA.id, DAN.id)) == own + 1

@@ -25,7 +25,9 @@ def test_a_reader_is_known_under_several_names(world: World) -> None:
     world.ok(SOUTH, care.forming(), teams.AdmitMember(care.TEAM, DORA.id))
     assert facts(world).parties == (DORA.id, SOUTH.id, care.TEAM, EVERYBODY)
     assert facts(world, SOUTH).parties == (SOUTH.id, EVERYBODY)
-    assert facts(world, PAUL).parties == ()
+    # To a patient nothing is granted; what is denied to everybody is denied to whoever represents another.
+    assert facts(world, PAUL).parties == (EVERYBODY,)
+    assert facts(world, PETRA).parties == ()
 
 
 def test_consents_are_gathered_once_each_and_only_while_they_stand(world: World) -> None:

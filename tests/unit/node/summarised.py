@@ -52,7 +52,6 @@ class Ward:
     def __post_init__(self) -> None:
         world = self.world
         care.with_licence(world)
-        world.ok(w.WEST, care.licensing(world, SAM, "sam"))
         world.ok(SOUTH, summaries.SetSummaryKey(KEY, list(self.secret.commitments), [DORA.id, SAM.id]))
         self.sealed = self.seal()
         self.place(self.sealed)
