@@ -57,6 +57,7 @@ class Outbox:
     def take(self) -> Message | None:
         """The oldest message, or None."""
         if not self._queue:
+            self._ready.clear()
             return None
         message = self._queue.popleft()
         self._bytes -= len(message.body)
@@ -64,14 +65,13 @@ class Outbox:
             self._ready.clear()
         return message
 
-    async def ready(self, timeout_s: float) -> bool:
-        """Wait until there is a message. False when none came in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._ready.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def ready(self) -> None:
+        """Wait until there is a message, or until `nudge`."""
+        await self._ready.wait()
+
+    def nudge(self) -> None:
+        """Wake whoever waits in `ready`, message or not."""
+        self._ready.set()
 
     def clear(self) -> None:
         """Drop everything: the peer is gone."""

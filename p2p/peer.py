@@ -9,12 +9,15 @@ nothing to send says so every `beat_s`. A peer from which nothing comes for `sil
 side is reading* is gone: stopped, cut off, or asleep. So a node that is busy handling, and for that reason
 does not read, neither looks dead (its beats go on) nor takes its peers for dead (it is not listening). A peer
 that lives but takes nothing off the wire for `stall_timeout_s` is closed too: its outbox is memory of ours.
+
+All three are watched by one timer a link (`Pulse`): a vote is a few microseconds of work, and to set and cancel a
+timeout for each frame that is read and each that is written takes longer than that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -56,6 +59,65 @@ class Port:
         self.links = 0
 
 
+class Pulse:
+    """When a link last read and wrote, and the one timer that looks at it. `reading_s` and `sending_s` are since when
+    (s, the loop's clock) a wait for the peer goes on, None where there is none; `beat` is called when this side has
+    said nothing for `beat_s`, `ended` with the reason when the peer is gone.
+    """
+
+    __slots__ = ("_beat", "_ended", "_loop", "_policy", "_said_s", "_timer", "reading_s", "sending_s")
+
+    def __init__(
+        self, policy: MeshPolicy, beat: Callable[[], object], ended: Callable[[str], object]
+    ) -> None:
+        self._policy = policy
+        self._beat = beat
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._said_s = self._loop.time()
+        self.reading_s: float | None = None
+        self.sending_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look from now on, until `stop`."""
+        self._look()
+
+    def stop(self) -> None:
+        """Look no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def wait_to_read(self) -> None:
+        """A read begins."""
+        self.reading_s = self._loop.time()
+
+    def wait_to_send(self) -> None:
+        """A write begins."""
+        self.sending_s = self._loop.time()
+
+    def sent(self) -> None:
+        """A write is through."""
+        if self.sending_s is not None:
+            self._said_s = self.sending_s
+        self.sending_s = None
+
+    def _look(self) -> None:
+        policy, now_s = self._policy, self._loop.time()
+        silent_s = (now_s if self.reading_s is None else self.reading_s) + policy.silence_timeout_s
+        stalled_s = (now_s if self.sending_s is None else self.sending_s) + policy.stall_timeout_s
+        if silent_s <= now_s or stalled_s <= now_s:
+            self._timer = None
+            self._ended("silent" if silent_s <= now_s else "stalled")
+            return
+        if self._said_s + policy.beat_s <= now_s:
+            self._said_s = now_s
+            self._beat()
+        due_s = min(silent_s, stalled_s, self._said_s + policy.beat_s)
+        self._timer = self._loop.call_at(due_s, self._look)
+
+
 class Link:
     """One websocket, from welcome to end. `initiator` is the key of the node that dialled."""
 
@@ -74,6 +136,8 @@ class Link:
         self._policy = policy
         self._reassembler = Reassembler(limits)
         self._closing = asyncio.get_running_loop().create_future()
+        self._pulse = Pulse(policy, self._beat, self._gone)
+        self._beat_due = False
 
     def close(self, reason: str, *, reset: bool) -> None:
         """End the link now. `run` returns soon after."""
@@ -85,31 +149,42 @@ class Link:
         """Read and write until the link ends; return why. PeerFault when the peer's frames ended it."""
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write())
+        self._pulse.start()
         try:
             await asyncio.wait({reader, writer, self._closing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._pulse.stop()
+            by_us = self._closing.done() and not (reader.done() or writer.done())
             self.close("ended", reset=reader.done() or writer.done())
             reader.cancel()
             writer.cancel()
             await asyncio.wait({reader, writer})
             await self._connection.finish(self._policy.close_timeout_s)
+        if by_us:  # how reader and writer ended of that says nothing
+            return str(self._closing.result())
         ended = [task for task in (reader, writer) if not task.cancelled()]
         for task in ended:
             if (error := task.exception()) is not None:
                 raise error
         return ended[0].result() if ended else str(self._closing.result())
 
+    def _beat(self) -> None:
+        self._beat_due = True
+        self.port.outbox.nudge()
+
+    def _gone(self, reason: str) -> None:
+        self.close(reason, reset=True)
+
     async def _read(self) -> str:
-        port, policy = self.port, self._policy
+        port, pulse, receive = self.port, self._pulse, self._connection.receive
         frames = 0
         while True:
+            pulse.wait_to_read()
             try:
-                async with asyncio.timeout(policy.silence_timeout_s):
-                    frame = await self._connection.receive()
-            except TimeoutError:
-                return "silent"
+                frame = await receive()
             except (OSError, aiohttp.ClientError) as error:
                 return f"lost: {error}"
+            pulse.reading_s = None
             if frame is None:
                 continue  # a beat
             port.metrics.frames_in += 1
@@ -124,27 +199,31 @@ class Link:
                 await asyncio.sleep(0)
 
     async def _write(self) -> str:
-        chunker = Chunker()
+        chunker, pulse = Chunker(), self._pulse
         outbox = self.port.outbox
         try:
             while not self._closing.done():
                 message = outbox.take()
                 if message is not None:
+                    self._beat_due = False
                     await self._write_message(chunker, message)
-                elif not await outbox.ready(self._policy.beat_s):
-                    async with asyncio.timeout(self._policy.stall_timeout_s):
-                        await self._connection.beat()
-        except TimeoutError:
-            return "stalled"
+                elif self._beat_due:
+                    self._beat_due = False
+                    pulse.wait_to_send()
+                    await self._connection.beat()
+                    pulse.sent()
+                else:
+                    await outbox.ready()
         except (OSError, aiohttp.ClientError) as error:
             return f"lost: {error}"
         return "closed"
 
     async def _write_message(self, chunker: Chunker, message: Message) -> None:
-        port = self.port
+        port, pulse = self.port, self._pulse
         for frame in chunker.frames(message.kind, message.body):
-            async with asyncio.timeout(self._policy.stall_timeout_s):
-                await self._connection.send(frame)
+            pulse.wait_to_send()
+            await self._connection.send(frame)
+            pulse.sent()
             port.metrics.frames_out += 1
             port.metrics.bytes_out += len(frame)
             port.bytes_out += len(frame)

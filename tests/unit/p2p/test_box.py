@@ -53,13 +53,22 @@ def test_an_outbox_is_a_bounded_list(steps: list[int | str], drops_oldest: bool)
 
 async def test_an_outbox_says_when_it_is_ready() -> None:
     outbox = Outbox(MESSAGES_MAX, BYTES_MAX, drops_oldest=True, metrics=LaneMetrics())
-    assert not await outbox.ready(0.01)
-    waiting = asyncio.create_task(outbox.ready(10.0))
+    waiting = asyncio.create_task(outbox.ready())
     await asyncio.sleep(0)
+    assert not waiting.done()
     outbox.put(Message(1, b"x"))
-    assert await waiting
+    await waiting
     outbox.take()
-    assert not await outbox.ready(0.01)
+    waiting = asyncio.create_task(outbox.ready())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    outbox.nudge()
+    await waiting
+    assert outbox.take() is None
+    waiting = asyncio.create_task(outbox.ready())
+    await asyncio.sleep(0)
+    assert not waiting.done()  # a nudge wakes once
+    waiting.cancel()
 
 
 @given(st.lists(st.integers(0, 12), max_size=20), st.lists(st.integers(0, 3), max_size=20))
