@@ -52,7 +52,7 @@ class Voices:
     def _announce(self) -> None:
         self._announcing = None
         voting, body = self.voters(), self._tip()
-        for key in self._mesh.connected():
+        for key in sorted(self._mesh.connected()):  # a run can be repeated: no order of a set
             if key not in voting:
                 self._mesh.send(key, Kind.TIP, body, Lane.VOTES)
 

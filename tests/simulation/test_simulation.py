@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -60,12 +62,27 @@ def test_a_schedule_with_real_signatures_holds() -> None:
     assert outcome.executed_again > 1
 
 
+OBSERVED = 11003530
+"""With six validators: one is removed, and then two follow without a vote."""
+
+
+def test_a_schedule_does_not_depend_on_how_fast_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run_schedule(OBSERVED, 6).trace
+    jumping = itertools.accumulate(itertools.cycle((0.001, 0.7, 0.03, 5.0, 0.2)))
+    for clock in ("time", "monotonic", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: next(jumping))
+    found = run_schedule(OBSERVED, 6).trace
+    monkeypatch.undo()
+    assert found == expected
+
+
 def test_a_schedule_is_the_same_in_another_process_with_another_hash_seed() -> None:
+    places = ["6 4", "5 7", f"{OBSERVED} 6"]
     traces = [
         subprocess.run(
             [sys.executable, str(PROJECT / "scripts" / "_simulate.py"), "--traces"],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            input="6 4\n5 7\n" if seed == "1" else "5 7\n6 4\n",
+            input="\n".join(places if seed == "1" else places[::-1]),
             capture_output=True,
             text=True,
             timeout=100,
@@ -73,7 +90,8 @@ def test_a_schedule_is_the_same_in_another_process_with_another_hash_seed() -> N
         ).stdout.split()
         for seed in ("1", "2")
     ]
-    assert traces[0] == traces[1][::-1] == [run_schedule(6, 4).trace, run_schedule(5, 7).trace]
+    here = [run_schedule(6, 4).trace, run_schedule(5, 7).trace, run_schedule(OBSERVED, 6).trace]
+    assert traces[0] == traces[1][::-1] == here
 
 
 def test_liars_are_there_when_a_network_is_founded() -> None:

@@ -74,3 +74,16 @@ async def test_everybody_hears_now_and_then(four: Harness) -> None:
     _, mesh, speaking = made(four)
     speaking.say_tip()
     assert {peer for peer, *_ in mesh.sent} == mesh.peers
+
+
+async def test_who_hears_of_new_heights_hears_in_the_order_of_keys(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of a set differs from process to process, and a schedule that is replayed would differ with it."""
+    monkeypatch.setattr(voices, "ANNOUNCE_S", 0.0)
+    observers = [bytes([number]) * 32 for number in range(40)]
+    mesh = RememberingMesh(frozenset(observers))
+    speaking = Voices(cast(Mesh, mesh), four.executor())
+    speaking.committed()
+    await until(lambda: mesh.sent)
+    assert [peer for peer, *_ in mesh.sent] == observers
