@@ -89,6 +89,13 @@ def class_map_of(
     return ClassMap(CLASS_MAP_VERSION, chain_id, wallet.identity, tuple(entries))
 
 
+def hidden_anew(chain_id: bytes, wallet: Wallet, known: ClassMap) -> list[bytes]:
+    """Commitments to the same classes, under what follows from the root of another wallet of the patient, in the order
+    of the compartments' ids: with them on the chain, that wallet's words find the map again."""
+    entries = sorted(known.entries, key=lambda one: one.compartment)
+    return [committed(chain_id, wallet, one.compartment, one.class_code) for one in entries]
+
+
 def verify_class_map(
     class_map: ClassMap, chain_id: bytes, compartments: Mapping[bytes, records.Compartment]
 ) -> None:

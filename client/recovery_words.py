@@ -3,8 +3,8 @@
 A word stands for 11 bits of the root, the last one also for a checksum of 8, so that a word that was misread is noticed
 with a chance of 255 in 256. The words are the root itself, not a password to it: whoever has them is the owner.
 
-From the root follow all keys, and what hides the classes of the compartments that this wallet opened (whoever took an
-account over keeps the file too: it has what the earlier wallet hid). What does not follow, because a secret that can be
+From the root follow all keys, and what hides the classes of the compartments that this wallet opened, or took over:
+then they are hidden anew. What does not follow, because a secret that can be
 derived can never be forgotten, are the secrets of compartments; they are needed to hand out shares, never to read, so
 that a wallet from words reads everything and ends an epoch by beginning the next. Which identity the keys speak for,
 where keys were rotated since, is asked of the chain.

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from consilium.client.attesting import attested
+from consilium.client.classes import hidden_anew
 from consilium.client.recording import class_map_from, current_epoch, deliver_shares
 from consilium.client.rpc import Committed, RpcClient
 from consilium.client.session import COMMIT_TIMEOUT_S, Session
 from consilium.client.sharing import make_compartment
-from consilium.client.wallet import KeptBlinding, KeptCompartment, Wallet
+from consilium.client.wallet import KeptCompartment, Wallet
 from consilium.contracts import records, representation, takeover
 from consilium.ledger.errors import Refused
 
@@ -76,11 +77,13 @@ async def take_over(
     """Make the account the patient's own: a fresh wallet's key in place of all, new epochs, nobody else speaks.
 
     `session` is the patient's, with a key that still speaks. `save` makes the fresh wallet durable, with the secrets of
-    the new epochs, before anything is published. Each compartment stays with its custodians, in the same threshold;
+    the new epochs, before anything is published; which compartment is of which class its words find again, with the
+    chain, where the session's wallet knows it. Each compartment stays with its custodians, in the same threshold;
     those of `custodians`, and the session's node where it is one, get their shares at once.
     """
     patient = session.identity
-    fresh = await _knowing_classes(session, fresh.speaking_for(patient))
+    fresh = fresh.speaking_for(patient)
+    hidden = await _hidden_anew(session, fresh)
     opened = await session.state(records.PATIENTS, patient)
     epochs = []
     for compartment in opened.compartments if opened is not None else []:
@@ -95,6 +98,7 @@ async def take_over(
         fresh.encryption_public,
         await new_key_proof(session, patient, fresh),
         epochs,
+        hidden,
     )
     done = await session.act("takeover.complete", body, certified=True)
     own = Session(session.rpc, session.genesis, fresh, sender=patient)
@@ -104,15 +108,15 @@ async def take_over(
     return TakenOver(fresh, own, done)
 
 
-async def _knowing_classes(session: Session, fresh: Wallet) -> Wallet:
-    """The fresh wallet with what hides the classes of the compartments, where the session's wallet knows it."""
+async def _hidden_anew(session: Session, fresh: Wallet) -> list[bytes]:
+    """Commitments by the fresh wallet to the classes of the compartments, where the session's wallet knows them."""
     try:
         known = await class_map_from(session, session.wallet.speaking_for(session.identity))
     except Refused as refusal:
         if refusal.code not in ("records.class_map_wrong", "records.unknown_compartment"):
             raise
-        return fresh
-    return fresh.knowing(*(KeptBlinding(one.compartment, one.blinding) for one in known.entries))
+        return []
+    return hidden_anew(session.chain_id, fresh, known)
 
 
 async def new_key_proof(session: Session, patient: bytes, fresh: Wallet) -> bytes:

@@ -28,6 +28,7 @@ _OUTCOME = "what the review said: abuse must be visible"
 _CLOSED = "one word of a short list: rules follow from it"
 _SEALED = "a tagged hash of sealed conditions: custodians find them by it, nobody else reads them"
 _TEAM = "a random id: what a team is for is known off the chain"
+_CLASS = "a blinded hash: only the patient's class map opens it"
 _FLAG = "a patient's choice that every node must honour"
 _LIST = "ids in the order of time: a decision must not search"
 
@@ -331,6 +332,7 @@ CARE: Final[dict[str, dict[str, str]]] = {
         "encryption_key": _ENCRYPTION,
         "proof": _PROOF,
         "epochs": _KEY,
+        "class_commitments": _CLASS,
     },
     "TakenOver": {
         "key": _KEY,

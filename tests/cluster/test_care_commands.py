@@ -234,6 +234,7 @@ async def test_the_rest_of_care_by_command(tmp_path: Path) -> None:
         await desk.refused("identity.status_unchanged", "staff", "suspend", lee, "--node", node)
         await run("staff", "reinstate", lee, "--node", node)
         # A new epoch, and the account made the patient's own.
+        classes = await run("keys", "classes", *desk.by("ada"))
         await run("keys", "renew", done["compartment"], *desk.by("ada"), "--custodian", str(cluster.folder))
         await run(
             *("representation", "takeover", *desk.by("ada"), "--out", desk.file("own.wallet")),
@@ -243,13 +244,19 @@ async def test_the_rest_of_care_by_command(tmp_path: Path) -> None:
         assert (account["manager"], account["generation"]) == (None, 1)
         own = (*desk.by("own"), "--as", ada)
         await run("preferences", "set", *own, "--opt-out")
-        # The new wallet knows which compartment is of which class, as the old one does.
-        shown = {name: await run("keys", "classes", *desk.by(name)) for name in ("ada", "own")}
-        assert shown["ada"] == shown["own"]
-        assert len({one["class"] for one in shown["own"]}) == 9
-        again = ("consent", "grant", *own, "--grantee", institutions[OTHER], "--until", "30d")
-        for knowing in ((), ("--class-wallet", desk.file("ada.wallet"))):
-            classed = await run(*again, "--class", "hiv", *knowing)
+        # The new wallet knows which compartment is of which class, as the old one did; so do its words, with the chain.
+        words = await run("keys", "words", desk.file("own.wallet"))
+        (desk.folder / "words.txt").write_text(words["words"], "utf-8")
+        again = ("--node", desk.node(OTHER), "--words-file", desk.file("words.txt"))
+        (desk.folder / "words.txt").chmod(0o600)
+        await run("keys", "restore", *again, "--out", desk.file("again.wallet"))
+        assert len({one["class"] for one in classes}) == 9
+        for name in ("own", "again"):
+            assert await run("keys", "classes", *desk.by(name)) == classes
+        await desk.refused("records.class_map_wrong", "keys", "classes", *desk.by("ada"))
+        grant = ("consent", "grant", *own, "--grantee", institutions[OTHER], "--until", "30d")
+        for knowing in ((), ("--class-wallet", desk.file("again.wallet"))):
+            classed = await run(*grant, "--class", "hiv", *knowing)
             assert (classed["patient"], classed["classes"]) == (ada, ["hiv"])
         await run("consent", "revoke", classed["consent"], *own)
         served = await run("keys", "deliver", *own, "--custodian", str(cluster.folder))

@@ -10,6 +10,7 @@ from consilium.client.classes import (
     ClassMap,
     class_map_of,
     committed,
+    hidden_anew,
     verify_class_map,
 )
 from consilium.client.wallet import Wallet
@@ -51,6 +52,30 @@ def test_another_wallet_or_network_makes_no_map(wallet: Wallet, state: dict[byte
         class_map_of(CHAIN, Wallet.create("Eve"), state)
     with pytest.raises(Refused, match="class_map_wrong"):
         class_map_of(b"\x02" * 32, wallet, state)
+
+
+def test_classes_that_are_hidden_anew_are_found_by_the_other_wallets_root_alone(
+    wallet: Wallet, state: dict[bytes, Compartment]
+) -> None:
+    """As after a take-over: `of_root` is all that recovery words give."""
+    made = class_map_of(CHAIN, wallet, state)
+    own = Wallet.create("Ada's own").speaking_for(wallet.identity)
+    shuffled = msgspec.structs.replace(made, entries=made.entries[::-1])
+    hidden = hidden_anew(CHAIN, own, shuffled)
+    later = {
+        identifier: msgspec.structs.replace(state[identifier], class_commitment=commitment, epoch=2)
+        for identifier, commitment in zip(sorted(state), hidden, strict=True)
+    }
+    again = class_map_of(CHAIN, Wallet.of_root(own.root).speaking_for(wallet.identity), later)
+    assert {one.compartment: one.class_code for one in again.entries} == {
+        one.compartment: one.class_code for one in made.entries
+    }
+    verify_class_map(again, CHAIN, later)
+    for older in (wallet, Wallet.of_root(own.root)):  # the one of before, and the right one as somebody else
+        with pytest.raises(Refused, match="class_map_wrong"):
+            class_map_of(CHAIN, older, later)
+    with pytest.raises(Refused, match="class_map_wrong"):
+        verify_class_map(made, CHAIN, later)
 
 
 def test_a_map_that_lies_is_refused(wallet: Wallet, state: dict[bytes, Compartment]) -> None:

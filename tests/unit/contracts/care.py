@@ -189,7 +189,13 @@ def taking_over(
         fresh.encryption_key,
         new_key_proof(world, patient, fresh, generation),
         epochs_of(patient),
+        hidden_anew(patient),
     )
+
+
+def hidden_anew(patient: Actor, label: str = "own") -> list[bytes]:
+    """Another commitment for the class of every compartment, in the order of ids."""
+    return [w.some(f"{label}/{one.compartment.hex()}", 32) for one in epochs_of(patient)]
 
 
 def proposing_recovery(

@@ -288,6 +288,19 @@ CASES: dict[str, list[Case]] = {
             by(PETRA, lambda world: msgspec.structs.replace(care.taking_over(world), epochs=[])),
         ),
         ("a proof of another time", by(PETRA, lambda world: care.taking_over(world, generation=1))),
+        (
+            "without knowing the classes",
+            by(PETRA, lambda world: msgspec.structs.replace(care.taking_over(world), class_commitments=[])),
+        ),
+        (
+            "with one class hidden anew",
+            by(
+                PETRA,
+                lambda world: msgspec.structs.replace(
+                    care.taking_over(world), class_commitments=care.hidden_anew(PETRA)[:1]
+                ),
+            ),
+        ),
     ],
     "recovery.propose": [
         ("by a guardian", _two_guardians(care.proposing_recovery, PAUL)),

@@ -203,7 +203,10 @@ def _plausible(body: codec.Wire, rng: random.Random, state: MemoryState) -> code
     """What chance would never draw: the fields of one body that must fit each other."""
     if isinstance(body, takeover.TakeOver):
         epochs = fuzzing.epochs_for(state, body.patient, rng)
-        body = msgspec.structs.replace(body, epochs=epochs, key=rng.choice(SPARE).key.public)
+        hidden = [rng.randbytes(32) for _ in epochs] if rng.random() < 0.5 else []
+        body = msgspec.structs.replace(
+            body, epochs=epochs, class_commitments=hidden, key=rng.choice(SPARE).key.public
+        )
     elif isinstance(body, sessions.BeginSession):
         body = msgspec.structs.replace(body, key=rng.choice(SPARE).key.public)
     elif isinstance(body, records.AnchorRecord):

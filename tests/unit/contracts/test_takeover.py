@@ -104,6 +104,37 @@ def test_every_compartment_gets_a_key_that_it_did_not_have(world: World) -> None
     assert world.refused(PETRA, msgspec.structs.replace(body, epochs=alone)) == "records.too_few_custodians"
 
 
+def test_classes_are_hidden_anew_and_general_stays_general(world: World) -> None:
+    before = {one: records.COMPARTMENTS.get(world.state, one) for one in places()}
+    world.ok(PETRA, care.taking_over(world))
+    after = [records.COMPARTMENTS.get(world.state, one) for one in places()]
+    assert [one.class_commitment for one in after if one] == care.hidden_anew(PETRA)
+    assert [one.general for one in after if one] == [one.general for one in before.values() if one]
+    for one in places():  # and by nothing but a take-over
+        assert before[one] != records.COMPARTMENTS.get(world.state, one)
+
+
+def test_who_does_not_know_the_classes_leaves_them_hidden_as_they_were(world: World) -> None:
+    before = [records.COMPARTMENTS.get(world.state, one) for one in places()]
+    world.ok(PETRA, msgspec.structs.replace(care.taking_over(world), class_commitments=[]))
+    after = [records.COMPARTMENTS.get(world.state, one) for one in places()]
+    assert [one.class_commitment for one in after if one] == [one.class_commitment for one in before if one]
+
+
+def test_every_class_is_hidden_by_a_commitment_of_its_own(world: World) -> None:
+    body = care.taking_over(world)
+    hidden = body.class_commitments
+    more = w.some("more", 32)
+    for wrong in (hidden[1:], [*hidden, more], hidden[:-1] + hidden[:1], [*hidden, hidden[0]]):
+        changed = msgspec.structs.replace(body, class_commitments=wrong)
+        assert world.refused(PETRA, changed) == "takeover.classes_incomplete"
+
+
+def places() -> list[bytes]:
+    """Petra's compartments, in the order of ids."""
+    return sorted(w.compartment_of(PETRA, code) for code in CLASSES)
+
+
 def test_a_second_take_over_begins_where_the_first_ended(world: World) -> None:
     world.ok(PETRA, care.taking_over(world))
     third = w.actor("petra's third")
@@ -113,6 +144,7 @@ def test_a_second_take_over_begins_where_the_first_ended(world: World) -> None:
         third.encryption_key,
         care.new_key_proof(world, PETRA, third, 1),
         care.epochs_of(PETRA, label="second"),
+        [],
     )
     assert world.refused(NORTH, body) == "records.not_yours"
     world.ok(FRESH, body, sender=PETRA.id)
