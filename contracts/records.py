@@ -288,11 +288,6 @@ def begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
     return begun
 
 
-def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
-    """The patient itself, its guardian, or the institution that manages it."""
-    representation.require_patient(context.state, patient)
-    if tombstones.patient_erased(context.state, patient):
-        raise Refused("erasure.erased", patient.hex())
 def hide_class(compartment: bytes, class_commitment: bytes, context: OperationContext) -> None:
     """Have another commitment stand for the class of a compartment that is there: who may do so is for the caller to
     ask. Whether it is the general one stays as it is; the rest nobody here can check, then as now."""
@@ -303,6 +298,11 @@ def hide_class(compartment: bytes, class_commitment: bytes, context: OperationCo
     COMPARTMENTS.put(context.state, changed, compartment)
 
 
+def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
+    """The patient itself, its guardian, or the institution that manages it."""
+    representation.require_patient(context.state, patient)
+    if tombstones.patient_erased(context.state, patient):
+        raise Refused("erasure.erased", patient.hex())
     capacity = representation.capacity_of(context.state, context.sender, patient, context.time_ms)
     if capacity not in (representation.PATIENT, representation.GUARDIAN, representation.MANAGER):
         raise Refused("records.not_yours", patient.hex())

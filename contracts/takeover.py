@@ -36,8 +36,8 @@ class TakeOver(codec.Wire, frozen=True):
     encryption_key: codec.Bytes32
     proof: codec.Bytes64
     epochs: Annotated[list[records.BeginEpoch], msgspec.Meta(max_length=CLASSES_MAX)]
-
     class_commitments: Annotated[list[codec.Bytes32], msgspec.Meta(max_length=CLASSES_MAX)]
+
 
 class TakenOver(codec.Wire, frozen=True):
     """The data of `takeover.completed`."""
@@ -105,14 +105,14 @@ def _take_over(body: TakeOver, context: OperationContext) -> None:
     compartments = opened.compartments if opened is not None else []
     if [epoch.compartment for epoch in body.epochs] != compartments:
         raise Refused("takeover.epochs_incomplete", f"{len(compartments)} compartments, in the order of ids")
-    for epoch in body.epochs:
     hidden = body.class_commitments
     if hidden and not len(hidden) == len({*hidden}) == len(compartments):
         raise Refused("takeover.classes_incomplete", f"{len(compartments)} compartments, each with its own")
+    for epoch in body.epochs:
         records.begin_epoch(epoch, context)
-    account = representation.account_of(state, body.patient)
     for compartment, commitment in zip(compartments if hidden else [], hidden, strict=True):
         records.hide_class(compartment, commitment, context)
+    account = representation.account_of(state, body.patient)
     generation = account.generation + 1
     emptied = representation.Account(None, [], generation, account.changes + 1)
     representation.ACCOUNTS.put(state, emptied, body.patient)

@@ -1436,6 +1436,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Nothing needs doing: it has ended.",
     ),
     # takeover
+    "takeover.classes_incomplete": _entry(
+        "A take-over hides the class of every compartment anew, each by a commitment of its own, or of none.",
+        "Make a commitment for each of the patient's compartments, in the order of their ids, or send none.",
+    ),
     "takeover.epochs_incomplete": _entry(
         "A take-over begins an epoch of every compartment, in the order of their ids.",
         "Make a new key for each of the patient's compartments.",
@@ -1448,10 +1452,6 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "teams.member_already": _entry(
         "The practitioner is a member already.",
         "Nothing needs doing.",
-    "takeover.classes_incomplete": _entry(
-        "A take-over hides the class of every compartment anew, each by a commitment of its own, or of none.",
-        "Make a commitment for each of the patient's compartments, in the order of their ids, or send none.",
-    ),
     ),
     "teams.no_member": _entry(
         "The practitioner is neither a member nor invited.",
