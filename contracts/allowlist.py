@@ -204,6 +204,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     },
     "OpenCompartments": {"patient": _PATIENT, "compartments": "one of every class at once"},
     "OpenProposals": {"proposals": _RANDOM},
+    "OwnKey": {"since_ms": _WHEN},
     "PatientCompartments": {"compartments": _SCOPE},
     "Proposal": {
         "change": _BALLOT,

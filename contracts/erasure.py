@@ -50,7 +50,7 @@ from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import Overlay, StateReader
 
 EPOCHS_PER_ERASURE_MAX: Final = 512
-"""So many epochs are looked at for holders; a patient with more erases them compartment by compartment."""
+"""So many epochs are looked at for holders; a patient with more erases them in steps, each through a later epoch."""
 EPOCHS_PER_TRANSACTION_MAX: Final = 4_096
 """And so many by all erasures of one transaction: what they cost every node has an end."""
 CONTEST_MS: Final = 30 * DAY_MS
@@ -246,13 +246,13 @@ def _erase_places(asked: Erasure, identifier: bytes, context: OperationContext) 
     spared = sorted({hold.holder for _, hold in standing})
     holders: dict[bytes, None] = {}
     places = _places(asked, state)
-    context.weighed += sum(last + 1 for _, last in places)
+    context.weighed += sum(last + 1 - first for _, first, last in places)
     if context.weighed > EPOCHS_PER_TRANSACTION_MAX:
         raise Refused(
             "erasure.too_large", f"more than {EPOCHS_PER_TRANSACTION_MAX} epochs in one transaction"
         )
-    for compartment, last in places:
-        for epoch in range(last + 1):
+    for compartment, first, last in places:
+        for epoch in range(first, last + 1):
             holders.update(dict.fromkeys(holders_in(state, compartment, epoch)))
     if asked.compartment is None:
         holders.update(dict.fromkeys(keepers_of(state, asked.patient)))
@@ -268,18 +268,20 @@ def _erase_places(asked: Erasure, identifier: bytes, context: OperationContext) 
     return _done(asked, kept, holders, told, context)
 
 
-def _places(asked: Erasure, state: StateReader) -> list[tuple[bytes, int]]:
-    """The compartments that are meant, each with the last epoch that is."""
+def _places(asked: Erasure, state: StateReader) -> list[tuple[bytes, int, int]]:
+    """The compartments that are meant, each with the first and last epoch that are and were not erased for everybody:
+    who has many epochs erases them in steps."""
     if asked.compartment is not None and asked.epoch is not None:
-        places = [(asked.compartment, asked.epoch)]
+        ends = [(asked.compartment, asked.epoch)]
     else:
         opened = records.PATIENTS.get(state, asked.patient)
         found = [
             (one, records.COMPARTMENTS.get(state, one))
             for one in (opened.compartments if opened is not None else [])
         ]
-        places = [(one, known.epoch) for one, known in found if known is not None]
-    if sum(last + 1 for _, last in places) > EPOCHS_PER_ERASURE_MAX:
+        ends = [(one, known.epoch) for one, known in found if known is not None]
+    places = [(one, min(tombstones.first_unerased(state, one), last + 1), last) for one, last in ends]
+    if sum(last + 1 - first for _, first, last in places) > EPOCHS_PER_ERASURE_MAX:
         raise Refused("erasure.too_large", f"more than {EPOCHS_PER_ERASURE_MAX} epochs")
     return places
 

@@ -59,6 +59,7 @@ KEEPERS: Final = (
 )
 ERASED_COMPARTMENT: Final = b"Y"  # compartment:16 -> tombstones.Tombstones
 ERASED_PATIENT: Final = b"Z"  # patient:16 -> tombstones.Tombstones
+OWN_KEY: Final = b"s"  # compartment:16 -> rekeying.OwnKey, that the patient made its key
 PREFERENCES: Final = b"P"  # patient:16 -> preferences.Preferences, what a patient decided once for everybody
 RELATIONSHIP: Final = b"R"  # relationship:16 -> treatment.Relationship, for ever: who treated whom, and when
 TEAM: Final = b"T"  # team:16 -> teams.Team, who formed it

@@ -16,12 +16,12 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import identity, keys, representation, settings, tombstones
+from consilium.contracts import identity, keys, representation, tombstones
 from consilium.contracts.classes import CLASSES, CLASSES_MAX
 from consilium.contracts.keepers import KEEPERS, note_keepers
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
+from consilium.contracts.rekeying import OWN_KEYS, note_own_key, require_may_rekey, require_sharing
 from consilium.ledger import codec
-from consilium.ledger.crypto import is_group_point
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
@@ -244,6 +244,7 @@ def _open_compartments(body: OpenCompartments, context: OperationContext) -> Non
         COMPARTMENTS.put(state, compartment, new.compartment)
         epoch = Epoch(new.commitments, new.custodians, context.time_ms)
         EPOCHS.put(state, epoch, new.compartment, epoch_bytes(0))
+        note_own_key(new.compartment, body.patient, context)
     opened = PatientCompartments([new.compartment for new in body.compartments])
     PATIENTS.put(state, opened, body.patient)
     OPENED.emit(context, [body.patient, context.sender], opened)
@@ -264,6 +265,12 @@ def _begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
     if known is None:
         raise Refused("records.unknown_compartment", body.compartment.hex())
     _require_speaks_for(known.patient, context)
+
+    def begun_ms(number: int) -> int:
+        epoch = EPOCHS.get(context.state, body.compartment, epoch_bytes(number))
+        return epoch.begun_ms if epoch is not None else 0
+
+    require_may_rekey(body.compartment, known.patient, known.epoch, begun_ms, context)
     return begin_epoch(body, context)
 
 
@@ -283,6 +290,7 @@ def begin_epoch(body: BeginEpoch, context: OperationContext) -> EpochBegun:
     COMPARTMENTS.put(state, msgspec.structs.replace(known, epoch=number), body.compartment)
     epoch = Epoch(body.commitments, body.custodians, context.time_ms)
     EPOCHS.put(state, epoch, body.compartment, epoch_bytes(number))
+    note_own_key(body.compartment, known.patient, context)
     begun = EpochBegun(body.compartment, number)
     EPOCH_BEGUN.emit(context, [known.patient, context.sender], begun)
     return begun
@@ -306,24 +314,6 @@ def _require_speaks_for(patient: bytes, context: OperationContext) -> None:
     capacity = representation.capacity_of(context.state, context.sender, patient, context.time_ms)
     if capacity not in (representation.PATIENT, representation.GUARDIAN, representation.MANAGER):
         raise Refused("records.not_yours", patient.hex())
-
-
-def require_sharing(
-    commitments: list[bytes], custodians: list[bytes], general: bool, context: OperationContext
-) -> None:
-    """k of n with 1 <= k <= n, by different institutions that are custodians; commitments are points of the group.
-
-    For a sensitive class k is what the network demands at least: nobody opens it alone.
-    """
-    if len(commitments) > len(custodians) or len({*custodians}) != len(custodians):
-        raise Refused("records.bad_sharing", f"{len(commitments)} of {len(custodians)}")
-    if not all(is_group_point(commitment) for commitment in commitments):
-        raise Refused("records.bad_sharing", "a commitment is no point of the group")
-    least = 1 if general else settings.current(context.state).sensitive_threshold_min
-    if len(commitments) < least:
-        raise Refused("records.too_few_custodians", f"{len(commitments)}, and the network demands {least}")
-    for custodian in custodians:
-        identity.require_role(context.state, custodian, identity.CUSTODIAN)
 
 
 def _anchor(body: AnchorRecord, context: OperationContext) -> None:
@@ -405,6 +395,6 @@ CONTRACT: Final = Contract(
         OperationSpec("records.begin_epoch", BeginEpoch, _begin_epoch, EpochBegun),
         OperationSpec("records.anchor", AnchorRecord, _anchor),
     ),
-    slots=(COMPARTMENTS, EPOCHS, PATIENTS, RECORDS, KEEPERS, BUNDLES),
+    slots=(COMPARTMENTS, EPOCHS, PATIENTS, RECORDS, KEEPERS, BUNDLES, OWN_KEYS),
     events=(OPENED, EPOCH_BEGUN, ANCHORED, COMPLETED),
 )

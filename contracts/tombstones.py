@@ -69,6 +69,13 @@ def shares_erased(state: StateReader, patient: bytes, compartment: bytes, epoch:
     return found is not None and any(epoch <= stone.epoch and not stone.spared for stone in found.stones)
 
 
+def first_unerased(state: StateReader, compartment: bytes) -> int:
+    """The first epoch of a compartment that was not erased for everybody."""
+    found = ERASED_COMPARTMENTS.get(state, compartment)
+    whole = [one.epoch for one in (found.stones if found is not None else []) if not one.spared]
+    return max(whole) + 1 if whole else 0
+
+
 class Recorded(Protocol):
     """What is asked of a record: `records.Record` has it."""
 

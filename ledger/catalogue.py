@@ -937,6 +937,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "the custodian could fetch the envelopes.",
         "Import at a node of the custodian that the message names, or of an institution with a validator.",
     ),
+    "records.patients_own_key": _entry(
+        "The patient made this compartment's key, and whoever makes a key can read what is sealed to it.",
+        "Ask the patient to begin the epoch.",
+    ),
     "records.position_taken": _entry(
         "The bundle has a record at this position already, or no such position.",
         "Give each record of a bundle its own position, below the count.",
@@ -944,6 +948,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "records.too_few_custodians": _entry(
         "Fewer custodians would open a sensitive class than the network demands.",
         "Share the compartment among more custodians, with a threshold of at least what the network demands.",
+    ),
+    "records.too_many_epochs": _entry(
+        "Others than the patient began as many epochs of this compartment within 30 days as they may.",
+        "Wait, or ask the patient to begin the epoch.",
     ),
     "records.too_many_keepers": _entry(
         "So many institutions keep records of this epoch that the next one could not be named when it is erased.",

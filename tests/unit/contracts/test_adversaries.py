@@ -12,11 +12,16 @@ from consilium.contracts import (
     consent,
     delegation,
     emergency,
+    records,
     recovery,
     retention,
     summaries,
 )
+from consilium.contracts import (
+    rekeying as rekeyed,
+)
 from consilium.contracts.classes import HIV
+from consilium.contracts.erasure import EPOCHS_PER_ERASURE_MAX
 from consilium.contracts.forgetting import ErasureVerdict, RequestErasure
 from consilium.ledger import codec
 from tests.unit.contracts import care, summarising
@@ -242,6 +247,58 @@ def test_what_was_granted_with_a_kept_key_does_not_outlast_a_take_over(world: Wo
     assert asked(world, WEST).basis == "denied"
     world.ok(FRESH, w.revoking("never"), sender=PETRA.id)
     assert asked(world, WEST).allow
+
+
+def rekeying(patient: w.Actor, code: int, label: str) -> records.BeginEpoch:
+    sensitive = code != 0
+    points = [w.some_point(f"{label}/{part}") for part in range(1 + sensitive)]
+    return records.BeginEpoch(w.compartment_of(patient, code), points, [NORTH.id, SOUTH.id][: len(points)])
+
+
+def test_nobody_gives_what_the_patient_keyed_another_key(world: World) -> None:
+    """Who makes a key reads what is sealed to it: a manager that keeps the envelopes needs no decision then."""
+    pat = w.actor("pat")
+    world.ok(NORTH, world.enrolment(pat, NORTH, "patient"))
+    world.ok(pat, w.opening(pat))
+    world.ok(pat, care.appointing(PAUL, patient=pat))
+    for who in (NORTH, PAUL):
+        for code in (0, HIV):
+            assert world.refused(who, rekeying(pat, code, "known")) == "records.patients_own_key"
+    world.ok(pat, rekeying(pat, HIV, "own"))
+    # A key that the manager made is the manager's to replace, until the patient makes one.
+    world.ok(NORTH, rekeying(PETRA, HIV, "by the manager"))
+    world.ok(PETRA, rekeying(PETRA, HIV, "by the patient"))
+    assert world.refused(NORTH, rekeying(PETRA, HIV, "again")) == "records.patients_own_key"
+
+
+def test_a_manager_does_not_use_epochs_up(world: World) -> None:
+    """Without a key left there is no take-over, and what looks at every epoch could not be erased."""
+    for number in range(rekeyed.EPOCHS_OF_OTHERS_MAX):
+        world.ok(NORTH, rekeying(PETRA, 0, f"burn {number}"))
+    assert world.refused(NORTH, rekeying(PETRA, 0, "more")) == "records.too_many_epochs"
+    world.ok(NORTH, rekeying(PETRA, HIV, "another compartment"))
+    world.time_ms += rekeyed.EPOCHS_OF_OTHERS_MS
+    world.ok(NORTH, rekeying(PETRA, 0, "a month later"))
+    world.ok(PETRA, rekeying(PETRA, 0, "the patient's own"))
+
+
+def test_many_epochs_are_erased_in_steps(world: World) -> None:
+    for number in range(EPOCHS_PER_ERASURE_MAX + 1):
+        world.ok(PETRA, rekeying(PETRA, 0, f"e{number % 2}"))
+    world.ok(NORTH, w.anchoring("r", PETRA, epoch=EPOCHS_PER_ERASURE_MAX + 1))
+
+    def erasing(label: str, through: int | None) -> RequestErasure:
+        place = None if through is None else GENERAL_PLACE
+        return RequestErasure(some(label), PETRA.id, None, place, through, "objected")
+
+    for through in (None, EPOCHS_PER_ERASURE_MAX):
+        assert world.refused(PETRA, erasing("at once", through)) == "erasure.too_large"
+    world.ok(PETRA, erasing("step", EPOCHS_PER_ERASURE_MAX - 1))
+    world.ok(PETRA, erasing("next step", EPOCHS_PER_ERASURE_MAX))
+    leaf = world.ok(PETRA, erasing("the rest", None))
+    verdict = codec.decode(leaf.results[0], ErasureVerdict, 1 << 16)
+    assert verdict.outcome == "carried-out"
+    assert {NORTH.id, SOUTH.id} <= {*verdict.holders}
 
 
 # --- an authority that is one no more --------------------------------------------------------------------------------
