@@ -58,6 +58,11 @@ class Tag:
         # Joining first is faster than feeding a copied state: the parts are short. And the name of a type is a call.
         return _sha256(b"".join((self._prefix, *parts))).digest()  # type: ignore[return-value]
 
+    @property
+    def prefix(self) -> bytes:
+        """What every preimage of this domain starts with, for whoever keeps whole preimages."""
+        return self._prefix
+
     def hasher(self) -> Hasher:
         """The same digest of one part that comes in pieces."""
         return _sha256(self._prefix)

@@ -37,7 +37,8 @@ from consilium.ledger.merkle import merkle_root
 from consilium.ledger.receipt import certificate_of, set_after
 from consilium.ledger.receipt_format import SET_CHANGES_MAX, Sealing, SetChange
 from consilium.ledger.state import STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX
-from consilium.ledger.trie_parts import Node, Pair, Subtree, build, starts_with
+from consilium.ledger.trie_nodes import NodeRef
+from consilium.ledger.trie_parts import Node, Pair, build, starts_with
 from consilium.ledger.trie_proof import (
     BRANCH_SLOTS,
     BRANCH_TAG,
@@ -179,18 +180,18 @@ def _cross(manifest: Manifest, genesis: Genesis) -> Certified:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """Rows that are all of a subtree: with their paths, the subtree's nodes, and how its parent refers to it."""
+    """Rows that are all of a subtree: with their paths, the subtree's branches, and how its parent refers to it."""
 
     rows: Sequence[StateRow]
     paths: Sequence[bytes]
-    subtree: Subtree
+    subtree: NodeRef
     nodes: Sequence[Node]
 
 
-def check_rows(part: RowsPart, prefix: bytes, expected: bytes, version: int) -> CheckedRows:
+def check_rows(part: RowsPart, prefix: bytes, expected: bytes) -> CheckedRows:
     """Check that these are all keys below `prefix`, in a trie that has the hash `expected` there.
 
-    Builds the subtree's nodes under `version`. Raises Refused `snapshot.invalid`.
+    Raises Refused `snapshot.invalid`.
     """
     pairs: list[Pair] = []
     previous = b""
@@ -203,8 +204,8 @@ def check_rows(part: RowsPart, prefix: bytes, expected: bytes, version: int) -> 
     if not pairs:
         if prefix or expected != EMPTY_STATE_ROOT:
             raise Refused("snapshot.invalid", "a part without rows")
-        return CheckedRows((), (), Subtree(EMPTY_STATE_ROOT, version, 0), ())
-    subtree, nodes = build(pairs, prefix, version)
+        return CheckedRows((), (), NodeRef(EMPTY_STATE_ROOT, False), ())
+    subtree, nodes = build(pairs, prefix)
     if subtree.hash != expected:
         raise Refused("snapshot.invalid", "the rows of a part do not have its hash")
     return CheckedRows(part.rows, [path for path, _ in pairs], subtree, nodes)

@@ -8,33 +8,27 @@ the two together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from consilium.ledger.errors import InvariantBroken
-from consilium.ledger.trie import NodeReader, NodeRef, node_key
-from consilium.ledger.trie_proof import BRANCH_TAG, BUCKET_KEYS_MAX, BUCKET_TAG, DEPTH_MAX, PAIR_BYTES
+from consilium.ledger.trie import NodeReader
+from consilium.ledger.trie_nodes import BUCKET_HEAD, NodeRef, branch_hash, branch_of, children_of, node_key
+from consilium.ledger.trie_proof import BUCKET_KEYS_MAX, BUCKET_TAG, DEPTH_MAX
 
-_BUCKET: Final = b"\x00"
-_BRANCH: Final = b"\x01"
+_HEX: Final = b"0123456789abcdef" + bytes(240)
 
 Node = tuple[bytes, bytes]
-"""A node's key and its bytes, as they are stored."""
+"""A branch's place and the branch, as `ledger.trie` has them. Buckets follow from the pairs."""
 Pair = tuple[bytes, bytes]
 """A key's hash and its value's hash, 32 bytes each."""
 
 
-class Subtree(NamedTuple):
-    """A subtree as its parent refers to it. `size` counts the keys of a bucket; it is 0 for a branch."""
-
-    hash: bytes
-    version: int
-    size: int
-
-
 def packed(prefix: bytes) -> bytes:
     """The nibbles as 32 bytes, the rest of them 0: the lowest path with that prefix."""
-    nibbles = prefix + bytes(DEPTH_MAX - len(prefix))
-    return bytes(nibbles[at] << 4 | nibbles[at + 1] for at in range(0, DEPTH_MAX, 2))
+    return bytes.fromhex(_digits(prefix).ljust(DEPTH_MAX, "0"))
+
+
+def _digits(prefix: bytes) -> str:
+    return prefix.translate(_HEX).decode("ascii")
 
 
 def is_prefix(prefix: bytes) -> bool:
@@ -44,76 +38,50 @@ def is_prefix(prefix: bytes) -> bool:
 
 def starts_with(path: bytes, prefix: bytes) -> bool:
     """Whether a path (32 bytes) begins with these nibbles."""
-    half = len(prefix) >> 1
-    if path[:half] != packed(prefix)[:half]:
-        return False
-    return len(prefix) & 1 == 0 or path[half] >> 4 == prefix[-1]
+    return path.hex().startswith(_digits(prefix))
 
 
-def build(pairs: Sequence[Pair], prefix: bytes, version: int) -> tuple[Subtree, list[Node]]:
-    """The subtree over these pairs, which are at least one, ascend, and begin with the prefix; and all its nodes."""
+def build(pairs: Sequence[Pair], prefix: bytes) -> tuple[NodeRef, list[Node]]:
+    """The subtree over these pairs, which are at least one, ascend, and begin with the prefix; and all its branches."""
     nodes: list[Node] = []
-    return _build(pairs, len(prefix), version, nodes), nodes
+    return _build(pairs, len(prefix), nodes), nodes
 
 
-def _build(pairs: Sequence[Pair], depth: int, version: int, nodes: list[Node]) -> Subtree:
-    key = node_key(version, depth, pairs[0][0])
+def _build(pairs: Sequence[Pair], depth: int, nodes: list[Node]) -> NodeRef:
     if len(pairs) <= BUCKET_KEYS_MAX:
-        body = b"".join([path + value for path, value in pairs])
-        nodes.append((key, _BUCKET + body))
-        return Subtree(BUCKET_TAG.digest(body), version, len(pairs))
+        return NodeRef(BUCKET_TAG.digest(b"".join([path + value for path, value in pairs])), False)
     byte, shift = depth >> 1, 0 if depth & 1 else 4
     slots: list[list[Pair]] = [[] for _ in range(16)]
     for pair in pairs:
         slots[pair[0][byte] >> shift & 15].append(pair)
-    children = [(slot, _build(below, depth + 1, version, nodes)) for slot, below in enumerate(slots) if below]
-    subtree, node = _branch(children, version)
-    nodes.append((key, node))
-    return subtree
+    children = [(slot, _build(below, depth + 1, nodes)) for slot, below in enumerate(slots) if below]
+    node = branch_of(children)
+    nodes.append((node_key(depth, pairs[0][0]), node))
+    return NodeRef(branch_hash(node), True)
 
 
-def join(children: Sequence[tuple[int, Subtree]], prefix: bytes, version: int) -> tuple[Subtree, Node]:
+def join(children: Sequence[tuple[int, NodeRef]], prefix: bytes) -> tuple[NodeRef, Node]:
     """The branch at `prefix` over children by ascending slot, at least one."""
-    subtree, node = _branch(children, version)
-    return subtree, (node_key(version, len(prefix), packed(prefix)), node)
+    node = branch_of(children)
+    return NodeRef(branch_hash(node), True), (node_key(len(prefix), packed(prefix)), node)
 
 
-def _branch(children: Sequence[tuple[int, Subtree]], version: int) -> tuple[Subtree, bytes]:
-    bitmap = sum(1 << slot for slot, _ in children)
-    committed = bitmap.to_bytes(2, "big") + b"".join([child.hash for _, child in children])
-    versions = b"".join([child.version.to_bytes(8, "big") for _, child in children])
-    sizes = bytes([child.size for _, child in children])
-    return Subtree(BRANCH_TAG.digest(committed), version, 0), _BRANCH + committed + versions + sizes
+def find(reader: NodeReader, root: NodeRef, prefix: bytes) -> NodeRef | None:
+    """What stands at a prefix below a root; None where nothing does, or a bucket stands above it.
 
-
-def find(reader: NodeReader, root: NodeRef, prefix: bytes) -> bytes | None:
-    """The stored node at a prefix below a root; None where nothing is there, or a bucket stands above it.
-
-    Raises InvariantBroken for a missing node.
+    Raises InvariantBroken for a missing branch.
     """
-    path, version = packed(prefix), root.version
-    node = reader.node(node_key(version, 0, path))
-    for depth, slot in enumerate(prefix, 1):
-        if node[:1] != _BRANCH:
+    path, ref = packed(prefix), root
+    for depth, slot in enumerate(prefix):
+        if not ref.branch:
             return None
-        bitmap, count = branch_head(node)
-        if not bitmap >> slot & 1:
+        found = dict(children_of(reader.branch(node_key(depth, path)))).get(slot)
+        if found is None:
             return None
-        at = 3 + 32 * count + 8 * (bitmap & ((1 << slot) - 1)).bit_count()
-        version = int.from_bytes(node[at : at + 8], "big")
-        node = reader.node(node_key(version, depth, path))
-    return node
+        ref = found
+    return ref
 
 
-def branch_head(node: bytes) -> tuple[int, int]:
-    """A branch's bitmap, and how many slots are present. Raises InvariantBroken for a node that is no branch."""
-    bitmap = int.from_bytes(node[1:3], "big")
-    count = bitmap.bit_count()
-    if node[:1] != _BRANCH or len(node) != 3 + 41 * count:
-        raise InvariantBroken("a stored trie node is no branch")
-    return bitmap, count
-
-
-def is_bucket(node: bytes) -> bool:
-    """Whether a stored node is a bucket."""
-    return node[:1] == _BUCKET and len(node) % PAIR_BYTES == 1
+def bucket_of(pairs: Sequence[Pair]) -> bytes:
+    """The bucket over these pairs, which ascend."""
+    return BUCKET_HEAD + b"".join([path + value for path, value in pairs])

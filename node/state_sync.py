@@ -278,7 +278,7 @@ class StateSync:
             async with self._writing:
                 await in_thread(self._staging.put_branch, prefix, [slot for slot, _ in children])
             return [(prefix + bytes((slot,)), below) for slot, below in children]
-        rows = await checked(check_rows, answer.part, prefix, expected, height)
+        rows = await checked(check_rows, answer.part, prefix, expected)
         async with self._writing:
             await in_thread(self._staging.put_rows, prefix, rows)
         return []

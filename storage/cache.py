@@ -39,16 +39,25 @@ class GenerationCache:
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Remember a value, in place of an earlier one."""
+        replaced = self.young.get(key, key)
+        if replaced is key:
+            self._young_bytes += len(key) + ENTRY_OVERHEAD_BYTES
+        elif replaced is not None:
+            self._young_bytes -= len(replaced)
         self.young[key] = value
-        self._young_bytes += len(key) + (len(value) if value is not None else 0) + ENTRY_OVERHEAD_BYTES
+        if value is not None:
+            self._young_bytes += len(value)
         if self._young_bytes > self._half_bytes:
             self._old, self.young, self._young_bytes = self.young, {}, 0
 
     def put_all(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        """As `put`, of a block's worth at once: the bound is kept to within that."""
-        self.young.update(zip(keys, values, strict=True))
-        sizes = sum(map(len, keys)) + sum(map(len, filter(None, values)))
-        self._young_bytes += sizes + len(keys) * ENTRY_OVERHEAD_BYTES
+        """As `put`, of a block's worth at once: the bound is kept to within that. Keys differ."""
+        young = self.young
+        before = len(young)
+        sizes = sum(map(len, filter(None, values))) - sum(map(len, filter(None, map(young.get, keys))))
+        young.update(zip(keys, values, strict=True))
+        added = len(young) - before
+        self._young_bytes += sizes + added * (ENTRY_OVERHEAD_BYTES + (len(keys[0]) if added else 0))
         if self._young_bytes > self._half_bytes:
             self._old, self.young, self._young_bytes = self.young, {}, 0
 

@@ -22,8 +22,8 @@ from consilium.ledger.execution import Event, Outcome
 from consilium.ledger.merkle import InclusionProof, MountainRange, NodePosition
 from consilium.ledger.state import StateReader
 from consilium.ledger.transaction import VALIDITY_MAX_MS
-from consilium.ledger.trie import TrieUpdate
-from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, TrieProof
+from consilium.ledger.trie import TrieUpdate, root_hash_of
+from consilium.ledger.trie_proof import TrieProof
 from consilium.ledger.validators import Validator, ValidatorSet
 from consilium.storage import pruning, schema
 from consilium.storage.events import (
@@ -64,14 +64,14 @@ class ChainStore:
         """
         self._store = store
         self.chain_id = chain_id
-        self._state = StateStore(
-            store,
-            proof_heights=proof_heights,
-            node_cache_bytes=node_cache_bytes,
-            value_cache_bytes=value_cache_bytes,
-        )
         schema.check_format(store, schema.STORE_FORMAT)
         try:
+            self._state = StateStore(
+                store,
+                proof_heights=proof_heights,
+                node_cache_bytes=node_cache_bytes,
+                value_cache_bytes=value_cache_bytes,
+            )
             self._tip = self._checked_tip()
         except InvariantBroken as broken:
             raise Refused("store.corrupt", str(broken)) from broken
@@ -86,7 +86,7 @@ class ChainStore:
 
     def prepare(self, outcome: Outcome) -> TrieUpdate:
         """What an outcome does to the state trie on top of the tip: to be given to `commit`, or dropped."""
-        return self._state.prepare(self._tip.state, outcome.height, outcome.changes)
+        return self._state.prepare(outcome.changes)
 
     def commit(
         self,
@@ -306,7 +306,7 @@ class ChainStore:
 
     def snapshot(self) -> StateSnapshot:
         """The state after the tip, held still. To be taken between two commits, and closed."""
-        return StateSnapshot(self._store.snapshot(), self._tip.height)
+        return self._state.snapshot(self._tip.height)
 
     def _pruned(self, height: int) -> Refused:
         return Refused("chain.height_pruned", f"height {height}; blocks are kept from {self._lowest} on")
@@ -366,8 +366,9 @@ class ChainStore:
             or not tip.history.well_formed()
         ):
             raise InvariantBroken("the tip does not fit its block")
-        if self._state.root_at(tip.height) != tip.state or (
-            tip.state is None and tip.state_root != EMPTY_STATE_ROOT
+        if (
+            root_hash_of(self._state.root_at(tip.height)) != tip.state_root
+            or self._state.height != tip.height
         ):
             raise InvariantBroken("the tip does not fit the state")
         return tip
@@ -381,7 +382,7 @@ def create_chain(store: KeyValue, block: Block, outcome: Outcome, validators: Va
     if next(iter(store.iterate(b"", limit=1)), None) is not None:
         raise Refused("store.exists", "the store is not empty")
     state = StateStore(store)
-    update = state.prepare(None, block.height, outcome.changes)
+    update = state.prepare(outcome.changes)
     writes, tip = height_writes(block, [], outcome, update, MountainRange())
     writes += state.writes(block.height, outcome.changes, update)
     writes.append((schema.FORMAT, schema.format_bytes(schema.STORE_FORMAT)))

@@ -12,7 +12,7 @@ from consilium.ledger import codec, merkle
 from consilium.ledger.block import Block
 from consilium.ledger.execution import Outcome
 from consilium.ledger.merkle import MOUNTAIN_RANGE_BYTES_MAX, MountainRange
-from consilium.ledger.trie import NodeRef, TrieUpdate
+from consilium.ledger.trie import TrieUpdate
 from consilium.storage import schema
 from consilium.storage.events import Place, event_writes
 from consilium.storage.kv import Write
@@ -24,22 +24,16 @@ class Tip(codec.Wire, frozen=True):
     """The last committed height, and what the next header says of it.
 
     `state_root`, `receipts_root` and `next_validators_hash` (the set of the height after next) follow from its
-    execution; `history` is over all headers up to its own. `state_version` is None while the state is empty.
+    execution; `history` is over all headers up to its own.
     """
 
     height: codec.Uint
     block_hash: codec.Bytes32
     time_ms: codec.Uint
-    state_version: codec.Uint | None
     state_root: codec.Bytes32
     receipts_root: codec.Bytes32
     next_validators_hash: codec.Bytes32
     history: MountainRange
-
-    @property
-    def state(self) -> NodeRef | None:
-        """Root of the state trie."""
-        return None if self.state_version is None else NodeRef(self.state_version, self.state_root)
 
 
 class SeenAt(NamedTuple):
@@ -63,7 +57,6 @@ def height_writes(
         height=height,
         block_hash=block_hash,
         time_ms=block.header.time_ms,
-        state_version=None if update.root is None else update.root.version,
         state_root=update.root_hash,
         receipts_root=outcome.receipts_root,
         next_validators_hash=next_validators.hash,

@@ -13,11 +13,16 @@ from typing import Final, NamedTuple
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import Event
+from consilium.ledger.merkle import MountainRange
+from consilium.ledger.trie_nodes import NodeRef, node_key
+from consilium.ledger.trie_parts import packed
 from consilium.storage import schema
 from consilium.storage.events import STORED_EVENT_BYTES_MAX, event_writes
+from consilium.storage.height import TIP_BYTES_MAX, Tip
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
 
 HEIGHTS_PER_BATCH: Final = 256
+DELETED_PER_BATCH: Final = 16_384
 
 Progress = Callable[[int, int], None]
 """How much is done, of how much."""
@@ -109,5 +114,75 @@ def _side_by_side(store: KeyValueReader, first: int) -> Iterator[Batch]:
     yield Batch(writes, max(height, first))
 
 
-STEPS: Final[dict[int, Step]] = {1: _side_by_side}
+class OldTip(codec.Wire, frozen=True):
+    """The tip as format 2 had it."""
+
+    height: codec.Uint
+    block_hash: codec.Bytes32
+    time_ms: codec.Uint
+    state_version: codec.Uint | None
+    state_root: codec.Bytes32
+    receipts_root: codec.Bytes32
+    next_validators_hash: codec.Bytes32
+    history: MountainRange
+
+
+def _in_place(store: KeyValueReader, first: int) -> Iterator[Batch]:
+    """Format 2 had a row for each node of the trie, under the height that wrote it.
+
+    n version:u64 depth:u8 nibbles -> 0x00 pairs, or 0x01 bitmap:u16 hashes:32 versions:u64 sizes:u8 (0: a branch)
+    x height:u64 -> what it replaced        R height:u64 -> version:u64 hash:32        T -> OldTip
+
+    Branches are taken over as they are; what led back to earlier heights is not. Memory: 2.3 bytes for each key.
+    """
+    raw = store.get(schema.TIP)
+    if raw is None:
+        raise Refused("store.corrupt", "the store has no tip")
+    if first == 0:
+        try:
+            old = codec.decode(raw, OldTip, TIP_BYTES_MAX)
+        except Refused as refusal:
+            raise Refused("store.corrupt", f"the tip: {refusal}") from None
+        fields = {name: getattr(old, name) for name in Tip.__struct_fields__}
+        writes: list[Write] = [(schema.TIP, codec.encode(Tip(**fields)))]
+        root = None
+        if old.state_version is not None:
+            branch = _taken_over(store, b"", old.state_version, writes)
+            root = NodeRef(old.state_root, branch)
+        writes.append((schema.at_height(schema.ROOT, old.height), schema.root_row(root)))
+        yield Batch(writes, 0)
+    tip = _height_of_tip(store)
+    writes = []
+    for kind in (schema.OLD_NODE, schema.OLD_STALE, schema.UNDO, schema.ROOT):
+        for key, _ in store.iterate(kind):
+            if kind != schema.ROOT or schema.height_in(key) < tip:
+                writes.append((key, None))
+            if len(writes) == DELETED_PER_BATCH:
+                yield Batch(writes, 0)
+                writes = []
+    yield Batch(writes, tip)
+
+
+def _taken_over(store: KeyValueReader, prefix: bytes, version: int, writes: list[Write]) -> bool:
+    """Write the branches at a prefix and below it anew. Whether a branch stands there."""
+    place = node_key(len(prefix), packed(prefix))
+    node = store.get(schema.OLD_NODE + version.to_bytes(8, "big") + place)
+    count = int.from_bytes(node[1:3], "big").bit_count() if node else 0
+    if not node or (node[0] and len(node) != 3 + 41 * count):
+        raise Refused("store.corrupt", f"a node of the trie at {place.hex()}, written at height {version}")
+    if node[0] == 0:
+        return False
+    below, at = 0, 3 + 32 * count
+    for slot in range(16):
+        if int.from_bytes(node[1:3], "big") >> slot & 1:
+            child = prefix + bytes((slot,))
+            if not node[3 + 40 * count + (at - 3 - 32 * count) // 8]:
+                _taken_over(store, child, int.from_bytes(node[at : at + 8], "big"), writes)
+                below |= 1 << slot
+            at += 8
+    writes.append((schema.BRANCH + place, node[1 : 3 + 32 * count] + below.to_bytes(2, "big")))
+    return True
+
+
+STEPS: Final[dict[int, Step]] = {1: _side_by_side, 2: _in_place}
 """By the format that they lead from."""

@@ -11,14 +11,16 @@ from typing import Final, NamedTuple
 
 from consilium.ledger.errors import Refused
 from consilium.ledger.merkle import NodePosition
-from consilium.ledger.trie_parts import Subtree
+from consilium.ledger.trie_nodes import NodeRef
 from consilium.storage.kv import KeyValueReader
 
-STORE_FORMAT: Final = 2
+STORE_FORMAT: Final = 3
 """Of the chain's store. It grows with every change that an older program would misread."""
 
 PROOF_HEIGHTS: Final = 512
-"""State of so many heights below the tip can be read and proved; older nodes and old values are deleted."""
+"""State of so many heights below the tip can be read and proved; what leads back further is deleted."""
+BRANCH_HEIGHTS_MAX: Final = 64
+"""A branch of the trie is written so many heights after it changed, at the latest."""
 
 # ---- the chain's store
 FORMAT: Final = b"F"  # -> STORE_FORMAT:u32
@@ -48,11 +50,13 @@ SET_CHANGE: Final = (
 VALIDATORS: Final = b"v"  # hash of a validator set:32 -> [ledger.validators.Validator]
 STATE: Final = b"s"  # key hash:32 -> length of the key:u8 + key + value: state after the tip
 ROOT: Final = (
-    b"R"  # height:u64 -> version of the root node:u64 + root hash:32, or empty where the state is empty
+    b"R"  # height:u64 -> root hash:32 + whether it is a branch:u8, or empty where the state is empty
 )
-NODE: Final = b"n"  # ledger.trie.node_key (version:u64 + depth:u8 + packed nibbles) -> node
-STALE: Final = b"x"  # height:u64 -> [node keys] that this height replaced: deleted PROOF_HEIGHTS later
-UNDO: Final = b"u"  # height:u64 -> {key hash: value before this height, or nil}
+BRANCH: Final = (
+    b"k"  # depth:u8 + packed nibbles -> branch of the trie (ledger.trie_nodes), as of its last write
+)
+MOVES: Final = b"o"  # height:u64 -> {node key: move (ledger.trie_nodes)}: how this height changed the trie
+UNDO: Final = b"u"  # height:u64 -> {key hash: value before this height, or nil}, by ascending key hash
 HISTORY: Final = b"H"  # level:u8 + number:u64 -> hash of a perfect subtree over the headers (ledger.merkle)
 EVENT: Final = (
     b"e"  # height:u64 + index of the first:u32 -> [ledger.execution.Event as bytes], EVENTS_PER_ROW of them
@@ -61,7 +65,7 @@ SUBJECT: Final = b"l"  # subject:16 + height:u64 -> indexes of its events there,
 
 # ---- a chain's store in the making (storage.staging): gone once it is one
 SYNC_FORMAT: Final = b"f"  # -> STORE_FORMAT:u32 of the program that began it
-SYNC_PART: Final = b"y"  # nibbles of a prefix, a byte each -> hash:32 + version:u64 + size:u8 + keys:u64
+SYNC_PART: Final = b"y"  # nibbles of a prefix, a byte each -> hash:32 + whether it is a branch:u8 + keys:u64
 SYNC_RUNS: Final = b"Y"  # -> [[lowest height, highest]] of the runs of blocks that are here
 
 CHAIN_KINDS: Final = {
@@ -70,11 +74,15 @@ CHAIN_KINDS: Final = {
     "certificates": (CERTIFICATE,),
     "receipts": (LEAVES, TRANSACTION, SEEN),
     "state": (STATE, ROOT, UNDO),
-    "trie": (NODE, STALE),
+    "trie": (BRANCH, MOVES),
     "history": (HISTORY, VALIDATORS, SET_CHANGE),
     "events": (EVENT, SUBJECT),
 }
 """What the chain's store is made of, as people are told of it."""
+
+# ---- formats 1 and 2 had these (storage.migration)
+OLD_NODE: Final = b"n"  # version:u64 + depth:u8 + packed nibbles -> node of the trie
+OLD_STALE: Final = b"x"  # height:u64 -> [node keys] that this height replaced
 
 # ---- the vault's store
 VAULT_FORMAT: Final = 1
@@ -155,27 +163,28 @@ def format_bytes(number: int) -> bytes:
 class PartRow(NamedTuple):
     """A part of the state that is here, and how many keys it has."""
 
-    subtree: Subtree
+    subtree: NodeRef
     keys: int
 
 
 def part_row(row: PartRow) -> bytes:
     """The value under SYNC_PART."""
-    subtree = row.subtree
-    return b"".join(
-        (
-            subtree.hash,
-            subtree.version.to_bytes(8, "big"),
-            bytes((subtree.size,)),
-            row.keys.to_bytes(8, "big"),
-        )
-    )
+    return root_row(row.subtree) + row.keys.to_bytes(8, "big")
 
 
 def part_of(raw: bytes) -> PartRow:
     """Read back what `part_row` made."""
-    subtree = Subtree(raw[:32], int.from_bytes(raw[32:40], "big"), raw[40])
-    return PartRow(subtree, int.from_bytes(raw[41:49], "big"))
+    return PartRow(NodeRef(raw[:32], bool(raw[32])), int.from_bytes(raw[33:41], "big"))
+
+
+def root_row(root: NodeRef | None) -> bytes:
+    """The value under ROOT."""
+    return b"" if root is None else root.hash + bytes((root.branch,))
+
+
+def root_of(row: bytes) -> NodeRef | None:
+    """Read back what `root_row` made."""
+    return NodeRef(row[:32], bool(row[32])) if row else None
 
 
 def state_row(key: bytes, value: bytes) -> bytes:

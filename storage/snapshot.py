@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.ledger.errors import Refused
 from consilium.ledger.snapshot import (
     PART_ROWS_BYTES,
     PART_ROWS_MAX,
@@ -19,32 +19,25 @@ from consilium.ledger.snapshot import (
     RowsPart,
     StateRow,
 )
-from consilium.ledger.trie import NodeRef
-from consilium.ledger.trie_parts import branch_head, find, is_bucket, packed, starts_with
+from consilium.ledger.trie_nodes import NodeRef, children_of, node_key
+from consilium.ledger.trie_parts import find, packed, starts_with
 from consilium.storage import schema
 from consilium.storage.kv import Snapshot
+from consilium.storage.trie import TrieAt
 
 
 class StateSnapshot:
     """See the module. Any thread may read; whoever reads while it is closed is refused (`snapshot.unknown`)."""
 
-    def __init__(self, snapshot: Snapshot, height: int) -> None:
+    def __init__(self, snapshot: Snapshot, height: int, root: NodeRef | None, nodes: TrieAt) -> None:
+        """`root` and `nodes` are of the trie as of this height, read from the same snapshot."""
         self.height = height
         self._snapshot = snapshot
         self._lock = threading.Lock()
         self._readers = 0
         self._closed = False
-        row = snapshot.get(schema.at_height(schema.ROOT, height))
-        if row is None:
-            raise InvariantBroken(f"a snapshot was taken of height {height}, whose root is not in the store")
-        self._root = NodeRef(int.from_bytes(row[:8], "big"), row[8:]) if row else None
-
-    def node(self, key: bytes) -> bytes:
-        """A node of the trie, for `ledger.trie_parts`."""
-        node = self._snapshot.get(schema.NODE + key)
-        if node is None:
-            raise InvariantBroken(f"the state trie's node {key.hex()} is not in the store")
-        return node
+        self._root = root
+        self._nodes = nodes
 
     def part(self, prefix: bytes) -> Part | None:
         """What a peer is given for a prefix: all rows below it where they fit, else the branch there. None where the
@@ -52,14 +45,15 @@ class StateSnapshot:
         with self._reading():
             if self._root is None:
                 return None if prefix else RowsPart([])
-            node = find(self, self._root, prefix)
-            if node is None:
+            ref = find(self._nodes, self._root, prefix)
+            if ref is None:
                 return None
-            rows = self._rows(prefix, whole=is_bucket(node))
+            rows = self._rows(prefix, whole=not ref.branch)
             if rows is not None:
                 return RowsPart(rows)
-            _, count = branch_head(node)
-            return BranchPart(int.from_bytes(node[1:3], "big"), node[3 : 3 + 32 * count])
+            children = children_of(self._nodes.branch(node_key(len(prefix), packed(prefix))))
+            bitmap = sum(1 << slot for slot, _ in children)
+            return BranchPart(bitmap, b"".join([child.hash for _, child in children]))
 
     def close(self) -> None:
         """Let go of it, as soon as nobody reads."""

@@ -21,7 +21,8 @@ from consilium.ledger.merkle import MountainRange
 from consilium.ledger.snapshot import Certified, CheckedRows, certificate_below
 from consilium.ledger.transaction import VALIDITY_MAX_MS
 from consilium.ledger.trie import TrieUpdate
-from consilium.ledger.trie_parts import Subtree, build, join, packed, starts_with
+from consilium.ledger.trie_nodes import BRANCH_HEAD, NodeRef
+from consilium.ledger.trie_parts import Node, build, join, packed, starts_with
 from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, value_hash
 from consilium.storage import schema
 from consilium.storage.height import Tip, height_writes
@@ -96,7 +97,7 @@ class Staging:
             (schema.STATE + path, schema.state_row(row.key, row.value))
             for path, row in zip(checked.paths, checked.rows, strict=True)
         ]
-        writes += [(schema.NODE + key, node) for key, node in checked.nodes]
+        writes += [_branch_row(node) for node in checked.nodes]
         row = schema.PartRow(checked.subtree, len(checked.rows))
         writes.append((schema.SYNC_PART + prefix, schema.part_row(row)))
         self._store.write(writes, sync=False)
@@ -108,7 +109,7 @@ class Staging:
             self._forget(key)
 
     def _forget(self, key: bytes) -> None:
-        """Delete a part's rows and nodes. Its nodes are known by building them again."""
+        """Delete a part's rows and branches. Its branches are known by building them again."""
         raw = self._store.get(key)
         if raw is None:
             return
@@ -122,8 +123,8 @@ class Staging:
             pairs.append((stored[1:], value_hash(schema.state_of(row)[1])))
             writes.append((stored, None))
         if pairs:
-            _, nodes = build(pairs, prefix, part.subtree.version)
-            writes += [(schema.NODE + node, None) for node, _ in nodes]
+            _, nodes = build(pairs, prefix)
+            writes += [(schema.BRANCH + key, None) for key, _ in nodes]
         self._store.write(writes, sync=False)
         self._parts -= 1
         self._keys -= part.keys
@@ -215,10 +216,10 @@ class Staging:
         height, header = certified.height, certified.header
         own = self.block(height)
         writes: list[Write] = []
-        root = self._root(height, writes)
+        root = self._root(writes)
         if (EMPTY_STATE_ROOT if root is None else root.hash) != header.state_root:
             raise Refused("snapshot.invalid", "its parts do not have the certified state root")
-        update = TrieUpdate(None, EMPTY_STATE_ROOT, [], [])
+        update = TrieUpdate(None, EMPTY_STATE_ROOT, {}, {}, {})
         genesis, _ = height_writes(self._genesis, [], self._outcome, update, MountainRange())
         writes = [row for row in genesis if row[0] != schema.TIP] + writes
         history = self._history(height)
@@ -228,14 +229,12 @@ class Staging:
             height=height,
             block_hash=own.hash,
             time_ms=own.header.time_ms,
-            state_version=None if root is None else root.version,
             state_root=header.state_root,
             receipts_root=header.receipts_root,
             next_validators_hash=header.next_validators_hash,
             history=history,
         )
-        root_row = b"" if root is None else root.version.to_bytes(8, "big") + root.hash
-        writes.append((schema.at_height(schema.ROOT, height), root_row))
+        writes.append((schema.at_height(schema.ROOT, height), schema.root_row(root)))
         for validators in certified.sets:
             writes.append((schema.VALIDATORS + validators.hash, codec.encode(list(validators.validators))))
         for certificate in (*certified.certificates, certificate_below(certified, own.header)):
@@ -253,22 +252,22 @@ class Staging:
         self._store.write(writes, sync=True)
         return tip
 
-    def _root(self, version: int, writes: list[Write]) -> Subtree | None:
+    def _root(self, writes: list[Write]) -> NodeRef | None:
         """Join the parts to the whole trie: the branches above them are written by this."""
-        level: dict[bytes, Subtree] = {}
+        level: dict[bytes, NodeRef] = {}
         for key, row in self._store.iterate(schema.SYNC_PART):
             level[key[1:]] = schema.part_of(row).subtree
         if not level or (b"" in level and level[b""].hash == EMPTY_STATE_ROOT):
             return None
         for depth in range(max(map(len, level)), 0, -1):
-            above: dict[bytes, list[tuple[int, Subtree]]] = {}
+            above: dict[bytes, list[tuple[int, NodeRef]]] = {}
             for prefix in sorted(prefix for prefix in level if len(prefix) == depth):
                 above.setdefault(prefix[:-1], []).append((prefix[-1], level.pop(prefix)))
             for prefix, children in above.items():
                 if prefix in level:
                     raise InvariantBroken("two parts of the state overlap")
-                level[prefix], (key, node) = join(children, prefix, version)
-                writes.append((schema.NODE + key, node))
+                level[prefix], node = join(children, prefix)
+                writes.append(_branch_row(node))
         return level[b""]
 
     def _history(self, height: int) -> MountainRange:
@@ -283,3 +282,8 @@ class Staging:
                 writes = []
         self._store.write(writes, sync=False)
         return history
+
+
+def _branch_row(node: Node) -> Write:
+    place, branch = node
+    return schema.BRANCH + place, branch[len(BRANCH_HEAD) :]

@@ -1,9 +1,9 @@
-"""State on disk: values after the tip, the trie's nodes, and what leads back to the last `PROOF_HEIGHTS` heights.
+"""State on disk: values after the tip, and what leads back to the last `PROOF_HEIGHTS` heights.
 
 Values are kept once, as of the tip, under the hash of their key: in the trie's order, so that a range of the trie is a
 range of the store. Each height keeps what it overwrote (its *undo*): a value as of height h is the one that the first
-later height overwrote, else the one that stands. Nodes of the trie are immutable, so old roots prove old values until
-the nodes that they alone need are deleted. All this costs memory by its caches only.
+later height overwrote, else the one that stands. `storage.trie` does the same for the trie. All this costs memory by
+its caches only.
 
 Contracts read here, so failures are InvariantBroken, never Refused: a refusal would become a verdict.
 """
@@ -11,34 +11,47 @@ Contracts read here, so failures are InvariantBroken, never Refused: a refusal w
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from consilium.ledger import trie
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.state import Change
-from consilium.ledger.trie import NodeRef, TrieUpdate
+from consilium.ledger.trie import TrieUpdate
+from consilium.ledger.trie_nodes import NodeRef
 from consilium.ledger.trie_proof import KEY_TAG, VALUE_TAG, TrieProof
 from consilium.storage import schema
 from consilium.storage.cache import GenerationCache
 from consilium.storage.known import EVERYTHING, KnownKeys
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
+from consilium.storage.snapshot import StateSnapshot
+from consilium.storage.trie import Later, Moves, TrieAt, TrieStore, Undo, Waiting, last_height, read_moves
 
 NODE_CACHE_BYTES: Final = 256 * 1024 * 1024
-"""Holds the live nodes of about a million keys, below the half at which a generation ends."""
+"""Holds the trie over one and a half million keys at least, two generations together over three."""
 VALUE_CACHE_BYTES: Final = 64 * 1024 * 1024
 HASHES_MEMORISED_MAX: Final = 50_000
-UNDOS_CACHED_MAX: Final = 8
+HEIGHTS_CACHED_MAX: Final = 16
+"""So many heights' undo and moves are kept decoded for readers of the past: some 1 MB each of a large block."""
 LEARNT_PER_COMMIT: Final = 2_048
 """After a start each commit notes so many of the keys that were here before, until all are: some 5 ms each."""
 
 _MISSING: Final = b"missing"
 _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
+_VALUE_HEAD: Final = VALUE_TAG.prefix
 _undo_decoder = msgspec.msgpack.Decoder(dict[bytes, bytes | None])
-_keys_decoder = msgspec.msgpack.Decoder(list[bytes])
+_T = TypeVar("_T")
+
+
+class _Sorted(NamedTuple):
+    """A block's changes by ascending hash of their keys: asked for three times a block."""
+
+    changes: Sequence[Change]
+    paths: list[bytes]
+    ordered: list[Change]
 
 
 class StateStore:
@@ -54,14 +67,26 @@ class StateStore:
     ) -> None:
         self._store = store
         self._proof_heights = proof_heights
-        self._nodes = GenerationCache(node_cache_bytes)
+        self._trie = TrieStore(store, proof_heights, node_cache_bytes)
         self._values = GenerationCache(value_cache_bytes)
         self._known = KnownKeys()
         self._hashes: dict[bytes, bytes] = {}
         self._epoch = 0
-        self._block: tuple[Sequence[Change], list[bytes]] = (), []
+        self._block = _Sorted((), [], [])
+        self._new: list[bytes] = []
         self._lock = threading.Lock()
-        self._undo = lru_cache(UNDOS_CACHED_MAX)(self._read_undo)
+        self._undos: dict[int, Undo] = {}
+        self._moves: dict[int, Moves] = {}
+
+    @property
+    def height(self) -> int:
+        """The height that the state stands after; -1 before genesis."""
+        return self._trie.waiting.height
+
+    @property
+    def root(self) -> NodeRef | None:
+        """The trie's root after the tip; None while the state is empty."""
+        return self._trie.root
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key` after the tip."""
@@ -81,56 +106,45 @@ class StateStore:
                     self._values.put(path, value)
         return value
 
-    def node(self, key: bytes) -> bytes:
-        """A node of the trie, for `ledger.trie`."""
-        return self._nodes.young.get(key) or self._node(key, self._store)
-
-    def prepare(self, root: NodeRef | None, height: int, changes: Sequence[Change]) -> TrieUpdate:
-        """What a block's changes do to the trie under `root`. Writes nothing, and may be asked ahead of a decision."""
-        hashed_value = VALUE_TAG.digest
-        hashed = [
-            (path, None if value is None else hashed_value(value))
-            for path, (_, value) in zip(self._paths(changes), changes, strict=True)
-        ]
-        return trie.apply_hashes(self, root, height, hashed)
+    def prepare(self, changes: Sequence[Change]) -> TrieUpdate:
+        """What a block's changes do to the trie. Writes nothing, and may be asked ahead of a decision."""
+        _, paths, ordered = self._sorted(changes)
+        head = _VALUE_HEAD
+        values = [None if value is None else sha256(head + value).digest() for _, value in ordered]
+        return trie.apply_sorted(self._trie, self._trie.root, paths, values)
 
     def writes(self, height: int, changes: Sequence[Change], update: TrieUpdate) -> list[Write]:
         """All that a height writes and deletes of the state, to be part of its batch."""
-        paths = self._paths(changes)
-        cached, state, node = self._values.young.get, schema.STATE, schema.NODE
-        undo = {path: cached(path, _MISSING) for path in paths}
-        lacks = self._known.lacks
-        for path, (key, _) in zip(paths, changes, strict=True):
+        _, paths, ordered = self._sorted(changes)
+        state, cached, lacks = schema.STATE, self._values.young.get, self._known.lacks
+        undo: dict[bytes, bytes | None] = {path: cached(path, _MISSING) for path in paths}
+        for path, (key, _) in zip(paths, ordered, strict=True):
             if undo[path] is _MISSING:
                 undo[path] = None if lacks(path) else self.get(key)
+        self._new = [path for path, value in undo.items() if value is None]
         writes: list[Write] = [
-            (state + path, None if value is None else _LENGTHS[len(key)] + key + value)
-            for path, (key, value) in zip(paths, changes, strict=True)
+            (state + path, None if value is None else b"".join((_LENGTHS[len(key)], key, value)))
+            for path, (key, value) in zip(paths, ordered, strict=True)
         ]
-        writes += [(node + key, value) for key, value in update.nodes]
-        root = update.root
-        root_row = b"" if root is None else root.version.to_bytes(8, "big") + root.hash
-        writes.append((schema.at_height(schema.ROOT, height), root_row))
+        writes += self._trie.writes(height, update)
         if height > 0:  # nothing comes before genesis
             writes.append((schema.at_height(schema.UNDO, height), msgspec.msgpack.encode(undo)))
-            writes.append((schema.at_height(schema.STALE, height), msgspec.msgpack.encode(update.stale)))
         oldest = height - self._proof_heights
-        if oldest > 0:
-            writes += self._prune(oldest)
+        if oldest > 0:  # what only heights below it need
+            writes.append((schema.at_height(schema.MOVES, oldest), None))
+            writes.append((schema.at_height(schema.UNDO, oldest), None))
+            writes.append((schema.at_height(schema.ROOT, oldest - 1), None))
         return writes
 
     def committed(self, changes: Sequence[Change], update: TrieUpdate) -> None:
         """The height's batch is durable: reads see it from now on."""
-        if update.nodes:
-            keys, nodes = zip(*update.nodes, strict=True)
-            self._nodes.put_all(keys, nodes)
-        self._nodes.drop_all(update.stale)
-        paths = self._paths(changes)
-        self._known.note(paths)
+        _, paths, ordered = self._sorted(changes)
+        self._known.note(self._new)
+        self._trie.committed(update)
         with self._lock:
             self._epoch += 1
-            self._values.put_all(paths, [value for _, value in changes])
-            self._block = (), []
+            self._values.put_all(paths, [value for _, value in ordered])
+            self._block, self._new = _Sorted((), [], []), []
             if len(self._hashes) > HASHES_MEMORISED_MAX:
                 self._hashes = {}
         if self._known.upto != EVERYTHING:
@@ -141,12 +155,12 @@ class StateStore:
         reader = source if source is not None else self._store
         row = reader.get(schema.at_height(schema.ROOT, height))
         if row is None:
-            tip = _last_height(reader)
+            tip = last_height(reader)
             code = "chain.unknown_height" if height > tip else "chain.height_pruned"
             raise Refused(
                 code, f"height {height}; the tip is {tip}, and {self._proof_heights} heights are kept"
             )
-        return NodeRef(int.from_bytes(row[:8], "big"), row[8:]) if row else None
+        return schema.root_of(row)
 
     def at(self, height: int) -> StateAt:
         """State after a height, for reading. Raises Refused `chain.height_pruned`, `chain.unknown_height`."""
@@ -164,10 +178,32 @@ class StateStore:
 
         Raises Refused `chain.height_pruned`, `chain.unknown_height`.
         """
+        waiting = self._trie.waiting
         with self._store.snapshot() as snapshot:
             root = self.root_at(height, snapshot)
-            proof = trie.prove_hash(_SnapshotNodes(self, snapshot), root, self._hash(key))
+            proof = trie.prove_hash(self.trie_at(height, snapshot, waiting), root, self._hash(key))
             return self._value_at(key, height, snapshot), proof
+
+    @property
+    def waiting(self) -> Waiting:
+        """Of the trie, what the store has not: to be asked for before a snapshot of the store is taken."""
+        return self._trie.waiting
+
+    def trie_at(self, height: int, snapshot: KeyValueReader, waiting: Waiting) -> TrieAt:
+        """The trie as of a height that is kept, from a snapshot of the store and what waited before it was taken."""
+        return TrieAt(height, snapshot, waiting, Later(self._moves_of, self._undo_of))
+
+    def snapshot(self, height: int) -> StateSnapshot:
+        """The state after a height that is the tip, held still. To be closed."""
+        waiting = self._trie.waiting
+        held = self._store.snapshot()
+        try:
+            return StateSnapshot(
+                held, height, self.root_at(height, held), self.trie_at(height, held, waiting)
+            )
+        except BaseException:
+            held.close()
+            raise
 
     def rows(self, after: bytes = b"", limit: int | None = None) -> Iterator[tuple[bytes, bytes, bytes]]:
         """(key hash, key, value) after the tip, by key hash, above the hash `after`."""
@@ -183,48 +219,29 @@ class StateStore:
         self._known.note(paths)
         self._known.upto = paths[-1] if len(paths) == LEARNT_PER_COMMIT else EVERYTHING
 
-    def _prune(self, oldest: int) -> list[Write]:
-        """Delete what only heights below `oldest` need."""
-        writes: list[Write] = []
-        stale_key = schema.at_height(schema.STALE, oldest)
-        raw = self._store.get(stale_key)
-        if raw is not None:
-            writes += [(schema.NODE + key, None) for key in _keys_decoder.decode(raw)]
-        writes.append((stale_key, None))
-        writes.append((schema.at_height(schema.UNDO, oldest), None))
-        writes.append((schema.at_height(schema.ROOT, oldest - 1), None))
-        return writes
-
     def _value_at(self, key: bytes, height: int, snapshot: KeyValueReader) -> bytes | None:
         path = self._hash(key)
-        for later in range(height + 1, _last_height(snapshot) + 1):
-            undo = self._undo(later)
+        for later in range(height + 1, last_height(snapshot) + 1):
+            undo = self._undo_of(later, snapshot)
             if path in undo:
                 return undo[path]
         return _value_in(snapshot.get(schema.STATE + path), key)
 
-    def _read_undo(self, height: int) -> dict[bytes, bytes | None]:
-        raw = self._store.get(schema.at_height(schema.UNDO, height))
-        if raw is None:
-            raise Refused("chain.height_pruned", f"the values before height {height} are no longer kept")
-        return _undo_decoder.decode(raw)
+    def _undo_of(self, height: int, snapshot: KeyValueReader) -> Undo:
+        return _remembered(self._undos, height, snapshot, _read_undo)
 
-    def _node(self, key: bytes, source: KeyValueReader) -> bytes:
-        node = self._nodes.get(key, _MISSING)
-        if node is _MISSING or node is None:
-            node = source.get(schema.NODE + key)
-            if node is None:
-                raise InvariantBroken(f"the state trie's node {key.hex()} is not in the store")
-            self._nodes.put(key, node)
-        return node
+    def _moves_of(self, height: int, snapshot: KeyValueReader) -> Moves:
+        return _remembered(self._moves, height, snapshot, read_moves)
 
-    def _paths(self, changes: Sequence[Change]) -> list[bytes]:
-        """The hashes of the keys of a block's changes: asked for three times a block."""
-        known, paths = self._block
-        if known is not changes:
-            paths = [self._hash(key) for key, _ in changes]
-            self._block = changes, paths
-        return paths
+    def _sorted(self, changes: Sequence[Change]) -> _Sorted:
+        block = self._block
+        if block.changes is not changes:
+            by_path = {self._hash(change[0]): change for change in changes}
+            paths = sorted(by_path)
+            if len(paths) != len(changes):
+                raise ValueError("a key is changed twice in one block")
+            block = self._block = _Sorted(changes, paths, [by_path[path] for path in paths])
+        return block
 
     def _hash(self, key: bytes) -> bytes:
         path = self._hashes.get(key)
@@ -247,17 +264,24 @@ class StateAt:
         return self._state.value_at(key, self.height)
 
 
-class _SnapshotNodes:
-    """Nodes as of a snapshot: what is pruned meanwhile is still there."""
+def _remembered(
+    held: dict[int, _T], height: int, source: KeyValueReader, read: Callable[[int, KeyValueReader], _T]
+) -> _T:
+    """What a height wrote never changes, so it is read once, while it is among the few that are asked for."""
+    found = held.get(height)
+    if found is None:
+        found = read(height, source)
+        if len(held) >= HEIGHTS_CACHED_MAX:
+            held.clear()
+        held[height] = found
+    return found
 
-    __slots__ = ("_snapshot", "_state")
 
-    def __init__(self, state: StateStore, snapshot: KeyValueReader) -> None:
-        self._state = state
-        self._snapshot = snapshot
-
-    def node(self, key: bytes) -> bytes:
-        return self._state._node(key, self._snapshot)
+def _read_undo(height: int, source: KeyValueReader) -> Undo:
+    raw = source.get(schema.at_height(schema.UNDO, height))
+    if raw is None:
+        raise Refused("chain.height_pruned", f"the values before height {height} are no longer kept")
+    return _undo_decoder.decode(raw)
 
 
 def _value_in(row: bytes | None, key: bytes) -> bytes | None:
@@ -266,9 +290,3 @@ def _value_in(row: bytes | None, key: bytes) -> bytes | None:
     if row[1 : 1 + row[0]] != key:
         raise InvariantBroken("a state row holds another key than the one it is stored by")
     return row[1 + row[0] :]
-
-
-def _last_height(reader: KeyValueReader) -> int:
-    for key, _ in reader.iterate(schema.ROOT, reverse=True, limit=1):
-        return schema.height_in(key)
-    return -1

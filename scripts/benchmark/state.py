@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from consilium.ledger.state import Change
-from consilium.ledger.trie import NodeRef
 from consilium.storage.leveldb import LevelKV
 from consilium.storage.state import StateStore
 
@@ -64,7 +63,6 @@ class Bench:
         self._kv = LevelKV(folder, create=True)
         self._state = StateStore(self._kv)
         self._chance = random.Random(seed)
-        self._root: NodeRef | None = None
         self._height = 0
         self.keys = 0
 
@@ -105,7 +103,7 @@ class Bench:
                 self._state.get(key)  # contracts have read what they change
         wall = time.perf_counter()
         start = time.thread_time()
-        update = self._state.prepare(self._root, self._height, block)
+        update = self._state.prepare(block)
         prepared = time.thread_time()
         writes = self._state.writes(self._height, block, update)
         rows = time.thread_time()
@@ -113,7 +111,6 @@ class Bench:
         written = time.thread_time()
         self._state.committed(block, update)
         done = time.thread_time()
-        self._root = update.root
         if costs is not None:
             costs.trie_s.append(prepared - start)
             costs.rows_s.append(rows - prepared + done - written)

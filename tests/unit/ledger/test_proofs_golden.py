@@ -99,10 +99,14 @@ def second_inclusion(leaf: bytes, raw: bytes, root: bytes) -> bool:
 
 class Nodes:
     def __init__(self) -> None:
-        self.stored: dict[bytes, bytes] = {}
+        self.branches: dict[bytes, bytes | None] = {}
+        self.buckets: dict[bytes, bytes | None] = {}
 
-    def node(self, key: bytes) -> bytes:
-        return self.stored[key]
+    def branch(self, key: bytes) -> bytes:
+        return self.branches[key] or b""
+
+    def bucket(self, key: bytes) -> bytes:
+        return self.buckets[key] or b""
 
 
 def make_state() -> list[dict[str, Any]]:
@@ -110,8 +114,9 @@ def make_state() -> list[dict[str, Any]]:
     for count in (0, 1, 24, 25, 700):
         pairs = {b"key %d" % number: b"value %d" % (number * number) for number in range(count)}
         nodes = Nodes()
-        update = trie.apply(nodes, None, 1, list(pairs.items()))
-        nodes.stored.update(update.nodes)
+        update = trie.apply(nodes, None, list(pairs.items()))
+        nodes.branches.update(update.branches)
+        nodes.buckets.update(update.buckets)
         for key in (b"key 0", b"key %d" % (count // 2), b"key %d" % count, b"key %d" % (count + 7)):
             value = pairs.get(key)
             cases.append(

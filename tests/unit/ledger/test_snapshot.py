@@ -50,7 +50,7 @@ def rows_of(count: int) -> list[StateRow]:
 
 
 def hash_of(rows: list[StateRow], prefix: bytes = b"") -> bytes:
-    return build([(key_hash(r.key), value_hash(r.value)) for r in rows], prefix, 1)[0].hash
+    return build([(key_hash(r.key), value_hash(r.value)) for r in rows], prefix)[0].hash
 
 
 # --- parts of the state ---------------------------------------------------------------------------------------------
@@ -59,11 +59,11 @@ def hash_of(rows: list[StateRow], prefix: bytes = b"") -> bytes:
 def test_rows_that_are_all_there_is_are_accepted() -> None:
     for count in (1, 24, 25, 300):
         rows = rows_of(count)
-        checked = check_rows(RowsPart(rows), b"", hash_of(rows), 9)
-        assert checked.subtree.version == 9
+        checked = check_rows(RowsPart(rows), b"", hash_of(rows))
+        assert checked.subtree.branch == (count > 24)
         assert [row.key for row in checked.rows] == [row.key for row in rows]
         assert list(checked.paths) == [key_hash(row.key) for row in rows]
-    assert check_rows(RowsPart([]), b"", EMPTY_STATE_ROOT, 9).nodes == ()
+    assert check_rows(RowsPart([]), b"", EMPTY_STATE_ROOT).nodes == ()
 
 
 def test_rows_that_lack_one_or_have_another_or_stand_otherwise_are_refused() -> None:
@@ -81,12 +81,12 @@ def test_rows_that_lack_one_or_have_another_or_stand_otherwise_are_refused() -> 
         sorted([*rows, StateRow(b"more", b"")], key=lambda row: key_hash(row.key)),
         [],
     ):
-        assert code(partial(check_rows, RowsPart(wrong), b"", expected, 9)) == "snapshot.invalid"
-    assert code(lambda: check_rows(RowsPart([]), b"\x01", EMPTY_STATE_ROOT, 9)) == "snapshot.invalid"
+        assert code(partial(check_rows, RowsPart(wrong), b"", expected)) == "snapshot.invalid"
+    assert code(lambda: check_rows(RowsPart([]), b"\x01", EMPTY_STATE_ROOT)) == "snapshot.invalid"
     # The right rows, under a prefix that they do not have.
     nibble = key_hash(rows[0].key)[0] >> 4
     other = bytes(((nibble + 1) % 16,))
-    assert code(lambda: check_rows(RowsPart(rows[:1]), other, hash_of(rows[:1]), 9)) == "snapshot.invalid"
+    assert code(lambda: check_rows(RowsPart(rows[:1]), other, hash_of(rows[:1]))) == "snapshot.invalid"
 
 
 def branch_of(count: int) -> tuple[BranchPart, bytes, list[tuple[int, bytes]]]:
@@ -96,8 +96,8 @@ def branch_of(count: int) -> tuple[BranchPart, bytes, list[tuple[int, bytes]]]:
         below = [row for row in rows if key_hash(row.key)[0] >> 4 == slot]
         if below:
             pairs = [(key_hash(r.key), value_hash(r.value)) for r in below]
-            children.append((slot, build(pairs, bytes((slot,)), 1)[0]))
-    subtree, _ = join(children, b"", 1)
+            children.append((slot, build(pairs, bytes((slot,)))[0]))
+    subtree, _ = join(children, b"")
     bitmap = sum(1 << slot for slot, _ in children)
     part = BranchPart(bitmap, b"".join(child.hash for _, child in children))
     return part, subtree.hash, [(slot, child.hash) for slot, child in children]
@@ -121,7 +121,7 @@ def test_a_part_with_any_byte_changed_is_refused(data: st.DataObject) -> None:
     rows = rows_of(30)
     branch, branch_hash, _ = branch_of(30)
     parts: list[tuple[Part, Callable[[Part], object]]] = [
-        (RowsPart(rows), lambda part: isinstance(part, RowsPart) and check_rows(part, b"", hash_of(rows), 9)),
+        (RowsPart(rows), lambda part: isinstance(part, RowsPart) and check_rows(part, b"", hash_of(rows))),
         (branch, lambda part: isinstance(part, BranchPart) and check_branch(part, branch_hash)),
     ]
     part, check = data.draw(st.sampled_from(parts))

@@ -10,38 +10,77 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.ledger import codec, trie, trie_proof
+from consilium.ledger import codec, trie, trie_nodes, trie_proof
 from consilium.ledger.crypto import Tag
 from consilium.ledger.errors import InvariantBroken, Refused
-from consilium.ledger.trie import NodeRef, TrieUpdate
+from consilium.ledger.trie import TrieUpdate
+from consilium.ledger.trie_nodes import NodeRef
 from consilium.ledger.trie_proof import BUCKET_KEYS_MAX, BranchStep, TrieProof, verify_state_hashes
 
 Pairs = dict[bytes, bytes]
 
 
 class Nodes:
-    """A node store that keeps everything, and knows what is stale."""
+    """A trie in memory, as of every version: by moves alone an earlier one is found again."""
 
     def __init__(self) -> None:
-        self.stored: dict[bytes, bytes] = {}
-        self.stale: set[bytes] = set()
+        self.branches: dict[bytes, bytes] = {}
+        self.buckets: dict[bytes, bytes] = {}
+        self.places: dict[bytes, NodeRef] = {}
+        self.root: NodeRef | None = None
+        self.history: list[Nodes] = []
 
-    def node(self, key: bytes) -> bytes:
-        if key not in self.stored:
-            raise InvariantBroken(f"no node {key.hex()}")
-        return self.stored[key]
+    def branch(self, key: bytes) -> bytes:
+        if key not in self.branches:
+            raise InvariantBroken(f"no branch {key.hex()}")
+        return self.branches[key]
+
+    def bucket(self, key: bytes) -> bytes:
+        if key not in self.buckets:
+            raise InvariantBroken(f"no bucket {key.hex()}")
+        return self.buckets[key]
 
     def take(self, update: TrieUpdate) -> None:
-        assert not self.stored.keys() & dict(update.nodes).keys()
-        assert len(update.nodes) == len(dict(update.nodes))
-        assert len(update.stale) == len(set(update.stale))
-        assert self.stored.keys() >= set(update.stale)
-        assert not self.stale & set(update.stale)
-        self.stored.update(update.nodes)
-        self.stale.update(update.stale)
+        before = Nodes()
+        before.branches, before.buckets = dict(self.branches), dict(self.buckets)
+        before.places, before.root = dict(self.places), self.root
+        self.history.append(before)
+        for held, made in ((self.branches, update.branches), (self.buckets, update.buckets)):
+            for key, node in made.items():
+                held.pop(key, None)
+                if node is not None:
+                    held[key] = node
+        for key, move in update.moves.items():
+            assert len(move) == 65
+            assert move[:32] + move[64:] != move[32:64] + move[64:]
+            assert trie_nodes.moved_from(move) == self.places.get(key)
+            now = trie_nodes.moved_to(move)
+            self.places.pop(key, None)
+            if now is not None:
+                self.places[key] = now
+        self.root = update.root
+        back = dict(self.places)
+        for key, move in update.moves.items():
+            was = trie_nodes.moved_from(move)
+            back.pop(key, None)
+            if was is not None:
+                back[key] = was
+        assert back == before.places
 
-    def live(self) -> dict[bytes, bytes]:
-        return {key: node for key, node in self.stored.items() if key not in self.stale}
+    def check(self) -> None:
+        """The nodes and the places are one trie: what refers to a node has its hash, and nothing else stands."""
+        stand: dict[bytes, NodeRef] = {}
+        if self.root is not None:
+            stand[trie_nodes.ROOT_KEY] = self.root
+        for key, node in self.branches.items():
+            for slot, ref in trie_nodes.children_of(node):
+                child = trie_nodes.child_keys(key)[slot]
+                assert (trie_nodes.parent_key(child), trie_nodes.slot_of(child)) == (key, slot)
+                stand[child] = ref
+        hashed = {key: NodeRef(trie_nodes.branch_hash(node), True) for key, node in self.branches.items()}
+        hashed |= {key: NodeRef(hashlib.sha256(node).digest(), False) for key, node in self.buckets.items()}
+        assert stand == hashed
+        assert {key: ref for key, ref in stand.items() if key != trie_nodes.ROOT_KEY} == self.places
 
 
 def twin_root(pairs: Pairs) -> bytes:
@@ -76,8 +115,8 @@ def value_of(number: int) -> bytes:
     return hashlib.sha256(b"value %d" % number).digest()
 
 
-def apply_all(pairs: Pairs, nodes: Nodes, root: NodeRef | None = None, version: int = 0) -> TrieUpdate:
-    update = trie.apply_hashes(nodes, root, version, list(pairs.items()))
+def apply_all(pairs: Pairs, nodes: Nodes, root: NodeRef | None = None) -> TrieUpdate:
+    update = trie.apply_hashes(nodes, root, list(pairs.items()))
     nodes.take(update)
     return update
 
@@ -90,30 +129,31 @@ changes = st.dictionaries(paths, st.one_of(st.none(), st.integers(0, 3).map(valu
 @given(st.lists(changes, min_size=1, max_size=6))
 def test_every_version_equals_the_twin(blocks: list[dict[bytes, bytes | None]]) -> None:
     nodes, root, pairs = Nodes(), None, dict[bytes, bytes]()
-    history: list[tuple[NodeRef | None, Pairs]] = []
-    for version, block in enumerate(blocks):
+    history: list[Pairs] = []
+    for block in blocks:
         before = dict(pairs)
         for path, value in block.items():
             if value is None:
                 pairs.pop(path, None)
             else:
                 pairs[path] = value
-        update = trie.apply_hashes(nodes, root, version, list(block.items()))
+        update = trie.apply_hashes(nodes, root, list(block.items()))
         nodes.take(update)
         assert update.root_hash == trie.root_hash_of(update.root) == twin_root(pairs)
         if before == pairs:
-            assert update == TrieUpdate(root, update.root_hash, [], [])
+            assert update == TrieUpdate(root, update.root_hash, {}, {}, {})
         root = update.root
-        history.append((root, dict(pairs)))
-    # What is not stale is exactly the last tree, rebuilt from nothing (versions aside).
+        nodes.check()
+        history.append(dict(pairs))
+    # It is exactly the last tree, built from nothing.
     fresh = Nodes()
     apply_all(pairs, fresh)
-    assert {key[8:] for key in nodes.live()} == {key[8:] for key in fresh.stored}
-    # Every earlier version still proves what it held.
-    for old_root, old_pairs in history:
+    assert (nodes.branches, nodes.buckets, nodes.places) == (fresh.branches, fresh.buckets, fresh.places)
+    # Every earlier version proves what it held.
+    for old, old_pairs in zip([*nodes.history[1:], nodes], history, strict=True):
         for path in [*old_pairs, *(crowded_path(number) for number in range(0, 400, 37))]:
-            proof = trie.prove_hash(nodes, old_root, path)
-            assert verify_state_hashes(trie.root_hash_of(old_root), path, old_pairs.get(path), proof)
+            proof = trie.prove_hash(old, old.root, path)
+            assert verify_state_hashes(trie.root_hash_of(old.root), path, old_pairs.get(path), proof)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -122,7 +162,7 @@ def test_growing_and_shrinking_across_the_size_of_a_bucket(seed: int) -> None:
     draw = random.Random(seed)
     universe = list(dict.fromkeys(crowded_path(number) for number in range(90)))
     nodes, root, pairs = Nodes(), None, dict[bytes, bytes]()
-    for version in range(14):
+    for _ in range(14):
         border = BUCKET_KEYS_MAX + draw.choice([-1, 0, 0, 1, 2])
         size = draw.choice([0, 1, border, border, border, 60])
         kept = draw.sample(sorted(pairs), min(size, len(pairs)))
@@ -134,13 +174,13 @@ def test_growing_and_shrinking_across_the_size_of_a_bucket(seed: int) -> None:
             pairs.pop(path, None)
             if value is not None:
                 pairs[path] = value
-        update = trie.apply_hashes(nodes, root, version, list(block.items()))
+        update = trie.apply_hashes(nodes, root, list(block.items()))
         nodes.take(update)
         root = update.root
         assert update.root_hash == twin_root(pairs)
         fresh = Nodes()
         apply_all(pairs, fresh)
-        assert {key[8:] for key in nodes.live()} == {key[8:] for key in fresh.stored}
+        assert (nodes.branches, nodes.buckets, nodes.places) == (fresh.branches, fresh.buckets, fresh.places)
 
 
 def test_bytes_that_look_like_a_key_inside_other_hashes() -> None:
@@ -152,8 +192,8 @@ def test_bytes_that_look_like_a_key_inside_other_hashes() -> None:
         pairs = {low: high}
         nodes = Nodes()
         root = apply_all(pairs, nodes).root
-        for version, value in enumerate([third, first, None], start=1):
-            update = trie.apply_hashes(nodes, root, version, [(hidden, value)])
+        for value in (third, first, None):
+            update = trie.apply_hashes(nodes, root, [(hidden, value)])
             nodes.take(update)
             root = update.root
             now = pairs if value is None else {**pairs, hidden: value}
@@ -172,12 +212,12 @@ def test_the_root_does_not_depend_on_the_order(pairs: Pairs, draw: random.Random
     draw.shuffle(steps)
     gone: list[tuple[bytes, bytes | None]] = [(path, None) for path in extra]
     draw.shuffle(gone)
-    for version, start in enumerate(range(0, len(steps), 7)):
-        update = trie.apply_hashes(nodes, root, version, steps[start : start + 7])
+    for start in range(0, len(steps), 7):
+        update = trie.apply_hashes(nodes, root, steps[start : start + 7])
         nodes.take(update)
         root = update.root
-    for version, change in enumerate(gone, start=1000):
-        update = trie.apply_hashes(nodes, root, version, [change])
+    for change in gone:
+        update = trie.apply_hashes(nodes, root, [change])
         nodes.take(update)
         root = update.root
     assert trie.root_hash_of(root) == twin_root(pairs)
@@ -293,8 +333,8 @@ def test_a_root_over_a_malformed_tree_proves_nothing() -> None:
 
 def test_an_empty_state_has_the_empty_root_and_proves_absence() -> None:
     nodes = Nodes()
-    update = trie.apply(nodes, None, 0, [(b"absent", None)])
-    assert update == TrieUpdate(None, trie_proof.EMPTY_STATE_ROOT, [], [])
+    update = trie.apply(nodes, None, [(b"absent", None)])
+    assert update == TrieUpdate(None, trie_proof.EMPTY_STATE_ROOT, {}, {}, {})
     proof = trie.prove(nodes, None, b"key")
     assert proof == TrieProof((), b"")
     assert trie_proof.verify_state(update.root_hash, b"key", None, proof)
@@ -303,10 +343,10 @@ def test_an_empty_state_has_the_empty_root_and_proves_absence() -> None:
 
 def test_keys_and_values_are_hashed_in_their_own_domains() -> None:
     nodes = Nodes()
-    update = trie.apply(nodes, None, 3, [(b"k", b"v"), (b"empty", b"")])
+    update = trie.apply(nodes, None, [(b"k", b"v"), (b"empty", b"")])
     nodes.take(update)
     assert update.root is not None
-    assert update.root.version == 3
+    assert not update.root.branch
     assert trie_proof.verify_state(update.root_hash, b"k", b"v", trie.prove(nodes, update.root, b"k"))
     assert trie_proof.verify_state(update.root_hash, b"empty", b"", trie.prove(nodes, update.root, b"empty"))
     assert not trie_proof.verify_state(
@@ -324,33 +364,38 @@ def test_deleting_everything_leaves_no_node() -> None:
     pairs = {crowded_path(number): value_of(number) for number in range(200)}
     nodes = Nodes()
     root = apply_all(pairs, nodes).root
-    update = trie.apply_hashes(nodes, root, 1, [(path, None) for path in pairs])
+    update = trie.apply_hashes(nodes, root, [(path, None) for path in pairs])
     nodes.take(update)
     assert update.root is None
-    assert update.nodes == []
-    assert nodes.live() == {}
+    assert (nodes.branches, nodes.buckets, nodes.places) == ({}, {}, {})
 
 
 def test_the_caller_is_told_of_its_faults() -> None:
     nodes = Nodes()
-    update = trie.apply(nodes, None, 5, [(b"k", b"v")])
+    update = trie.apply(nodes, None, [(b"k", b"v")])
     nodes.take(update)
     with pytest.raises(ValueError, match="twice"):
-        trie.apply(nodes, update.root, 6, [(b"a", b"1"), (b"a", b"2")])
-    with pytest.raises(ValueError, match="does not follow"):
-        trie.apply(nodes, update.root, 5, [(b"a", b"1")])
+        trie.apply(nodes, update.root, [(b"a", b"1"), (b"a", b"2")])
+    with pytest.raises(ValueError, match="not ascending"):
+        trie.apply_sorted(nodes, update.root, [b"\x02" * 32, b"\x01" * 32], [None, None])
     with pytest.raises(InvariantBroken):
         trie.prove(Nodes(), update.root, b"k")
 
 
-def test_a_stored_node_of_the_wrong_form_halts() -> None:
+@pytest.mark.parametrize("damage", [b"", b"\x00", b"short"])
+def test_a_stored_branch_of_the_wrong_form_halts(damage: bytes) -> None:
     nodes = Nodes()
     update = apply_all({value_of(number): value_of(0) for number in range(100)}, nodes)
-    assert update.root is not None
-    key = trie.node_key(update.root.version, 0, b"")
-    nodes.stored[key] = nodes.stored[key][:-1]
-    with pytest.raises(InvariantBroken):
-        trie.prove_hash(nodes, update.root, value_of(1))
+    for node in (
+        damage,
+        nodes.branches[trie_nodes.ROOT_KEY][:-1],
+        nodes.branches[trie_nodes.ROOT_KEY] + b"\x00",
+    ):
+        nodes.branches[trie_nodes.ROOT_KEY] = node
+        with pytest.raises(InvariantBroken):
+            trie.prove_hash(nodes, update.root, value_of(1))
+        with pytest.raises(InvariantBroken):
+            trie.apply_hashes(nodes, update.root, [(value_of(1), value_of(2))])
 
 
 def test_the_longest_proof_fits_its_limit() -> None:

@@ -7,15 +7,19 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilium.ledger import trie
-from consilium.ledger.trie_parts import build, find, is_bucket, is_prefix, join, packed, starts_with
-
-VERSION = 7
+from consilium.ledger import trie, trie_nodes
+from consilium.ledger.trie_parts import bucket_of, build, find, is_prefix, join, packed, starts_with
 
 
-class Nodes(dict[bytes, bytes]):
-    def node(self, key: bytes) -> bytes:
-        return self[key]
+class Nodes:
+    def __init__(self, update: trie.TrieUpdate | None = None) -> None:
+        self.update = update
+
+    def branch(self, key: bytes) -> bytes:
+        return (self.update.branches[key] if self.update else None) or b""
+
+    def bucket(self, key: bytes) -> bytes:
+        return (self.update.buckets[key] if self.update else None) or b""
 
 
 def sha(number: int) -> bytes:
@@ -34,45 +38,47 @@ counts = st.sampled_from([1, 2, 24, 25, 100, 700])
 @given(counts, st.integers(0, 60), st.integers(1, 20))
 def test_a_whole_trie_is_built_as_a_block_would(count: int, crowded: int, depth: int) -> None:
     pairs = pairs_of(count, crowded, depth)
-    update = trie.apply_hashes(Nodes(), None, VERSION, pairs)
-    subtree, nodes = build(pairs, b"", VERSION)
-    assert subtree.hash == update.root_hash
-    assert sorted(nodes) == sorted(update.nodes)
+    update = trie.apply_hashes(Nodes(), None, pairs)
+    subtree, nodes = build(pairs, b"")
+    assert subtree == update.root
+    assert dict(nodes) == update.branches
+    for key, bucket in update.buckets.items():
+        assert bucket == bucket_of([pair for pair in pairs if trie_nodes.node_key(key[0], pair[0]) == key])
 
 
 @given(counts, st.integers(0, 60), st.integers(1, 20))
 def test_every_node_is_found_and_is_its_subtree(count: int, crowded: int, depth: int) -> None:
     pairs = pairs_of(count, crowded, depth)
-    update = trie.apply_hashes(Nodes(), None, VERSION, pairs)
+    update = trie.apply_hashes(Nodes(), None, pairs)
     root = update.root
     assert root is not None
-    stored = Nodes(update.nodes)
+    stored = Nodes(update)
 
-    def walk(prefix: bytes) -> bytes:
-        """Check the subtree at a prefix; returns its hash."""
+    def walk(prefix: bytes) -> trie_nodes.NodeRef | None:
+        """Check the subtree at a prefix; returns how its parent refers to it."""
         below = [pair for pair in pairs if starts_with(pair[0], prefix)]
-        node = find(stored, root, prefix)
+        ref = find(stored, root, prefix)
         if not below:
-            assert node is None
-            return b""
-        subtree, nodes = build(below, prefix, VERSION)
-        assert node is not None
-        assert dict(nodes).items() <= stored.items()
-        assert is_bucket(node) == (len(below) <= 24) == (subtree.size > 0)
-        if subtree.size:
+            assert ref is None
+            return None
+        subtree, nodes = build(below, prefix)
+        assert ref == subtree
+        assert dict(nodes).items() <= update.branches.items()
+        assert subtree.branch == (len(below) > 24)
+        if not subtree.branch:
             assert find(stored, root, prefix + b"\x00") is None
-            return subtree.hash
+            return subtree
         children = []
         for slot in range(16):
-            if walk(prefix + bytes((slot,))):
-                inner = [pair for pair in below if starts_with(pair[0], prefix + bytes((slot,)))]
-                children.append((slot, build(inner, prefix + bytes((slot,)), VERSION)[0]))
-        joined, (key, again) = join(children, prefix, VERSION)
+            child = walk(prefix + bytes((slot,)))
+            if child is not None:
+                children.append((slot, child))
+        joined, (key, again) = join(children, prefix)
         assert joined == subtree
-        assert stored[key] == again == node
-        return subtree.hash
+        assert update.branches[key] == again
+        return subtree
 
-    assert walk(b"") == update.root_hash
+    assert walk(b"") == update.root
 
 
 @given(st.binary(min_size=32, max_size=32), st.lists(st.integers(0, 15), max_size=64))

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consilium.ledger import codec, merkle
+from consilium.ledger import codec, merkle, trie_nodes
 from consilium.ledger.batch import VerifiedBatch, seal_batch
 from consilium.ledger.block import (
     BLOCK_VERSION,
@@ -27,7 +27,8 @@ from consilium.ledger.execution import OK, Event, Outcome, ReceiptLeaf
 from consilium.ledger.genesis import GENESIS_VERSION, Genesis, genesis_block
 from consilium.ledger.state import Change
 from consilium.ledger.transaction import Operation, Transaction, Verified, sign_transaction
-from consilium.ledger.trie_proof import verify_state
+from consilium.ledger.trie_parts import build
+from consilium.ledger.trie_proof import EMPTY_STATE_ROOT, value_hash, verify_state
 from consilium.ledger.validators import Validator
 from consilium.storage import schema
 from consilium.storage.chain import ChainStore, Place, Tip, create_chain
@@ -249,26 +250,20 @@ def test_a_state_reader_of_a_height_that_is_pruned_meanwhile_says_so(run: Run) -
 def test_pruning_leaves_only_what_the_kept_heights_need(run: Run) -> None:
     run.add_many(30, seed=9)
     store, tip = run.store, run.chain.tip.height
-    for kind in (schema.UNDO, schema.STALE):
+    for kind in (schema.UNDO, schema.MOVES):
         heights = [schema.height_in(key) for key, _ in store.iterate(kind)]
         assert heights == list(range(tip - PROOF_HEIGHTS + 1, tip + 1))
     roots = [schema.height_in(key) for key, _ in store.iterate(schema.ROOT)]
     assert roots == list(range(tip - PROOF_HEIGHTS, tip + 1))
-    # With no change for PROOF_HEIGHTS, the nodes that are left are exactly those of the last tree.
+    # With no change for PROOF_HEIGHTS, the branches that are left are exactly those of the last tree.
     for _ in range(PROOF_HEIGHTS + 1):
         run.add([])
-    needed: set[bytes] = set()
-    chain = run.open()
-    original = chain._state.node
-
-    def noting(key: bytes) -> bytes:
-        needed.add(schema.NODE + key)
-        return original(key)
-
-    chain._state.node = noting  # type: ignore[method-assign]
-    changes: list[Change] = [(key, None) for _, key, _ in chain.state_rows()]
-    chain.prepare(outcome_of(chain.tip.height + 1, changes))
-    assert {key for key, _ in store.iterate(schema.NODE)} == needed
+    pairs = [(path, value_hash(value)) for path, _, value in run.chain.state_rows()]
+    _, branches = build(pairs, b"")
+    assert branches
+    assert {key[1:]: trie_nodes.BRANCH_HEAD + row for key, row in store.iterate(schema.BRANCH)} == dict(
+        branches
+    )
 
 
 def test_history_proofs(run: Run) -> None:
@@ -406,13 +401,11 @@ def test_damage_below_the_tip_halts_whoever_reads_it() -> None:
     store = MemoryKV()
     run = Run(store)
     run.add_many(3)
-    root = run.chain.tip.state
-    assert root is not None
     store.write(
         [
             (schema.at_height(schema.BLOCK, 1), None),
             (schema.at_height(schema.CERTIFICATE, 2), b"\x90"),
-            *((key, None) for key, _ in list(store.iterate(schema.NODE))),
+            *((key, None) for key, _ in list(store.iterate(schema.STATE))),
         ],
         sync=True,
     )
@@ -429,7 +422,7 @@ def test_an_empty_state_is_a_state() -> None:
     store = MemoryKV()
     create_chain(store, genesis_block(GENESIS), outcome_of(0, []), VALIDATORS)
     chain = ChainStore(store, CHAIN)
-    assert chain.tip.state is None
+    assert chain.tip.state_root == EMPTY_STATE_ROOT
     value, proof = chain.prove(b"key", 0)
     assert value is None
     assert verify_state(chain.tip.state_root, b"key", None, proof)

@@ -63,16 +63,15 @@ def test_a_state_learns_what_was_here_before() -> None:
     first = StateStore(store)
     keys = [b"key %d" % number for number in range(4 * state_module.LEARNT_PER_COMMIT // 3)]
     changes: list[Change] = [(key, b"1") for key in sorted(keys)]
-    update = first.prepare(None, 0, changes)
+    update = first.prepare(changes)
     store.write(first.writes(0, changes, update), sync=True)
-    again, root = StateStore(store), update.root
+    again = StateStore(store)
     for height in range(1, 4):
         # A commit that deletes a key, one that writes one, and reads of all kinds between them.
         some: list[Change] = sorted([(draw.choice(keys), None), (b"new %d" % height, b"2")])
-        update = again.prepare(root, height, some)
+        update = again.prepare(some)
         store.write(again.writes(height, some, update), sync=True)
         again.committed(some, update)
-        root = update.root
         reader = StateStore(store)
         for key in (*draw.sample(keys, 200), *(b"new %d" % number for number in range(6))):
             assert again.get(key) == reader.get(key)

@@ -9,7 +9,8 @@ import pytest
 from consilium.ledger import trie_proof
 from consilium.ledger.errors import InvariantBroken
 from consilium.ledger.state import Change
-from consilium.ledger.trie import NodeRef, root_hash_of
+from consilium.ledger.trie import root_hash_of
+from consilium.ledger.trie_nodes import NodeRef
 from consilium.storage import schema
 from consilium.storage.kv import MemoryKV
 from consilium.storage.state import StateStore
@@ -23,13 +24,12 @@ class Chain:
         self.state = StateStore(
             store, proof_heights=5, node_cache_bytes=cache_bytes, value_cache_bytes=cache_bytes
         )
-        self.root: NodeRef | None = None
         self.heights: list[dict[bytes, bytes]] = []
         self.roots: list[NodeRef | None] = []
 
     def add(self, changes: list[Change]) -> None:
         height = len(self.heights)
-        update = self.state.prepare(self.root, height, changes)
+        update = self.state.prepare(changes)
         self.store.write(self.state.writes(height, changes, update), sync=True)
         self.state.committed(changes, update)
         values = dict(self.heights[-1]) if self.heights else {}
@@ -39,7 +39,6 @@ class Chain:
             else:
                 values[key] = value
         self.heights.append(values)
-        self.root = update.root
         self.roots.append(update.root)
 
 
@@ -78,7 +77,7 @@ def test_a_read_that_is_overtaken_by_a_commit_leaves_no_old_value_behind() -> No
             if self.waiting and key.startswith(schema.STATE):
                 self.waiting = False
                 changes: list[Change] = [(b"key", b"new")]
-                update = overtaken.prepare(chain.root, 1, changes)
+                update = overtaken.prepare(changes)
                 chain.store.write(overtaken.writes(1, changes, update), sync=True)
                 overtaken.committed(changes, update)
             return row
