@@ -10,7 +10,8 @@ import typer
 from consilium.client.history import AccessLine, accesses_of
 from consilium.client.rpc import RpcClient
 from consilium.contracts.words import BASES
-from consilium.node.cli.inputs import JsonOption, NodeOption, Target, identity_id, target, when
+from consilium.node.cli import options
+from consilium.node.cli.inputs import Target, identity_id, target, when
 from consilium.node.cli.output import example, reporting, table
 
 app = typer.Typer(no_args_is_help=True, help="The access log, and the accounting of disclosures.")
@@ -18,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="The access log, and the accounting
 
 @app.command("log", epilog=example("consilium access log --node demo/node-0 --patient 5b0c…"))
 def log(
-    node: NodeOption,
+    node: options.Node,
     patient: Annotated[
         str,
         typer.Option(
@@ -28,7 +29,7 @@ def log(
             show_default=False,
         ),
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show every verdict, allow and deny: when, who, for what purpose, on what basis; and what was released on it.
 

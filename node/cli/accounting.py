@@ -19,13 +19,10 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.receipt import verify_receipt
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX
 from consilium.node import files, founding
+from consilium.node.cli import options
 from consilium.node.cli.access import app
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     Target,
-    WalletOption,
     connected,
     hexadecimal,
     identity_id,
@@ -70,8 +67,8 @@ FILES: Final = {Format.csv: "accounting.csv", Format.fhir: "accounting.fhir.json
     ),
 )
 def show_accounting(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     patient: Annotated[
         str | None,
         typer.Option(
@@ -95,8 +92,8 @@ def show_accounting(
     receipts: Annotated[
         bool, typer.Option("--receipts", help="With --out: the receipt of each line's transaction too.")
     ] = False,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Ask for a patient's accounting of disclosures: decided and released, with nothing left out.
 
@@ -140,7 +137,7 @@ def check(
         Path,
         typer.Option("--genesis", metavar="FILE", help="The network's genesis file.", show_default=False),
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check an exported accounting offline: every line, that none is missing, and that the files say the same.
 

@@ -7,9 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import typer
+from typing import Any, TypeVar
 
 from consilium.client import attesting
 from consilium.client.rpc import Committed
@@ -21,65 +19,6 @@ from consilium.node.cli.output import Report
 from consilium.node.cli.written import write_new
 
 _T = TypeVar("_T")
-
-SignerOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--wallet",
-        metavar="FILE",
-        help="The wallet that signs.",
-        show_default="the institution of the node's folder",
-    ),
-]
-AsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--as",
-        metavar="ID",
-        show_default=False,
-        help="Whom the wallet's key speaks for, where it was added later: a shift, a new key.",
-    ),
-]
-PatientOption = Annotated[
-    str, typer.Option("--patient", metavar="ID", help="The patient's id.", show_default=False)
-]
-UntilOption = Annotated[
-    str,
-    typer.Option(
-        "--until",
-        metavar="TIME",
-        show_default=False,
-        help="30d, 12h, a date (its end, UTC), or 2026-12-31T18:00:00+01:00.",
-    ),
-]
-SecondWalletOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--second-wallet",
-        metavar="FILE",
-        show_default=False,
-        help="Who signs beside, here and now, with the passphrase of --second-passphrase-file.",
-    ),
-]
-SecondPassphraseOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--second-passphrase-file", metavar="FILE", show_default=False, help="As --passphrase-file."
-    ),
-]
-SecondAsOption = Annotated[
-    str | None,
-    typer.Option("--second-as", metavar="ID", show_default=False, help="As --as, of the second signature."),
-]
-DraftOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--draft",
-        metavar="FILE",
-        show_default=False,
-        help="Submit nothing: write what the other is to sign (`consilium attestation sign`).",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +38,12 @@ def second_signer(file: Path | None, passphrase_file: Path | None, speaks_for: s
 
 def act(
     node: str,
-    wallet_file: Path | None,
-    passphrase_file: Path | None,
-    speaks_for: str | None,
     work: Callable[[Session], Awaitable[_T]],
+    wallet_file: Path | None = None,
+    passphrase_file: Path | None = None,
+    speaks_for: str | None = None,
 ) -> _T:
-    """Do `work` in a session of the wallet, or of the node's institution."""
+    """Do `work` in a session of the wallet, or of the node's institution where none is named."""
     chosen = target(node)
     wallet = chosen.institution() if wallet_file is None else open_wallet(wallet_file, passphrase_file)
     sender = _identity(speaks_for)

@@ -9,14 +9,10 @@ import typer
 
 from consilium.client import attesting
 from consilium.client.attesting import Draft
-from consilium.client.session import Session
 from consilium.node import files
-from consilium.node.cli.acting import AsOption, SignerOption, act, committed, tell
+from consilium.node.cli import options
+from consilium.node.cli.acting import act, committed, tell
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     identity_id,
     open_wallet,
 )
@@ -45,7 +41,7 @@ def _value(draft: Draft) -> dict[str, Any]:
 
 
 @app.command("show", epilog=example("consilium attestation show mandate.draft"))
-def show(draft_file: DraftArgument, as_json: JsonOption = False) -> None:
+def show(draft_file: DraftArgument, as_json: options.Json = False) -> None:
     """Show in words what a draft would do, who sends it and who signed beside. Needs no node."""
     with reporting(as_json) as report:
         value = _value(_read(draft_file))
@@ -55,10 +51,10 @@ def show(draft_file: DraftArgument, as_json: JsonOption = False) -> None:
 @app.command("sign", epilog=example("consilium attestation sign mandate.draft --wallet court.wallet"))
 def sign(
     draft_file: DraftArgument,
-    wallet_file: WalletOption,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Wallet,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Put the second signature into a draft, as a witness, second person or countersigner. Read it first: `show`."""
     with reporting(as_json) as report:
@@ -79,18 +75,21 @@ def sign(
 @app.command("submit", epilog=example("consilium attestation submit mandate.draft --node demo/node-3"))
 def submit(
     draft_file: DraftArgument,
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Submit a draft that was signed beside, as its sender."""
     with reporting(as_json) as report:
         draft = _read(draft_file)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await attesting.submit_draft(session, draft))
-
-        value = {**act(node, wallet_file, passphrase_file, speaks_for, work), "operation": draft.operation}
+        done = act(
+            node,
+            lambda session: attesting.submit_draft(session, draft),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
+        value = {**committed(done), "operation": draft.operation}
         tell(report, value, f"{draft.operation} is committed, at height {value['height']}")

@@ -18,7 +18,7 @@ from rich.table import Table
 from consilium.ledger.errors import Refused
 from consilium.node import cluster as clusters
 from consilium.node import terms
-from consilium.node.cli.inputs import JsonOption
+from consilium.node.cli import options
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cluster import NodeReport
 
@@ -64,7 +64,7 @@ def create(
             help="Settings of the network that differ, as TOML: `review_ms = 60000`.",
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Found a network of several institutions in a new folder: keys, wallets, genesis, stores.
 
@@ -105,7 +105,7 @@ def start(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=1, max=3_600, help="Seconds until every node must be healthy.")
     ] = clusters.START_TIMEOUT_S,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Start the nodes that do not run, and wait until each is healthy. They go on when this command ends."""
     with reporting(as_json) as report:
@@ -126,7 +126,7 @@ def start(
 def status(
     folder: FolderArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Show it live until Ctrl-C.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show every node: its process, how far it has come, whom it reaches. Status 1: a node is not healthy."""
     if watch and as_json:
@@ -150,7 +150,7 @@ def stop(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0, max=3_600, help="Seconds until a node is forced to end.")
     ] = clusters.STOP_TIMEOUT_S,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Stop the nodes that run: asked first, forced after the time. Only processes that this cluster started end."""
     with reporting(as_json) as report:

@@ -16,13 +16,9 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts.classes import GENERAL, NAMES
 from consilium.ledger.errors import Refused
-from consilium.node.cli.acting import AsOption
+from consilium.node.cli import options
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     Target,
-    WalletOption,
     connected,
     hexadecimal,
     identity_id,
@@ -65,8 +61,8 @@ app = typer.Typer(no_args_is_help=True, help="Grant, revoke and list consents.")
     ),
 )
 def grant(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     grantee: Annotated[
         str,
         typer.Option(
@@ -100,9 +96,9 @@ def grant(
     ] = False,
     classes: ClassesOption = None,
     class_wallet: ClassWalletOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Let somebody read, for these purposes, until then. Signed with the patient's wallet."""
     with reporting(as_json) as report:
@@ -196,11 +192,11 @@ def _classes(names: list[str]) -> list[int] | None:
 )
 def revoke(
     consent: Annotated[str, typer.Argument(metavar="CONSENT", help="The consent's id.", show_default=False)],
-    node: NodeOption,
-    wallet_file: WalletOption,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Wallet,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Take a consent back: from that block on nothing is decided, and nothing released, on its ground."""
     with reporting(as_json) as report:
@@ -236,7 +232,7 @@ async def _revoke(node: Target, wallet: Wallet, sender: bytes | None, identifier
     ),
 )
 def list_(
-    node: NodeOption,
+    node: options.Node,
     patient: Annotated[
         str | None,
         typer.Option(
@@ -249,8 +245,8 @@ def list_(
             "--wallet", metavar="FILE", help="The patient's wallet, in place of the id.", show_default=False
         ),
     ] = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """List the consents that a patient granted, with their standing now."""
     with reporting(as_json) as report:

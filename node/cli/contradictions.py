@@ -11,8 +11,8 @@ from rich.console import Console
 
 from consilium.client.contradictions import Contradiction, contradictions
 from consilium.ledger.crypto import KEY_BYTES
-from consilium.node.cli import governance
-from consilium.node.cli.inputs import JsonOption, NodeOption, Target, connected, hexadecimal, target
+from consilium.node.cli import governance, options
+from consilium.node.cli.inputs import Target, connected, hexadecimal, target
 from consilium.node.cli.output import example, reporting, table
 
 app = governance.app
@@ -26,7 +26,7 @@ app = governance.app
     ),
 )
 def evidence(
-    node: NodeOption,
+    node: options.Node,
     validator: Annotated[
         str | None,
         typer.Argument(
@@ -35,7 +35,7 @@ def evidence(
             show_default=False,
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the validators that are proved to have contradicted themselves, where, and whether that was acted upon.
 

@@ -17,9 +17,8 @@ from consilium.client.session import Session, new_id
 from consilium.contracts import credentials
 from consilium.ledger.errors import Refused
 from consilium.node import files
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    UntilOption,
     act,
     committed,
     identifier,
@@ -27,10 +26,6 @@ from consilium.node.cli.acting import (
     wall_ms,
 )
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     connected,
     hexadecimal,
     identity_id,
@@ -77,11 +72,11 @@ class ProofFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ),
 )
 def issue(
-    node: NodeOption,
+    node: options.Node,
     subject: Annotated[
         str, typer.Option("--subject", metavar="ID", help="Of whom it speaks.", show_default=False)
     ],
-    until: UntilOption,
+    until: options.Until,
     kind: Annotated[Kind, typer.Option("--kind", help="What it says.")] = Kind.licence,
     holder_wallet: Annotated[
         Path | None,
@@ -104,7 +99,7 @@ def issue(
             "--holder-passphrase-file", metavar="FILE", show_default=False, help="As --passphrase-file."
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Issue a credential, as the node's institution, which must be an issuer and not the subject's employer.
 
@@ -129,7 +124,7 @@ def issue(
             return {"credential": credential.hex(), **committed(done)}
 
         value = {
-            **act(node, None, None, None, work),
+            **act(node, work),
             "subject": who.hex(),
             "kind": kind.value,
             "bound": wallet is not None or given is not None,
@@ -144,15 +139,15 @@ def issue(
     ),
 )
 def prove(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     issuer: Annotated[
         str, typer.Option("--issuer", metavar="ID", help="Who is to issue it.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where it goes.", show_default=False)],
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Sign for a credential to come, with the key that it is to be bound to, and hand the file to its issuer."""
     with reporting(as_json) as report:
@@ -177,23 +172,20 @@ def prove(
 
 
 @app.command("revoke", epilog=example("consilium credentials revoke 5b0c… --node demo/node-3"))
-def revoke(credential: CredentialArgument, node: NodeOption, as_json: JsonOption = False) -> None:
+def revoke(credential: CredentialArgument, node: options.Node, as_json: options.Json = False) -> None:
     """Take a credential back, as the node's institution, which issued it: from then on it is worth nothing."""
     with reporting(as_json) as report:
         which = identifier(credential, "a credential's id")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await credentialing.revoke(session, which))
-
-        value = {"credential": which.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: credentialing.revoke(session, which))
+        value = {"credential": which.hex(), **committed(done)}
         tell(report, value, f"credential {which.hex()} is revoked, at height {value['height']}")
 
 
 @app.command("show", epilog=example("consilium credentials show 5b0c… --node demo/node-0"))
 def show(
     credential: CredentialArgument,
-    node: NodeOption,
-    as_json: JsonOption = False,
+    node: options.Node,
+    as_json: options.Json = False,
 ) -> None:
     """Show a credential: who issued it to whom, until when, to which key it is bound, whether it was revoked."""
     with reporting(as_json) as report:

@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
-
-import typer
+from typing import Final
 
 from consilium.client.rpc import RpcClient
 from consilium.ledger.errors import Refused
@@ -17,16 +15,6 @@ from consilium.node.cluster import GENESIS_FILE, open_cluster
 
 CUSTODIANS_MAX: Final = 64
 CALL_TIMEOUT_S: Final = 10.0
-
-CustodianOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--custodian",
-        metavar="DIR|URL",
-        show_default="the nodes beside --node, where that is a cluster's",
-        help="A custodian's node, or a cluster's folder for all its nodes; may be given again.",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,8 @@ from consilium.client import consenting
 from consilium.client.session import Session
 from consilium.contracts.consent import CONSENTS
 from consilium.ledger.errors import Refused
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    SignerOption,
-    UntilOption,
     act,
     committed,
     identifier,
@@ -21,9 +19,6 @@ from consilium.node.cli.acting import (
     wall_ms,
 )
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     identity_id,
     moment,
     purpose_code,
@@ -42,11 +37,11 @@ def pass_(
     consent: Annotated[
         str, typer.Argument(metavar="CONSENT", help="A transferable consent.", show_default=False)
     ],
-    node: NodeOption,
+    node: options.Node,
     actor: Annotated[
         str, typer.Option("--actor", metavar="ID", help="Who may read on it too.", show_default=False)
     ],
-    until: UntilOption,
+    until: options.Until,
     purposes: Annotated[
         list[str] | None,
         typer.Option("--purpose", help="What for; may be given again.", show_default="the consent's"),
@@ -57,10 +52,10 @@ def pass_(
             "--compartment", metavar="ID", show_default="the consent's", help="What; may be given again."
         ),
     ] = None,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Let another read on the ground of a consent that was given to you: never more, never longer, never further.
 
@@ -93,6 +88,6 @@ def pass_(
         value = {
             "parent": parent.hex(),
             "actor": to.hex(),
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **act(node, work, wallet_file, passphrase_file, speaks_for),
         }
         tell(report, value, f"consent {value['consent']}: {to.hex()} may read until {when(end_ms)} at most")

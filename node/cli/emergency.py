@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,16 +12,8 @@ from consilium.client import emergency
 from consilium.client.emergency import Notice
 from consilium.client.rpc import RpcClient
 from consilium.client.rpc_emergency import AlarmsValue, alarms
-from consilium.client.session import Session
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    DraftOption,
-    PatientOption,
-    SecondAsOption,
-    SecondPassphraseOption,
-    SecondWalletOption,
-    SignerOption,
-    UntilOption,
     act,
     committed,
     identifier,
@@ -31,10 +23,6 @@ from consilium.node.cli.acting import (
     wall_ms,
 )
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     identity_id,
     moment,
     target,
@@ -73,9 +61,9 @@ class Outcome(StrEnum):
     ),
 )
 def declare(
-    node: NodeOption,
-    wallet_file: WalletOption,
-    patient: PatientOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
+    patient: options.Patient,
     reason: Annotated[Reason, typer.Option("--reason", help="Why.", show_default=False)],
     licence: Annotated[
         str,
@@ -83,20 +71,20 @@ def declare(
             "--licence", metavar="ID", help="The clinician's, bound to the wallet's key.", show_default=False
         ),
     ],
-    until: UntilOption,
+    until: options.Until,
     second_licence: Annotated[
         str | None,
         typer.Option(
             "--second-licence", metavar="ID", help="The second person's, bound likewise.", show_default=False
         ),
     ] = None,
-    second_wallet: SecondWalletOption = None,
-    second_passphrase_file: SecondPassphraseOption = None,
-    second_as: SecondAsOption = None,
-    draft: DraftOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    second_wallet: options.SecondWallet = None,
+    second_passphrase_file: options.SecondPassphraseFile = None,
+    second_as: options.SecondAs = None,
+    draft: options.Draft = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Break the glass for one patient: two licensed persons sign, each with the key that the own licence is bound to.
 
@@ -111,14 +99,17 @@ def declare(
             None if second_licence is None else identifier(second_licence, "a credential's id"),
         )
         second = second_signer(second_wallet, second_passphrase_file, second_as)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return await perform(session, "emergency.declare", body, second, draft)
-
+        done = act(
+            node,
+            lambda session: perform(session, "emergency.declare", body, second, draft),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
         value = {
             "emergency": body.glass.hex(),
             "not_after_ms": body.not_after,
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **done,
         }
         tell(
             report, value, f"emergency {body.glass.hex()} until {when(body.not_after)}: read for purpose BTG"
@@ -130,20 +121,19 @@ def declare(
 )
 def close(
     glass: GlassArgument,
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """End an emergency before its time, as the clinician or the employer."""
     with reporting(as_json) as report:
         which = identifier(glass, "an emergency's id")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await emergency.close(session, which))
-
-        value = {"emergency": which.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node, lambda session: emergency.close(session, which), wallet_file, passphrase_file, speaks_for
+        )
+        value = {"emergency": which.hex(), **committed(done)}
         tell(report, value, f"emergency {which.hex()} has ended")
 
 
@@ -152,21 +142,18 @@ def close(
 )
 def review(
     glass: GlassArgument,
-    node: NodeOption,
+    node: options.Node,
     outcome: Annotated[Outcome, typer.Option("--outcome", help="What was found.", show_default=False)],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Review an emergency, as the node's institution: neither the clinician's nor the second person's."""
     with reporting(as_json) as report:
         which = identifier(glass, "an emergency's id")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await emergency.review(session, which, outcome.value))
-
+        done = act(node, lambda session: emergency.review(session, which, outcome.value))
         value = {
             "emergency": which.hex(),
             "outcome": outcome.value,
-            **act(node, None, None, None, work),
+            **committed(done),
         }
         tell(report, value, f"emergency {which.hex()}: {outcome.value}")
 
@@ -174,25 +161,28 @@ def review(
 @app.command("report", epilog=example("consilium emergency report 3a9c… --node demo/node-2"))
 def report_(
     glass: GlassArgument,
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say on the chain that a review is overdue, as anybody. Nodes do it by themselves too."""
     with reporting(as_json) as report:
         which = identifier(glass, "an emergency's id")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await emergency.report_overdue(session, which))
-
-        value = {"emergency": which.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node,
+            lambda session: emergency.report_overdue(session, which),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
+        value = {"emergency": which.hex(), **committed(done)}
         tell(report, value, f"it is told that the review of {which.hex()} is overdue")
 
 
 @app.command("alarms", epilog=example("consilium emergency alarms --node demo/node-0"))
-def alarms_(node: NodeOption, as_json: JsonOption = False) -> None:
+def alarms_(node: options.Node, as_json: options.Json = False) -> None:
     """Show what is overdue: the network's reviews, this node's openings of summaries. Status 1: something is."""
     with reporting(as_json) as report:
         found = asyncio.run(_alarms(target(node).url))
@@ -232,7 +222,7 @@ def alarms_(node: NodeOption, as_json: JsonOption = False) -> None:
 
 
 @app.command("notices", epilog=example("consilium emergency notices --node demo/node-0 --patient 5b0c…"))
-def notices(node: NodeOption, patient: PatientOption, as_json: JsonOption = False) -> None:
+def notices(node: options.Node, patient: options.Patient, as_json: options.Json = False) -> None:
     """Show what a patient (or clinician, or institution) was told: emergencies, what they opened, their reviews."""
     with reporting(as_json) as report:
         found = asyncio.run(_notices(target(node).url, identity_id(patient)))

@@ -18,6 +18,7 @@ from consilium.contracts.forgetting import ErasureBasis
 from consilium.contracts.operation import ID_BYTES
 from consilium.contracts.retention import HoldBasis
 from consilium.node import files, founding
+from consilium.node.cli import options
 from consilium.node.cli.erasure_words import (
     certified_value,
     certified_words,
@@ -27,9 +28,6 @@ from consilium.node.cli.erasure_words import (
     verdict_words,
 )
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     Target,
     connected,
     hexadecimal,
@@ -68,7 +66,7 @@ PatientOption = Annotated[
     ),
 )
 def request(
-    node: NodeOption,
+    node: options.Node,
     basis: Annotated[ErasureBasis, typer.Option("--basis", help="The ground.", show_default=False)],
     record: Annotated[
         list[str] | None,
@@ -88,8 +86,8 @@ def request(
     ] = None,
     patient: PatientOption = None,
     wallet_file: SignerOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Order the erasure of records, of a compartment, or of everything of a patient's.
 
@@ -127,10 +125,10 @@ def request(
 )
 def contest(
     erasure: ErasureArgument,
-    node: NodeOption,
+    node: options.Node,
     wallet_file: SignerOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Contest an erasure that an institution ordered and that is still pending: nothing is erased."""
     _act(erasure, node, wallet_file, passphrase_file, as_json, erasing.contest, "is contested")
@@ -139,10 +137,10 @@ def contest(
 @app.command("enact", epilog=example("consilium erasure enact 4be0… --node demo/node-0"))
 def enact(
     erasure: ErasureArgument,
-    node: NodeOption,
+    node: options.Node,
     wallet_file: SignerOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Carry out an erasure of one's own that nobody contested in time. Status 1: holds keep all of it."""
     with reporting(as_json) as report:
@@ -166,7 +164,7 @@ def enact(
     ),
 )
 def hold(
-    node: NodeOption,
+    node: options.Node,
     patient: Annotated[str, typer.Option("--patient", metavar="ID", help="Whose.", show_default=False)],
     basis: Annotated[HoldBasis, typer.Option("--basis", help="The ground.", show_default=False)],
     until: Annotated[
@@ -179,7 +177,7 @@ def hold(
     everything: Annotated[
         bool, typer.Option("--everything", help="As an authority: whoever authored it.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Keep what this node's institution authored of a patient's, whatever is ordered, until then."""
     with reporting(as_json) as report:
@@ -208,15 +206,15 @@ def hold(
 @app.command("lift", epilog=example("consilium erasure lift 1d77… --node demo/node-0"))
 def lift(
     held: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.", show_default=False)],
-    node: NodeOption,
-    as_json: JsonOption = False,
+    node: options.Node,
+    as_json: options.Json = False,
 ) -> None:
     """Lift a hold of this node's institution before its time."""
     _act(held, node, None, None, as_json, erasing.lift, "is lifted")
 
 
 @app.command("status", epilog=example("consilium erasure status 4be0… --node demo/node-0"))
-def status(erasure: ErasureArgument, node: NodeOption, as_json: JsonOption = False) -> None:
+def status(erasure: ErasureArgument, node: options.Node, as_json: options.Json = False) -> None:
     """Show what became of an erasure: what is kept and why, who has attested, who is missing."""
     with reporting(as_json) as report:
         chosen = target(node)
@@ -231,9 +229,9 @@ def status(erasure: ErasureArgument, node: NodeOption, as_json: JsonOption = Fal
 
 @app.command("list", epilog=example("consilium erasure list --node demo/node-0 --patient 5b0c…"))
 def list_(
-    node: NodeOption,
+    node: options.Node,
     patient: Annotated[str, typer.Option("--patient", metavar="ID", help="Whose.", show_default=False)],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the erasures that were ordered about a patient."""
     with reporting(as_json) as report:
@@ -257,9 +255,9 @@ def list_(
 )
 def certificate(
     erasure: ErasureArgument,
-    node: NodeOption,
+    node: options.Node,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where it goes.", show_default=False)],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make the certificate of an erasure as of now, and check it. It verifies without any node.
 
@@ -287,7 +285,7 @@ def verify(
         Path,
         typer.Option("--genesis", metavar="FILE", help="The network's genesis file.", show_default=False),
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check a certificate with the genesis file alone, and say what it proves. Status 1: it proves nothing."""
     with reporting(as_json) as report:

@@ -20,9 +20,8 @@ from consilium.contracts import ballot, settings
 from consilium.ledger.crypto import KEY_BYTES, SIGNATURE_BYTES
 from consilium.ledger.errors import Refused
 from consilium.node import files, founding, terms
+from consilium.node.cli import options
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
     Target,
     connected,
     hexadecimal,
@@ -75,7 +74,7 @@ def apply(
             "--role", help="What it is to be; may be given again.", show_default="author, custodian, manager"
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Sign an institution's application to a network that others founded. One of them proposes it.
 
@@ -112,7 +111,7 @@ def apply(
     ),
 )
 def propose(
-    node: NodeOption,
+    node: options.Node,
     admit: Annotated[
         Path | None,
         typer.Option("--admit", metavar="FILE", help="Admit an institution: its application."),
@@ -143,7 +142,7 @@ def propose(
             "--settings", metavar="FILE", help="Change settings of the network: those that differ, as TOML."
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Propose one change, as the node's institution, which approves it by that. The others vote on its id."""
     with reporting(as_json) as report:
@@ -220,9 +219,9 @@ def vote(
     proposal: Annotated[
         str, typer.Argument(metavar="PROPOSAL", help="The proposal's id.", show_default=False)
     ],
-    node: NodeOption,
+    node: options.Node,
     reject: Annotated[bool, typer.Option("--reject", help="Vote against it.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Approve or reject a proposal, as the node's institution. Its last vote counts while the proposal is open."""
     with reporting(as_json) as report:
@@ -240,9 +239,9 @@ async def _vote(node: Target, wallet: Wallet, proposal: bytes, approve: bool) ->
 
 @app.command("list", epilog=example("consilium governance list --node demo/node-0"))
 def list_(
-    node: NodeOption,
+    node: options.Node,
     everything: Annotated[bool, typer.Option("--all", help="Also those that are decided or lapsed.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the proposals that are open: what each would change, and who approves."""
     with reporting(as_json) as report:

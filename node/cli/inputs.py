@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
@@ -31,29 +31,6 @@ from consilium.node.config import Config, load_config
 PASSPHRASE_VARIABLE: Final = "CONSILIUM_PASSPHRASE"
 INSTITUTION_VARIABLE: Final = opening.PASSPHRASE_VARIABLE
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
-NodeOption = Annotated[
-    str,
-    typer.Option(
-        "--node",
-        metavar="DIR|URL",
-        envvar="CONSILIUM_NODE",
-        show_default=False,
-        help="The node to talk to: its folder, or its RPC's address.",
-    ),
-]
-WalletOption = Annotated[
-    Path, typer.Option("--wallet", metavar="FILE", show_default=False, help="The wallet that signs.")
-]
-PassphraseFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--passphrase-file",
-        metavar="FILE",
-        show_default=False,
-        help=f"The wallet's passphrase, in a file of mode 0600. Else {PASSPHRASE_VARIABLE}, else you are asked.",
-    ),
-]
 
 _HEX: Final = re.compile(r"[0-9a-f]*")
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5})([smhdwy])")

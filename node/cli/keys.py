@@ -20,14 +20,10 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts.classes import NAMES
 from consilium.ledger.errors import Refused
-from consilium.node.cli.acting import AsOption
-from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
+from consilium.node.cli import options
+from consilium.node.cli.custody import custodian_targets, custodians
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     Target,
-    WalletOption,
     connected,
     identity_id,
     open_wallet,
@@ -59,8 +55,8 @@ def create(
         str,
         typer.Option("--label", help="What its owner calls it; it stays inside.", show_default="the role"),
     ] = "",
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make a wallet: an identity's keys, encrypted under a passphrase (Argon2id). Nothing is overwritten."""
     with reporting(as_json) as report:
@@ -81,8 +77,8 @@ def create(
 @app.command("show", epilog=example("consilium keys show ada.wallet"))
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The wallet.", show_default=False)],
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a wallet's public side: its identity, its did:key, its public keys."""
     with reporting(as_json) as report:
@@ -100,13 +96,13 @@ def show(
     epilog=example("consilium keys enrol --node demo/node-1 --wallet dr-lee.wallet --role practitioner"),
 )
 def enrol(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     role: Annotated[
         Role, typer.Option("--role", help="patient, practitioner or application.", show_default=False)
     ],
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Enrol the owner of a wallet on the ledger, as the node's institution. Doing it again is no error."""
     with reporting(as_json) as report:
@@ -132,12 +128,12 @@ async def _enrol(chosen: Any, role: Role, newcomer: Wallet) -> bytes:
     epilog=example("consilium keys deliver --node demo/node-0 --wallet ada.wallet --custodian demo"),
 )
 def deliver(
-    node: NodeOption,
-    wallet_file: WalletOption,
-    custodian: CustodianOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Wallet,
+    custodian: options.Custodian = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Hand custodians their shares of a patient's compartments, from the patient's wallet. Again is no error."""
     with reporting(as_json) as report:
@@ -162,7 +158,7 @@ async def _deliver(
 
 @app.command("resolve", epilog=example("consilium keys resolve --node demo/node-0 --wallet ada.wallet"))
 def resolve(
-    node: NodeOption,
+    node: options.Node,
     did: Annotated[
         str | None,
         typer.Option(
@@ -178,8 +174,8 @@ def resolve(
             "--wallet", metavar="FILE", show_default=False, help="In place of --did: whose wallet it is."
         ),
     ] = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show the DID document of an identity: its keys in force, and what each is for."""
     with reporting(as_json) as report:
@@ -197,10 +193,10 @@ async def _resolve(chosen: Target, did: str) -> dict[str, Any]:
 
 @app.command("classes", epilog=example("consilium keys classes --node demo/node-0 --wallet ada.wallet"))
 def classes(
-    node: NodeOption,
-    wallet_file: WalletOption,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Wallet,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a patient's compartments by class: what only the patient's wallet tells."""
     with reporting(as_json) as report:
@@ -222,8 +218,8 @@ async def _classes(chosen: Target, wallet: Wallet) -> list[dict[str, str]]:
 @app.command("words", epilog=example("consilium keys words ada.wallet"))
 def words(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The wallet.", show_default=False)],
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Print a wallet's 24 recovery words, for paper. Whoever has them is the owner."""
     with reporting(as_json) as report:
@@ -236,7 +232,7 @@ def words(
     epilog=example("consilium keys restore --node demo/node-0 --words-file words.txt --out ada-again.wallet"),
 )
 def restore(
-    node: NodeOption,
+    node: options.Node,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The new wallet's file.", show_default=False)
     ],
@@ -250,8 +246,8 @@ def restore(
         ),
     ] = None,
     label: Annotated[str, typer.Option("--label", help="What its owner calls it.")] = "",
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make a wallet anew from its recovery words and the chain. Nothing is overwritten."""
     with reporting(as_json) as report:
@@ -286,8 +282,8 @@ async def _restore(chosen: Target, said: str, label: str) -> tuple[Restored, lis
     epilog=example("consilium keys pseudonym --node demo/node-1 --wallet ada.wallet --out ada-at-1.wallet"),
 )
 def as_pseudonym(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The pseudonym's file.", show_default=False)
     ],
@@ -297,8 +293,8 @@ def as_pseudonym(
             "--institution", metavar="ID", show_default="the node's", help="At which institution it is used."
         ),
     ] = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Derive the wallet of the same person at one institution: an identity that nobody else can link to the others."""
     with reporting(as_json) as report:

@@ -27,6 +27,7 @@ from consilium.node.cli import (
     mandates,
     network,
     node,
+    options,
     preferences,
     receipt,
     records,
@@ -39,7 +40,6 @@ from consilium.node.cli import (
     teams,
     treatment,
 )
-from consilium.node.cli.inputs import JsonOption
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cli.usage import Commands
 from consilium.node.hardening import keep_secrets_in
@@ -81,7 +81,7 @@ app.add_typer(receipt.app, name="receipt")
 @app.command("error", epilog=example("consilium error access.window_closed"))
 def explain_error(
     code: Annotated[str | None, typer.Argument(help="The code; without it all are listed.")] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what an error code means and what to do."""
     with reporting(as_json) as report:
@@ -106,7 +106,7 @@ def explain_error(
 
 
 @app.command("version", epilog=example("consilium version"))
-def show_version(as_json: JsonOption = False) -> None:
+def show_version(as_json: options.Json = False) -> None:
     """Show the version of this program."""
     with reporting(as_json) as report:
         number = version("consilium")

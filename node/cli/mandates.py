@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from consilium.client import mandates
-from consilium.client.session import Session
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    DraftOption,
-    PatientOption,
-    SecondAsOption,
-    SecondPassphraseOption,
-    SecondWalletOption,
-    UntilOption,
     act,
     committed,
     identifier,
@@ -23,7 +17,7 @@ from consilium.node.cli.acting import (
     tell,
     wall_ms,
 )
-from consilium.node.cli.inputs import JsonOption, NodeOption, identity_id, moment, purpose_code
+from consilium.node.cli.inputs import identity_id, moment, purpose_code
 from consilium.node.cli.output import example, reporting
 
 app = typer.Typer(no_args_is_help=True, help="Legal mandates: issue, withdraw.")
@@ -37,8 +31,8 @@ app = typer.Typer(no_args_is_help=True, help="Legal mandates: issue, withdraw.")
     ),
 )
 def issue(
-    node: NodeOption,
-    patient: PatientOption,
+    node: options.Node,
+    patient: options.Patient,
     reader: Annotated[
         str,
         typer.Option(
@@ -48,18 +42,18 @@ def issue(
     purposes: Annotated[
         list[str], typer.Option("--purpose", help="What for; may be given again.", show_default=False)
     ],
-    until: UntilOption,
+    until: options.Until,
     compartments: Annotated[
         list[str] | None,
         typer.Option(
             "--compartment", metavar="ID", show_default="all", help="What it opens; may be given again."
         ),
     ] = None,
-    second_wallet: SecondWalletOption = None,
-    second_passphrase_file: SecondPassphraseOption = None,
-    second_as: SecondAsOption = None,
-    draft: DraftOption = None,
-    as_json: JsonOption = False,
+    second_wallet: options.SecondWallet = None,
+    second_passphrase_file: options.SecondPassphraseFile = None,
+    second_as: options.SecondAs = None,
+    draft: options.Draft = None,
+    as_json: options.Json = False,
 ) -> None:
     """Issue a mandate, as the node's institution, an authority; another institution, not the reader's, countersigns.
 
@@ -77,26 +71,20 @@ def issue(
             else [identifier(one, "a compartment's id") for one in compartments],
         )
         second = second_signer(second_wallet, second_passphrase_file, second_as)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return await perform(session, "mandate.issue", body, second, draft)
-
-        value = {"mandate": body.mandate.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: perform(session, "mandate.issue", body, second, draft))
+        value = {"mandate": body.mandate.hex(), **done}
         tell(report, value, f"mandate {body.mandate.hex()}")
 
 
 @app.command("withdraw", epilog=example("consilium mandates withdraw 77a1… --node demo/node-3"))
 def withdraw(
     mandate: Annotated[str, typer.Argument(metavar="MANDATE", help="Its id.", show_default=False)],
-    node: NodeOption,
-    as_json: JsonOption = False,
+    node: options.Node,
+    as_json: options.Json = False,
 ) -> None:
     """Withdraw a mandate, as the node's institution, which issued it."""
     with reporting(as_json) as report:
         which = identifier(mandate, "a mandate's id")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await mandates.withdraw(session, which))
-
-        value = {"mandate": which.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: mandates.withdraw(session, which))
+        value = {"mandate": which.hex(), **committed(done)}
         tell(report, value, f"mandate {which.hex()} is withdrawn")

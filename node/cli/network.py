@@ -14,7 +14,8 @@ from consilium.contracts.settings import DEFAULTS, Settings
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import genesis_to_json
 from consilium.node import founding, terms
-from consilium.node.cli.inputs import JsonOption, identity_id, when
+from consilium.node.cli import options
+from consilium.node.cli.inputs import identity_id, when
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cli.written import require_free, write_new
 
@@ -60,7 +61,7 @@ def found(
             help="Settings of the network that differ from the defaults, as TOML: `review_ms = 86400000`.",
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make the genesis of a network from the founders' cards, and the terms that they agreed on.
 
@@ -115,7 +116,7 @@ def show(
     genesis_file: Annotated[
         Path, typer.Argument(metavar="GENESIS", help="The genesis file.", show_default=False)
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show a genesis: its chain id, when it begins, and who founds the network."""
     with reporting(as_json) as report:

@@ -16,11 +16,9 @@ from rich.console import Console
 from consilium.client.rpc import RpcClient
 from consilium.ledger.errors import Refused
 from consilium.node import files, founding
-from consilium.node.cli import storage
+from consilium.node.cli import options, storage
 from consilium.node.cli.inputs import (
     INSTITUTION_VARIABLE,
-    JsonOption,
-    PassphraseFileOption,
     node_config,
     passphrase,
     target,
@@ -72,14 +70,14 @@ def init(
         str, typer.Option("--rpc", metavar="HOST:PORT", help="Where its RPC listens.")
     ] = "127.0.0.1:7200",
     observer: Annotated[bool, typer.Option("--observer", help="Follow the chain, and do not vote.")] = False,
-    passphrase_file: PassphraseFileOption = None,
+    passphrase_file: options.PassphraseFile = None,
     generate: Annotated[
         bool,
         typer.Option(
             "--generate-passphrase", help=f"Make a passphrase, and keep it in DIR/{GENERATED_FILE}."
         ),
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make an institution's node: its keys, its wallet, its configuration.
 
@@ -127,7 +125,7 @@ def join(
     newcomer: Annotated[
         bool, typer.Option("--newcomer", help="The node is to become a validator by the network's decision.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Complete a node's folder with the network's genesis and the other nodes' addresses, and make its stores.
 
@@ -176,7 +174,7 @@ def start(
         bool,
         typer.Option("--stop-on-eof", help="End when standard input ends: for programs that own the node."),
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Run a node until it is asked to stop (SIGTERM, Ctrl-C). It logs to standard error.
 
@@ -209,7 +207,7 @@ def status(
             metavar="DIR|URL", help="The node's folder, or its RPC's address.", show_default=False
         ),
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show what a node says of itself. Status 1: it is not healthy; 3: it does not answer."""
     with reporting(as_json) as report:

@@ -10,12 +10,9 @@ import typer
 from consilium.client import preferences
 from consilium.client.session import Session
 from consilium.contracts.preferences import DEFAULTS, PREFERENCES, Preferences
-from consilium.node.cli.acting import AsOption, PatientOption, act, committed
+from consilium.node.cli import options
+from consilium.node.cli.acting import act, committed
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     connected,
     identity_id,
     target,
@@ -39,8 +36,8 @@ def _print(report: Report, value: dict[str, Any]) -> None:
     "set", epilog=example("consilium preferences set --node demo/node-0 --wallet ada.wallet --emergency-deny")
 )
 def set_(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     emergency_deny: Annotated[
         bool | None,
         typer.Option(
@@ -63,9 +60,9 @@ def set_(
             help="No emergency summary is kept or opened.",
         ),
     ] = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Change the patient's preferences, signed with the patient's wallet and no other. What is not named stays."""
     with reporting(as_json) as report:
@@ -76,11 +73,11 @@ def set_(
             )
             return {**_shown(chosen), **committed(done)}
 
-        _print(report, act(node, wallet_file, passphrase_file, speaks_for, work))
+        _print(report, act(node, work, wallet_file, passphrase_file, speaks_for))
 
 
 @app.command("show", epilog=example("consilium preferences show --node demo/node-0 --patient 5b0c…"))
-def show(node: NodeOption, patient: PatientOption, as_json: JsonOption = False) -> None:
+def show(node: options.Node, patient: options.Patient, as_json: options.Json = False) -> None:
     """Show a patient's preferences. They are public: every node must honour them."""
     with reporting(as_json) as report:
         who = identity_id(patient)

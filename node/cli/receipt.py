@@ -17,9 +17,8 @@ from consilium.ledger.receipt import Proved, verify_receipt
 from consilium.ledger.receipt_format import RECEIPT_BYTES_MAX, Statement, decode_receipt
 from consilium.ledger.state import STATE_KEY_BYTES_MAX
 from consilium.node import founding
+from consilium.node.cli import options
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
     Target,
     connected,
     hexadecimal,
@@ -68,7 +67,7 @@ def get(
         str,
         typer.Argument(metavar="ID", help="A transaction's id; for state, the key.", show_default=False),
     ],
-    node: NodeOption,
+    node: options.Node,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Where the receipt goes.", show_default=False)
     ],
@@ -83,7 +82,7 @@ def get(
     since: SinceOption = None,
     trusted_header: SinceHashOption = None,
     force: ForceOption = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Get a receipt from a node and check it. It stays good without the node, or any node."""
     with reporting(as_json) as report:
@@ -104,7 +103,7 @@ def get(
 )
 def extend(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The receipt.", show_default=False)],
-    node: NodeOption,
+    node: options.Node,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Where the new receipt goes.", show_default=False)
     ],
@@ -117,7 +116,7 @@ def extend(
     since: SinceOption = None,
     trusted_header: SinceHashOption = None,
     force: ForceOption = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Let a node hang a receipt's fact from a later header, or from one that the verifier trusts."""
     with reporting(as_json) as report:
@@ -199,7 +198,7 @@ def verify(
             show_default="genesis alone is trusted",
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check a receipt with the genesis file alone, offline, and say what it proves. Status 1: it proves nothing."""
     with reporting(as_json) as report:

@@ -23,12 +23,9 @@ from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.contracts.words import describe_verdict
 from consilium.node import files
-from consilium.node.cli.acting import AsOption
-from consilium.node.cli.custody import CustodianOption, custodian_targets
+from consilium.node.cli import options
+from consilium.node.cli.custody import custodian_targets
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     Target,
     connected,
     hexadecimal,
@@ -63,7 +60,7 @@ def import_(
         list[Path],
         typer.Argument(metavar="BUNDLE...", help="FHIR R4 transaction bundles, JSON.", show_default=False),
     ],
-    node: NodeOption,
+    node: options.Node,
     patient_wallet: Annotated[
         Path | None,
         typer.Option(
@@ -79,12 +76,12 @@ def import_(
             help="A folder of wallets, one for each patient; missing ones are made.",
         ),
     ] = None,
-    custodian: CustodianOption = None,
+    custodian: options.Custodian = None,
     again: Annotated[
         bool, typer.Option("--again", help="Import a file that was imported before once more.")
     ] = False,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Check, classify, seal, store and anchor FHIR bundles, as the node's institution.
 
@@ -140,11 +137,11 @@ def import_(
 
 @app.command("list", epilog=example("consilium records list --node demo/node-1 --patient 5b0c…"))
 def list_(
-    node: NodeOption,
+    node: options.Node,
     patient: Annotated[
         str, typer.Option("--patient", metavar="ID", help="The patient's id or did:key.", show_default=False)
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """List a patient's records: ids and commitments. What they are about, only their readers know."""
     with reporting(as_json) as report:
@@ -207,7 +204,7 @@ class _Reading:
     ),
 )
 def read(
-    node: NodeOption,
+    node: options.Node,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the records go.", show_default=False)
     ],
@@ -220,7 +217,7 @@ def read(
         str | None,
         typer.Option("--patient", metavar="ID", help="All records of this patient.", show_default=False),
     ] = None,
-    custodian: CustodianOption = None,
+    custodian: options.Custodian = None,
     wallet_file: Annotated[
         Path | None,
         typer.Option(
@@ -234,9 +231,9 @@ def read(
     automated: Annotated[
         bool, typer.Option("--automated", help="No person asks: a program by itself.")
     ] = False,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Ask the ledger to read, and fetch and open what it allows.
 

@@ -16,19 +16,13 @@ from consilium.contracts.recovery import ProposeRecovery
 from consilium.ledger.crypto import KEY_BYTES
 from consilium.ledger.errors import Refused
 from consilium.node import files
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    PatientOption,
-    SignerOption,
     act,
     committed,
     tell,
 )
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     connected,
     hexadecimal,
     identity_id,
@@ -62,12 +56,12 @@ class OfferFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ),
 )
 def offer(
-    node: NodeOption,
-    patient: PatientOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    patient: options.Patient,
+    wallet_file: options.Wallet,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where it goes.", show_default=False)],
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Write what a guardian proposes: the public keys of the patient's fresh wallet, signed for by it."""
     with reporting(as_json) as report:
@@ -95,23 +89,26 @@ def propose(
     offer_file: Annotated[
         Path, typer.Argument(metavar="OFFER", help="What the patient wrote.", show_default=False)
     ],
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Propose the offered key, as a guardian. Be sure that it is the patient who offers it."""
     with reporting(as_json) as report:
         offered = _offer(offer_file)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await recovering.propose(session, offered))
-
+        done = act(
+            node,
+            lambda session: recovering.propose(session, offered),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
         value = {
             "patient": offered.patient.hex(),
             "key": offered.key.hex(),
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **committed(done),
         }
         tell(report, value, f"key {offered.key.hex()} is proposed: the other guardians approve it")
 
@@ -121,12 +118,12 @@ def _step(name: str, said: str) -> Any:
 
     def command(
         key: KeyArgument,
-        node: NodeOption,
-        patient: PatientOption,
-        wallet_file: SignerOption = None,
-        speaks_for: AsOption = None,
-        passphrase_file: PassphraseFileOption = None,
-        as_json: JsonOption = False,
+        node: options.Node,
+        patient: options.Patient,
+        wallet_file: options.Signer = None,
+        speaks_for: options.As = None,
+        passphrase_file: options.PassphraseFile = None,
+        as_json: options.Json = False,
     ) -> None:
         with reporting(as_json) as report:
             who, which = identity_id(patient), hexadecimal(key, KEY_BYTES, "a key")
@@ -138,7 +135,7 @@ def _step(name: str, said: str) -> Any:
             value = {
                 "patient": who.hex(),
                 "key": which.hex(),
-                **act(node, wallet_file, passphrase_file, speaks_for, work),
+                **act(node, work, wallet_file, passphrase_file, speaks_for),
             }
             tell(report, value, f"key {which.hex()} is {said}")
 
@@ -160,29 +157,28 @@ app.command(
 @app.command("veto", epilog=example("consilium recovery veto 3a… --node demo/node-0 --wallet ada.wallet"))
 def veto(
     key: KeyArgument,
-    node: NodeOption,
-    wallet_file: WalletOption,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Wallet,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Stop a recovery, as the patient, with any key that still speaks."""
     with reporting(as_json) as report:
         which = hexadecimal(key, KEY_BYTES, "a key")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await recovering.veto(session, which))
-
-        value = {"key": which.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node, lambda session: recovering.veto(session, which), wallet_file, passphrase_file, speaks_for
+        )
+        value = {"key": which.hex(), **committed(done)}
         tell(report, value, f"key {which.hex()} will not become yours")
 
 
 @app.command("list", epilog=example("consilium recovery list --node demo/node-0 --patient 5b0c…"))
-def list_(node: NodeOption, patient: PatientOption, as_json: JsonOption = False) -> None:
+def list_(node: options.Node, patient: options.Patient, as_json: options.Json = False) -> None:
     """List a patient's open recoveries: who proposed which key, who approves, when it can be completed."""
     with reporting(as_json) as report:
         who = identity_id(patient)
-        found = act(node, None, None, None, lambda session: recovering.proposals(session, who))
+        found = act(node, lambda session: recovering.proposals(session, who))
         value = [
             {
                 "key": one.key.hex(),

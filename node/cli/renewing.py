@@ -12,21 +12,15 @@ from consilium.client import epochs, identities
 from consilium.client import wallet as wallets
 from consilium.client.session import Session
 from consilium.ledger.crypto import KEY_BYTES
-from consilium.node.cli import keys
+from consilium.node.cli import keys, options
 from consilium.node.cli.acting import (
-    AsOption,
-    SignerOption,
     act,
     committed,
     identifier,
     tell,
 )
-from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
+from consilium.node.cli.custody import custodian_targets, custodians
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     connected,
     hexadecimal,
     identity_id,
@@ -44,7 +38,7 @@ app = keys.app
     epilog=example("consilium keys add --node demo/node-0 --wallet lee.wallet --new-wallet card.wallet"),
 )
 def add(
-    node: NodeOption,
+    node: options.Node,
     new_wallet: Annotated[
         Path,
         typer.Option("--new-wallet", metavar="FILE", help="Whose key is added.", show_default=False),
@@ -53,10 +47,10 @@ def add(
         Path | None,
         typer.Option("--new-passphrase-file", metavar="FILE", show_default=False, help="Of the new wallet."),
     ] = None,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Let another wallet's key speak for the signer's identity too. Commands then take `--wallet NEW --as ID`."""
     with reporting(as_json) as report:
@@ -68,7 +62,7 @@ def add(
 
         value = {
             "key": newcomer.signing.public.hex(),
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **act(node, work, wallet_file, passphrase_file, speaks_for),
         }
         tell(report, value, f"key {value['key']} speaks for {value['identity']}")
 
@@ -76,20 +70,23 @@ def add(
 @app.command("revoke", epilog=example("consilium keys revoke 3a… --node demo/node-0 --wallet lee.wallet"))
 def revoke(
     key: Annotated[str, typer.Argument(metavar="KEY", help="One of the signer's keys.", show_default=False)],
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """End one of the signer's own keys, for ever. The last one stays."""
     with reporting(as_json) as report:
         which = hexadecimal(key, KEY_BYTES, "a key")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await identities.revoke_key(session, which))
-
-        value = {"key": which.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node,
+            lambda session: identities.revoke_key(session, which),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
+        value = {"key": which.hex(), **committed(done)}
         tell(report, value, f"key {which.hex()} speaks no more")
 
 
@@ -101,12 +98,12 @@ def renew(
     compartment: Annotated[
         str, typer.Argument(metavar="COMPARTMENT", help="The compartment's id.", show_default=False)
     ],
-    node: NodeOption,
-    wallet_file: WalletOption,
-    custodian: CustodianOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Wallet,
+    custodian: options.Custodian = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Begin a compartment's next epoch, with a fresh secret that the wallet keeps: after a compromise.
 

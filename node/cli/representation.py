@@ -14,15 +14,8 @@ from consilium.client import wallet as wallets
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.errors import Refused
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    DraftOption,
-    PatientOption,
-    SecondAsOption,
-    SecondPassphraseOption,
-    SecondWalletOption,
-    SignerOption,
-    UntilOption,
     act,
     committed,
     perform,
@@ -30,12 +23,8 @@ from consilium.node.cli.acting import (
     tell,
     wall_ms,
 )
-from consilium.node.cli.custody import CustodianOption, custodian_targets, custodians
+from consilium.node.cli.custody import custodian_targets, custodians
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     connected,
     identity_id,
     moment,
@@ -64,23 +53,23 @@ class Capacity(StrEnum):
 )
 def appoint(
     who: Annotated[str, typer.Argument(metavar="ID", help="Who is to speak.", show_default=False)],
-    node: NodeOption,
+    node: options.Node,
     capacity: Annotated[Capacity, typer.Option("--capacity", help="As what.", show_default=False)],
-    until: UntilOption,
+    until: options.Until,
     patient: Annotated[
         str | None,
         typer.Option(
             "--patient", metavar="ID", show_default="who signs", help="Whose, where a manager signs."
         ),
     ] = None,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    second_wallet: SecondWalletOption = None,
-    second_passphrase_file: SecondPassphraseOption = None,
-    second_as: SecondAsOption = None,
-    draft: DraftOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    second_wallet: options.SecondWallet = None,
+    second_passphrase_file: options.SecondPassphraseFile = None,
+    second_as: options.SecondAs = None,
+    draft: options.Draft = None,
+    as_json: options.Json = False,
 ) -> None:
     """Appoint a representative, or renew the lease. A guardian's ends on a quarter day (1 January, April, July,
     October).
@@ -100,7 +89,7 @@ def appoint(
             "representative": named.hex(),
             "capacity": capacity.value,
             "not_after_ms": end_ms,
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **act(node, work, wallet_file, passphrase_file, speaks_for),
         }
         tell(report, value, f"{named.hex()} is {capacity.value} until {when(end_ms)}")
 
@@ -111,37 +100,40 @@ def appoint(
 )
 def dismiss(
     who: Annotated[str, typer.Argument(metavar="ID", help="Who speaks no more.", show_default=False)],
-    node: NodeOption,
+    node: options.Node,
     patient: Annotated[
         str | None,
         typer.Option("--patient", metavar="ID", show_default="who signs", help="Whose, where one gives up."),
     ] = None,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Dismiss a representative, as the patient, or give up oneself."""
     with reporting(as_json) as report:
         named = identity_id(who)
         whose = None if patient is None else identity_id(patient)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await representing.dismiss(session, named, patient=whose))
-
+        done = act(
+            node,
+            lambda session: representing.dismiss(session, named, patient=whose),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
         value = {
             "representative": named.hex(),
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **committed(done),
         }
         tell(report, value, f"{named.hex()} speaks for the patient no more")
 
 
 @app.command("show", epilog=example("consilium representation show --node demo/node-0 --patient 5b0c…"))
-def show(node: NodeOption, patient: PatientOption, as_json: JsonOption = False) -> None:
+def show(node: options.Node, patient: options.Patient, as_json: options.Json = False) -> None:
     """Show who may speak for a patient beside the patient. Asked with the folder of a node."""
     with reporting(as_json) as report:
         who = identity_id(patient)
-        account = act(node, None, None, None, lambda session: representing.account_of(session, who))
+        account = act(node, lambda session: representing.account_of(session, who))
         value = {
             "patient": who.hex(),
             "manager": None if account.manager is None else account.manager.hex(),
@@ -165,8 +157,8 @@ def show(node: NodeOption, patient: PatientOption, as_json: JsonOption = False) 
     ),
 )
 def takeover(
-    node: NodeOption,
-    wallet_file: WalletOption,
+    node: options.Node,
+    wallet_file: options.Wallet,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The patient's new wallet.", show_default=False)
     ],
@@ -176,10 +168,10 @@ def takeover(
             "--new-passphrase-file", metavar="FILE", show_default=False, help="The new wallet's passphrase."
         ),
     ] = None,
-    custodian: CustodianOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    custodian: options.Custodian = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make the account the patient's own: a fresh wallet in place of every key, nobody else speaks, new epochs.
 

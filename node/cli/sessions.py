@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from consilium.client import shifts
 from consilium.client import wallet as wallets
-from consilium.client.session import Session
 from consilium.client.wallet import Wallet
 from consilium.ledger.crypto import KEY_BYTES
 from consilium.ledger.errors import Refused
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    SignerOption,
-    UntilOption,
     act,
     committed,
     tell,
     wall_ms,
 )
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
     hexadecimal,
     identity_id,
     moment,
@@ -48,14 +42,14 @@ PractitionerOption = Annotated[
     ),
 )
 def begin(
-    node: NodeOption,
+    node: options.Node,
     practitioner: PractitionerOption,
-    until: UntilOption,
+    until: options.Until,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The shift's new wallet.", show_default=False)
     ],
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Log a practitioner in, as the node's institution: a fresh wallet speaks for the practitioner, at most 12 hours.
 
@@ -67,16 +61,13 @@ def begin(
         who, end_ms = identity_id(practitioner), moment(until, wall_ms())
         shift = Wallet.create("shift", "practitioner")
         wallets.save(shift, out, passphrase(passphrase_file, f"the new wallet {out}", confirm=True))
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await shifts.begin(session, who, shift, end_ms))
-
+        done = act(node, lambda session: shifts.begin(session, who, shift, end_ms))
         value = {
             "practitioner": who.hex(),
             "key": shift.signing.public.hex(),
             "file": str(out),
             "not_after_ms": end_ms,
-            **act(node, None, None, None, work),
+            **committed(done),
         }
         tell(report, value, f"{out} speaks for {who.hex()} until {when(end_ms)}")
 
@@ -84,19 +75,18 @@ def begin(
 @app.command("end", epilog=example("consilium sessions end 3a… --node demo/node-1 --practitioner 9f3e…"))
 def end(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The shift's key.", show_default=False)],
-    node: NodeOption,
+    node: options.Node,
     practitioner: PractitionerOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """End a session key before its time, as the employer or the practitioner."""
     with reporting(as_json) as report:
         who, which = identity_id(practitioner), hexadecimal(key, KEY_BYTES, "a key")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await shifts.end(session, who, which))
-
-        value = {"key": which.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node, lambda session: shifts.end(session, who, which), wallet_file, passphrase_file, speaks_for
+        )
+        value = {"key": which.hex(), **committed(done)}
         tell(report, value, f"key {which.hex()} speaks no more")

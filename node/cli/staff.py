@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from consilium.client import identities
-from consilium.client.session import Session
+from consilium.node.cli import options
 from consilium.node.cli.acting import act, committed, tell
-from consilium.node.cli.inputs import JsonOption, NodeOption, identity_id
+from consilium.node.cli.inputs import identity_id
 from consilium.node.cli.output import example, reporting
 
 app = typer.Typer(no_args_is_help=True, help="Staff and applications: suspend, reinstate.")
@@ -20,26 +20,20 @@ WhoArgument = Annotated[
 
 
 @app.command("suspend", epilog=example("consilium staff suspend 9f3e… --node demo/node-1"))
-def suspend(who: WhoArgument, node: NodeOption, as_json: JsonOption = False) -> None:
+def suspend(who: WhoArgument, node: options.Node, as_json: options.Json = False) -> None:
     """Stop a practitioner or application of the node's institution: it may not act from that block on."""
     with reporting(as_json) as report:
         which = identity_id(who)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await identities.suspend(session, which))
-
-        value = {"identity": which.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: identities.suspend(session, which))
+        value = {"identity": which.hex(), **committed(done)}
         tell(report, value, f"{which.hex()} is suspended")
 
 
 @app.command("reinstate", epilog=example("consilium staff reinstate 9f3e… --node demo/node-1"))
-def reinstate(who: WhoArgument, node: NodeOption, as_json: JsonOption = False) -> None:
+def reinstate(who: WhoArgument, node: options.Node, as_json: options.Json = False) -> None:
     """Let a suspended practitioner or application of the node's institution act again."""
     with reporting(as_json) as report:
         which = identity_id(who)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await identities.reinstate(session, which))
-
-        value = {"identity": which.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: identities.reinstate(session, which))
+        value = {"identity": which.hex(), **committed(done)}
         tell(report, value, f"{which.hex()} may act again")

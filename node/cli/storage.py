@@ -15,7 +15,8 @@ import typer
 from consilium.client.streaming import download
 from consilium.ledger.errors import Refused
 from consilium.node import files
-from consilium.node.cli.inputs import JsonOption, node_config, target
+from consilium.node.cli import options
+from consilium.node.cli.inputs import node_config, target
 from consilium.node.cli.output import Report, example, reporting
 from consilium.node.config import Config
 
@@ -37,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
 def backup(
     folder: FolderArgument,
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The file to write.", show_default=False)],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Copy a node's data, running or not, into one signed file. Its keys and wallet are not in it: copy these too.
 
@@ -56,7 +57,7 @@ def backup(
 def restore(
     folder: FolderArgument,
     archive: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Put a backup in place of a node's missing data; everything in it is checked first.
 
@@ -82,7 +83,7 @@ def resync(
         bool,
         typer.Option("--snapshot", help="Begin with a snapshot of the state, however short the chain."),
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Begin a stopped node's chain anew in place of a damaged store; it catches up from its peers when it starts.
 
@@ -103,7 +104,7 @@ def resync(
         )
 
 
-def migrate(folder: FolderArgument, as_json: JsonOption = False) -> None:
+def migrate(folder: FolderArgument, as_json: options.Json = False) -> None:
     """Bring a stopped node's chain to the format that this program reads; a call that was interrupted goes on.
 
     Make a backup with the older program first: no way leads back.
@@ -120,7 +121,7 @@ def migrate(folder: FolderArgument, as_json: JsonOption = False) -> None:
         )
 
 
-def check(folder: FolderArgument, as_json: JsonOption = False) -> None:
+def check(folder: FolderArgument, as_json: options.Json = False) -> None:
     """Read all data of a stopped node: every checksum, the chain of headers, the state's root, every envelope."""
     with reporting(as_json) as report:
         config = node_config(folder)

@@ -17,11 +17,8 @@ from consilium.client.summaries import Given, Person
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.node import files
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    PatientOption,
-    SecondAsOption,
-    SignerOption,
     act,
     committed,
     identifier,
@@ -30,10 +27,6 @@ from consilium.node.cli.acting import (
 )
 from consilium.node.cli.emergency import Reason
 from consilium.node.cli.inputs import (
-    JsonOption,
-    NodeOption,
-    PassphraseFileOption,
-    WalletOption,
     connected,
     hexadecimal,
     identity_id,
@@ -68,7 +61,7 @@ class CopyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epilog=example("consilium summaries key --node demo/node-0 --holder 9f3e… --holder 5b0c… --out shares"),
 )
 def key(
-    node: NodeOption,
+    node: options.Node,
     holders: Annotated[
         list[str],
         typer.Option(
@@ -78,7 +71,7 @@ def key(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the shares go.", show_default=False)
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make the emergency key of the node's institution: any two of the holders open summaries together.
 
@@ -96,7 +89,7 @@ def key(
             made, parcels, done = await summaries.make_key(session, named, keep)
             return {"key": made.hex(), "holders": [one.hex() for one in parcels], **committed(done)}
 
-        value = {"folder": str(out), **act(node, None, None, None, work)}
+        value = {"folder": str(out), **act(node, work)}
         tell(report, value, f"emergency key {value['key']}: {len(named)} shares in {out}")
 
 
@@ -110,7 +103,7 @@ def place(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The summary, such as a FHIR IPS.", show_default=False)
     ],
-    node: NodeOption,
+    node: options.Node,
     institution: InstitutionOption,
     at: Annotated[
         str, typer.Option("--at", metavar="DIR|URL", help="That institution's node.", show_default=False)
@@ -119,10 +112,10 @@ def place(
         str | None,
         typer.Option("--patient", metavar="ID", show_default="who signs", help="Whose, where another signs."),
     ] = None,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Seal a summary to an institution's emergency key, place it on the chain, hand it to that institution's node.
 
@@ -138,7 +131,7 @@ def place(
                 made, done = await summaries.place(session, where, payload, vault, patient=whose)
             return {"summary": made.hex(), **committed(done)}
 
-        value = {"institution": where.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        value = {"institution": where.hex(), **act(node, work, wallet_file, passphrase_file, speaks_for)}
         tell(report, value, f"summary {value['summary']} is with {where.hex()}")
 
 
@@ -149,22 +142,25 @@ def place(
     ),
 )
 def withdraw(
-    node: NodeOption,
-    patient: PatientOption,
+    node: options.Node,
+    patient: options.Patient,
     institution: InstitutionOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """End a summary, as who may place one, or as the institution: its node removes it."""
     with reporting(as_json) as report:
         whose, where = identity_id(patient), identity_id(institution)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await summaries.withdraw(session, whose, where))
-
-        value = {"patient": whose.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node,
+            lambda session: summaries.withdraw(session, whose, where),
+            wallet_file,
+            passphrase_file,
+            speaks_for,
+        )
+        value = {"patient": whose.hex(), **committed(done)}
         tell(report, value, f"there is no summary of {whose.hex()} at {where.hex()} any more")
 
 
@@ -177,10 +173,10 @@ def withdraw(
     ),
 )
 def open_(
-    node: NodeOption,
-    patient: PatientOption,
+    node: options.Node,
+    patient: options.Patient,
     reason: Annotated[Reason, typer.Option("--reason", help="Why.", show_default=False)],
-    wallet_file: WalletOption,
+    wallet_file: options.Wallet,
     share: Annotated[
         Path, typer.Option("--share", metavar="FILE", help="The first's share.", show_default=False)
     ],
@@ -199,16 +195,16 @@ def open_(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Where the summary goes.", show_default=False)
     ],
-    speaks_for: AsOption = None,
-    second_as: SecondAsOption = None,
-    passphrase_file: PassphraseFileOption = None,
+    speaks_for: options.As = None,
+    second_as: options.SecondAs = None,
+    passphrase_file: options.PassphraseFile = None,
     second_passphrase_file: Annotated[
         Path | None,
         typer.Option(
             "--second-passphrase-file", metavar="FILE", show_default=False, help="As --passphrase-file."
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Open a patient's summary while no quorum answers: two holders, at the institution's own node.
 
@@ -254,11 +250,11 @@ def report_(
     copy: Annotated[
         Path, typer.Argument(metavar="OPENING", help="The copy of the entry.", show_default=False)
     ],
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Report an opening from the copy, as one of the two. The institution's node does it by itself."""
     with reporting(as_json) as report:
@@ -270,7 +266,7 @@ def report_(
 
         value = {
             "emergency": given.entry.glass.hex(),
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **act(node, work, wallet_file, passphrase_file, speaks_for),
         }
         tell(report, value, f"opening {given.entry.sequence} is on the chain")
 

@@ -9,8 +9,9 @@ import typer
 
 from consilium.client import teams
 from consilium.client.session import Session
-from consilium.node.cli.acting import AsOption, SignerOption, act, committed, identifier, tell
-from consilium.node.cli.inputs import JsonOption, NodeOption, PassphraseFileOption, identity_id
+from consilium.node.cli import options
+from consilium.node.cli.acting import act, committed, identifier, tell
+from consilium.node.cli.inputs import identity_id
 from consilium.node.cli.output import example, reporting, table
 
 app = typer.Typer(no_args_is_help=True, help="Teams: form, admit, join, leave.")
@@ -30,9 +31,9 @@ class Kind(StrEnum):
 
 @app.command("form", epilog=example("consilium teams form --node demo/node-1 --kind role"))
 def form(
-    node: NodeOption,
+    node: options.Node,
     kind: Annotated[Kind, typer.Option("--kind", help="A role of own staff, or a care team with guests.")],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Form a team of the node's institution. What it is for stays off the chain."""
     with reporting(as_json) as report:
@@ -41,31 +42,30 @@ def form(
             team, done = await teams.form(session, kind.value)
             return {"team": team.hex(), "kind": kind.value, **committed(done)}
 
-        value = act(node, None, None, None, work)
+        value = act(node, work)
         tell(report, value, f"{kind.value} {value['team']}")
 
 
 @app.command("admit", epilog=example("consilium teams admit 5b0c… --node demo/node-1 --member 9f3e…"))
-def admit(team: TeamArgument, node: NodeOption, member: MemberOption, as_json: JsonOption = False) -> None:
+def admit(
+    team: TeamArgument, node: options.Node, member: MemberOption, as_json: options.Json = False
+) -> None:
     """Admit a practitioner to a team of the node's institution: own staff at once, others once they join."""
     with reporting(as_json) as report:
         which, who = identifier(team, "a team's id"), identity_id(member)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await teams.admit(session, which, who))
-
-        value = {"team": which.hex(), "member": who.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: teams.admit(session, which, who))
+        value = {"team": which.hex(), "member": who.hex(), **committed(done)}
         tell(report, value, f"{who.hex()} is admitted to {which.hex()}")
 
 
 @app.command("join", epilog=example("consilium teams join 5b0c… --node demo/node-0 --wallet lee.wallet"))
 def join(
     team: TeamArgument,
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Join a team that admitted this practitioner, who works for another institution."""
     with reporting(as_json) as report:
@@ -75,41 +75,40 @@ def join(
             done = await teams.join(session, which)
             return {"team": which.hex(), "member": session.identity.hex(), **committed(done)}
 
-        value = act(node, wallet_file, passphrase_file, speaks_for, work)
+        value = act(node, work, wallet_file, passphrase_file, speaks_for)
         tell(report, value, f"{value['member']} is in {which.hex()}")
 
 
 @app.command("remove", epilog=example("consilium teams remove 5b0c… --node demo/node-1 --member 9f3e…"))
 def remove(
     team: TeamArgument,
-    node: NodeOption,
+    node: options.Node,
     member: MemberOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """Remove a member, as the institution that formed the team, or leave: no consent to the team counts any more."""
     with reporting(as_json) as report:
         which, who = identifier(team, "a team's id"), identity_id(member)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await teams.remove(session, which, who))
-
+        done = act(
+            node, lambda session: teams.remove(session, which, who), wallet_file, passphrase_file, speaks_for
+        )
         value = {
             "team": which.hex(),
             "member": who.hex(),
-            **act(node, wallet_file, passphrase_file, speaks_for, work),
+            **committed(done),
         }
         tell(report, value, f"{who.hex()} is not in {which.hex()} any more")
 
 
 @app.command("list", epilog=example("consilium teams list --node demo/node-0 --member 9f3e…"))
-def list_(node: NodeOption, member: MemberOption, as_json: JsonOption = False) -> None:
+def list_(node: options.Node, member: MemberOption, as_json: options.Json = False) -> None:
     """List the teams that a practitioner is a member of. Asked with the folder of a node."""
     with reporting(as_json) as report:
         who = identity_id(member)
-        found = act(node, None, None, None, lambda session: teams.members_teams(session, who))
+        found = act(node, lambda session: teams.members_teams(session, who))
         value = [one.hex() for one in found]
         report.result(
             value,

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from consilium.client import treatment
-from consilium.client.session import Session
+from consilium.node.cli import options
 from consilium.node.cli.acting import (
-    AsOption,
-    DraftOption,
-    PatientOption,
-    SecondAsOption,
-    SecondPassphraseOption,
-    SecondWalletOption,
-    SignerOption,
-    UntilOption,
     act,
     committed,
     identifier,
@@ -25,7 +17,7 @@ from consilium.node.cli.acting import (
     tell,
     wall_ms,
 )
-from consilium.node.cli.inputs import JsonOption, NodeOption, PassphraseFileOption, identity_id, moment
+from consilium.node.cli.inputs import identity_id, moment
 from consilium.node.cli.output import example, reporting
 
 app = typer.Typer(no_args_is_help=True, help="Treatment relationships: attest, end.")
@@ -38,9 +30,9 @@ app = typer.Typer(no_args_is_help=True, help="Treatment relationships: attest, e
     ),
 )
 def attest(
-    node: NodeOption,
-    patient: PatientOption,
-    until: UntilOption,
+    node: options.Node,
+    patient: options.Patient,
+    until: options.Until,
     practitioners: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,11 +42,11 @@ def attest(
             help="Who treats; may be given again.",
         ),
     ] = None,
-    second_wallet: SecondWalletOption = None,
-    second_passphrase_file: SecondPassphraseOption = None,
-    second_as: SecondAsOption = None,
-    draft: DraftOption = None,
-    as_json: JsonOption = False,
+    second_wallet: options.SecondWallet = None,
+    second_passphrase_file: options.SecondPassphraseFile = None,
+    second_as: options.SecondAs = None,
+    draft: options.Draft = None,
+    as_json: options.Json = False,
 ) -> None:
     """Attest, as the node's institution, that it treats a patient, at most 30 days ahead.
 
@@ -64,29 +56,25 @@ def attest(
         named = None if practitioners is None else [identity_id(one) for one in practitioners]
         body = treatment.relationship(identity_id(patient), moment(until, wall_ms()), named)
         second = second_signer(second_wallet, second_passphrase_file, second_as)
-
-        async def work(session: Session) -> dict[str, Any]:
-            return await perform(session, "treatment.attest", body, second, draft)
-
-        value = {"relationship": body.relationship.hex(), **act(node, None, None, None, work)}
+        done = act(node, lambda session: perform(session, "treatment.attest", body, second, draft))
+        value = {"relationship": body.relationship.hex(), **done}
         tell(report, value, f"relationship {body.relationship.hex()}")
 
 
 @app.command("end", epilog=example("consilium treatment end 77a1… --node demo/node-1"))
 def end(
     relationship: Annotated[str, typer.Argument(metavar="RELATIONSHIP", help="Its id.", show_default=False)],
-    node: NodeOption,
-    wallet_file: SignerOption = None,
-    speaks_for: AsOption = None,
-    passphrase_file: PassphraseFileOption = None,
-    as_json: JsonOption = False,
+    node: options.Node,
+    wallet_file: options.Signer = None,
+    speaks_for: options.As = None,
+    passphrase_file: options.PassphraseFile = None,
+    as_json: options.Json = False,
 ) -> None:
     """End a treatment relationship, as the institution or the patient."""
     with reporting(as_json) as report:
         which = identifier(relationship, "a relationship's id")
-
-        async def work(session: Session) -> dict[str, Any]:
-            return committed(await treatment.end(session, which))
-
-        value = {"relationship": which.hex(), **act(node, wallet_file, passphrase_file, speaks_for, work)}
+        done = act(
+            node, lambda session: treatment.end(session, which), wallet_file, passphrase_file, speaks_for
+        )
+        value = {"relationship": which.hex(), **committed(done)}
         tell(report, value, f"relationship {which.hex()} has ended")
