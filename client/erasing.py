@@ -15,7 +15,7 @@ from consilium.client.erasure_certificate import (
 from consilium.client.history import accesses_of, events_of
 from consilium.client.rpc import Committed
 from consilium.client.session import Session, new_id
-from consilium.contracts import forgetting, records, retention
+from consilium.contracts import forgetting, identity, records, retention, tombstones
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
@@ -63,6 +63,26 @@ async def carry_out(session: Session, erasure: bytes) -> tuple[forgetting.Erasur
     """Carry out what this session's institution ordered and nobody contested in time."""
     body = forgetting.CarryOutErasure(erasure)
     return _verdict(await session.submit([operation("erasure.carry_out", body)], certified=True))
+
+
+async def require_unneeded(session: Session, patient: bytes) -> None:
+    """Whether the session's institution may destroy what tells whose a pseudonym is: once the whole patient is erased
+    and this institution keeps nothing of it, or where the ledger never knew the patient.
+
+    Who destroys it before could neither find the chart nor speak for the patient again. Raises Refused
+    `erasure.mapping_needed`.
+    """
+    if await session.state(identity.IDENTITIES, patient) is None:
+        return
+    found = await session.state(tombstones.ERASED_PATIENTS, patient)
+    stones = found.stones if found is not None else []
+    if not any(session.identity not in stone.spared for stone in stones):
+        why = (
+            "this institution's hold keeps what it authored"
+            if stones
+            else "the patient is not erased as a whole"
+        )
+        raise Refused("erasure.mapping_needed", f"{patient.hex()}: {why}")
 
 
 async def hold(

@@ -1101,6 +1101,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "An erasure has this id already.",
         "Draw a new random id.",
     ),
+    "erasure.mapping_needed": _entry(
+        "The institution still needs to know whose the pseudonym is: the patient is not erased, or a hold keeps a part.",
+        "Have the whole patient erased, or wait until the hold ends and ask again; then destroy the mapping.",
+    ),
     "erasure.not_a_holder": _entry(
         "The sender is none of the holders that the erasure names, or it was not carried out.",
         "Only who is named attests; see `consilium erasure status`.",

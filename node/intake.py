@@ -124,7 +124,12 @@ class FolderAccounts:
 
     def path(self, key: PatientKey) -> Path:
         """The file of a patient's wallet."""
-        return self._folder / f"{key}.wallet"
+        return wallet_path(self._folder, key)
+
+
+def wallet_path(folder: Path, key: PatientKey) -> Path:
+    """The file of a patient's wallet in the folder of an institution's patients."""
+    return folder / f"{key}.wallet"
 
 
 class SingleAccount:

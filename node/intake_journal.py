@@ -63,6 +63,26 @@ class IntakeJournal:
             journal.execute("INSERT OR IGNORE INTO account VALUES (?, ?)", (identity, person))
         self.require_same_person(identity, person)
 
+    def person(self, identity: bytes) -> PatientKey | None:
+        """Whose an account is; None where it is not known here."""
+        with self._open() as journal:
+            found = journal.execute("SELECT person FROM account WHERE identity = ?", (identity,)).fetchone()
+        return None if found is None else PatientKey(found[0])
+
+    def forget(self, identity: bytes) -> int:
+        """Destroy all that says whose an account is, and which files were imported for it. Returns how many imports.
+
+        What is deleted is overwritten, and the file is written anew without it. Durable on return.
+        """
+        with self._open() as journal:
+            theirs = "SELECT bundle FROM import WHERE identity = ?"
+            journal.execute(f"DELETE FROM closing WHERE bundle IN ({theirs})", (identity,))
+            count = journal.execute("DELETE FROM import WHERE identity = ?", (identity,)).rowcount
+            journal.execute("DELETE FROM account WHERE identity = ?", (identity,))
+        with self._open() as journal:
+            journal.execute("VACUUM")
+        return count
+
     def imports(self, file: bytes) -> list[Noted]:
         """The imports of a file (its SHA-256) that were begun."""
         with self._open() as journal:
@@ -94,6 +114,7 @@ class IntakeJournal:
             self._path.touch(JOURNAL_MODE)
             with contextlib.closing(sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_S)) as journal:
                 journal.execute("PRAGMA synchronous = FULL")
+                journal.execute("PRAGMA secure_delete = ON")
                 journal.executescript(_TABLES)
                 with journal:
                     yield journal

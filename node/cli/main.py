@@ -23,7 +23,6 @@ from consilium.node.cli import (
     credentials,
     delegation,
     emergency,
-    erasure,
     mandates,
     network,
     node,
@@ -39,6 +38,7 @@ from consilium.node.cli import (
     summaries,
     teams,
     treatment,
+    unlinking,
 )
 from consilium.node.cli.output import example, reporting, table
 from consilium.node.cli.usage import Commands
@@ -60,7 +60,7 @@ app.add_typer(renewing.app, name="keys")
 app.add_typer(records.app, name="records")
 app.add_typer(consent.app, name="consent")
 app.add_typer(accounting.app, name="access")
-app.add_typer(erasure.app, name="erasure")
+app.add_typer(unlinking.app, name="erasure")
 app.add_typer(emergency.app, name="emergency")
 app.add_typer(summaries.app, name="summaries")
 app.add_typer(credentials.app, name="credentials")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from consilium.client import wallet as wallets
 from consilium.client.envelope import HeaderFields
 from consilium.client.recording import Payload
 from consilium.client.wallet import Wallet
+from consilium.gateway.synthetic import generate_bundle
 from consilium.node.cli.main import app
 from consilium.node.founding import LOCAL_COST
 from consilium.node.testing import LocalCluster
@@ -105,3 +107,50 @@ async def test_an_erasure_from_order_to_certificate(tmp_path: Path, monkeypatch:
     assert "Complete." in await shown(*verify)
     damage(Path(file))
     assert "error" in await run(*verify, status=1)
+
+
+async def test_who_is_who_is_destroyed_when_the_whole_patient_is_erased_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_PASSPHRASE", PASSPHRASE)
+    async with LocalCluster(3) as cluster:
+        folder = cluster.nodes[0].path
+        node = ("--node", str(folder))
+        bundle, patients = tmp_path / "ada.json", tmp_path / "patients"
+        bundle.write_bytes(generate_bundle(11))
+        bring = ("records", "import", str(bundle), *node, "--patients", str(patients))
+        (imported,) = await run(*bring)
+        ada = imported["patient"]
+        (wallet,) = patients.glob("*.wallet")
+        person = wallet.stem
+        journal = folder / "intake.sqlite"
+        mapping = [person.encode(), bytes.fromhex(ada), hashlib.sha256(bundle.read_bytes()).digest()]
+        assert all(one in journal.read_bytes() for one in mapping)
+
+        unlink = ("erasure", "unlink", *node, "--patient", ada, "--patients", str(patients))
+        assert (await run(*unlink, status=1))["error"]["code"] == "erasure.mapping_needed"
+        one = ("--record", imported["records"][0], "--basis", "objected")
+        sign = (*node, "--wallet", str(wallet))
+        await run("erasure", "request", *sign, *one)
+        await cluster.commit(0)
+        assert (await run(*unlink, status=1))["error"]["code"] == "erasure.mapping_needed"
+        assert all(one in journal.read_bytes() for one in mapping)
+
+        erased = await run("erasure", "request", *sign, "--basis", "consent-withdrawn")
+        async with asyncio.timeout(TIMEOUT_S):
+            while not (await run("erasure", "status", erased["erasure"], *node))["complete"]:
+                await cluster.commit(0)
+        done = await run(*unlink)
+        assert done == {"patient": ada, "person": True, "imports": 1, "wallet": str(wallet)}
+        assert list(patients.iterdir()) == []
+        assert sorted(one.name for one in folder.glob("intake*")) == [journal.name]
+        raw = journal.read_bytes()
+        assert not [one for one in mapping if one in raw]
+        for file in folder.rglob("*"):  # nor does anything else of the node know the person
+            assert not file.is_file() or person.encode() not in file.read_bytes()
+        assert (await run(*unlink))["person"] is False
+        assert "nothing here says whose" in await shown(*unlink)
+
+        # Who comes again is a stranger.
+        (again,) = await run(*bring)
+        assert again["patient"] != ada

@@ -57,6 +57,28 @@ def test_what_closes_a_bundle_is_kept_until_the_import_is_done(path: Path) -> No
     assert [one.closing for one in IntakeJournal(path).imports(FILE)] == [None, None]
 
 
+def test_what_is_forgotten_leaves_the_file(path: Path) -> None:
+    journal = IntakeJournal(path)
+    for account, person, file in ((ACCOUNT, ADA, FILE), (OTHER, BOB, b"g" * 32)):
+        journal.note_person(account, person)
+        for number in range(40):  # many pages
+            journal.begin(file, account, account[:1] + bytes(14) + bytes((number,)))
+    journal.close(b"a" + bytes(15), b"what Ada signed" * 300)
+    needles = [ADA.encode(), ACCOUNT, FILE, b"what Ada signed"]
+    assert all(needle in path.read_bytes() for needle in needles)
+    assert (journal.person(ACCOUNT), journal.person(OTHER)) == (ADA, BOB)
+
+    assert journal.forget(ACCOUNT) == 40
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    raw = path.read_bytes()
+    assert not [needle for needle in needles if needle in raw]
+    assert journal.person(ACCOUNT) is None
+    assert journal.imports(FILE) == []
+    assert (journal.person(OTHER), len(journal.imports(b"g" * 32))) == (BOB, 40)
+    assert journal.forget(ACCOUNT) == 0
+    journal.note_person(ACCOUNT, BOB)  # the same id for another one: nobody remembers
+
+
 def test_only_its_owner_may_read_it(path: Path) -> None:
     IntakeJournal(path).note_person(ACCOUNT, ADA)
     assert path.stat().st_mode & 0o777 == 0o600
