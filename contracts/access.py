@@ -156,11 +156,8 @@ def _request(body: AccessRequest, context: OperationContext) -> Decision:
         raise Refused(
             "access.too_many_compartments", f"{len(named)}; the limit is {COMPARTMENTS_PER_REQUEST_MAX}"
         )
-    facts: dict[bytes, Facts] = {}
     weighing = Weighing(context)
-    verdicts = [
-        _verdict(place, chosen, body.purpose, facts, weighing, context) for place, chosen in named.items()
-    ]
+    verdicts = [_verdict(place, chosen, body.purpose, weighing, context) for place, chosen in named.items()]
     decision = Decision(
         version=DECISION_VERSION,
         reader=context.sender,
@@ -212,7 +209,6 @@ def _verdict(
     place: _Place,
     chosen: list[bytes] | None,
     purpose: str,
-    facts: dict[bytes, Facts],
     weighing: Weighing,
     context: OperationContext,
 ) -> Verdict:
@@ -225,9 +221,8 @@ def _verdict(
         return Verdict(
             known.patient, compartment, list(also), known.epoch, chosen, False, ERASED, None, [], 0
         )
-    if known.patient not in facts:
-        facts[known.patient] = gather(context.state, context.sender, known.patient, context.time_ms)
-    asked = _questions(context.state, facts[known.patient], (compartment, *also), purpose, context.time_ms)
+    facts = weighing.facts(known.patient)
+    asked = _questions(context.state, facts, (compartment, *also), purpose, context.time_ms)
     ruling = weighing.decide_all(asked)
     window = context.time_ms + RELEASE_WINDOW_MS
     return Verdict(

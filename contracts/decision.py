@@ -19,10 +19,11 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from consilium.contracts import weights
 from consilium.contracts.conditions import Conditions, RecordFacts, Truth, meets
 from consilium.contracts.consent import DENY, Consent, Provision
 from consilium.contracts.emergency import EMERGENCY_PURPOSE
-from consilium.contracts.facts import Facts
+from consilium.contracts.facts import Facts, gather
 from consilium.contracts.purposes import covers, upwards
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import OperationContext
@@ -313,7 +314,17 @@ class Weighing:
 
     def __init__(self, context: OperationContext) -> None:
         self._rulings: dict[bytes, Ruling] = {}
+        self._facts: dict[bytes, Facts] = {}
         self._context = context
+
+    def facts(self, patient: bytes) -> Facts:
+        """What is known of the sender and a patient, gathered once. Raises Refused `transaction.too_heavy`."""
+        known = self._facts.get(patient)
+        if known is None:
+            context = self._context
+            known = self._facts[patient] = gather(context.state, context.sender, patient, context.time_ms)
+            context.charge(weights.FACT * known.count)
+        return known
 
     def decide_all(self, questions: Sequence[Question]) -> Ruling:
         """As the function. Raises Refused `access.too_many_consents`, `access.too_many_conditions`."""
@@ -325,6 +336,7 @@ class Weighing:
     def _decide(self, question: Question) -> Ruling:
         known = self._rulings.get(question.compartment)
         if known is None:
+            self._context.charge(weights.CONSENT * len(question.facts.consents))
             self._context.weighed += len(question.facts.consents)
             if self._context.weighed > CONSENTS_WEIGHED_MAX:
                 raise Refused("access.too_many_consents", f"the limit is {CONSENTS_WEIGHED_MAX}")

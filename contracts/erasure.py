@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from consilium.contracts import records, representation, tombstones
+from consilium.contracts import records, representation, tombstones, weights
 from consilium.contracts.calendar import DAY_MS
 from consilium.contracts.forgetting import (
     ATTESTED,
@@ -209,6 +209,7 @@ def _apply(asked: Erasure, identifier: bytes, context: OperationContext) -> Eras
 def _erase_records(asked: Erasure, identifier: bytes, context: OperationContext) -> Erasure:
     state = context.state
     standing = holds_on(state, asked.patient, context.time_ms)
+    context.charge(weights.ERASED_RECORD * len(asked.records or []))
     kept: list[KeptBack] = []
     erased: list[bytes] = []
     envelopes: list[bytes] = []
@@ -246,7 +247,9 @@ def _erase_places(asked: Erasure, identifier: bytes, context: OperationContext) 
     spared = sorted({hold.holder for _, hold in standing})
     holders: dict[bytes, None] = {}
     places = _places(asked, state)
-    context.weighed += sum(last + 1 - first for _, first, last in places)
+    epochs = sum(last + 1 - first for _, first, last in places)
+    context.charge(weights.ERASED_EPOCH * epochs)
+    context.weighed += epochs
     if context.weighed > EPOCHS_PER_TRANSACTION_MAX:
         raise Refused(
             "erasure.too_large", f"more than {EPOCHS_PER_TRANSACTION_MAX} epochs in one transaction"

@@ -53,6 +53,12 @@ class Facts:
     lease_ms: int | None = None
     erased: bool = False
 
+    @property
+    def count(self) -> int:
+        """How many there are: of the ids under which something may name the reader, and of what does."""
+        named = (self.parties, self.consents, self.mandates, self.glasses, self.relationships)
+        return sum(map(len, named))
+
 
 def gather(state: StateReader, reader: bytes, patient: bytes, time_ms: int) -> Facts:
     """The facts about a reader and a patient. `time_ms` is for what expires by itself and is not in a period here."""

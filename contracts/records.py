@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from consilium.contracts import identity, keys, representation, tombstones
+from consilium.contracts import identity, keys, representation, tombstones, weights
 from consilium.contracts.classes import CLASSES, CLASSES_MAX
 from consilium.contracts.keepers import KEEPERS, note_keepers
 from consilium.contracts.operation import ID_BYTES, Contract, EventKind, OperationSpec, Slot
@@ -358,16 +358,16 @@ def _note_further(body: AnchorRecord, patient: bytes, context: OperationContext)
 
     Who keeps the record is noted in each: it is erased with any of them.
     """
-    state = context.state
+    context.charge(weights.FURTHER_CLASS * len(body.also))
     if body.also and body.also != sorted({*body.also} - {body.compartment}):
         raise Refused("records.bad_classes", "further compartments ascend, and are others")
-    epoch = EPOCHS.get(state, body.compartment, epoch_bytes(body.epoch))
+    epoch = EPOCHS.get(context.state, body.compartment, epoch_bytes(body.epoch))
     keeping = [context.sender, *(epoch.custodians if epoch is not None else [])]
     for identifier in body.also:
-        known = COMPARTMENTS.get(state, identifier)
+        known = COMPARTMENTS.get(context.state, identifier)
         if known is None or known.patient != patient:
             raise Refused("records.bad_classes", identifier.hex())
-        note_keepers(state, keeping, identifier, epoch_bytes(known.epoch))
+        note_keepers(context.state, keeping, identifier, epoch_bytes(known.epoch))
 
 
 def _with_position(body: AnchorRecord, patient: bytes, context: OperationContext) -> Bundle:

@@ -30,6 +30,7 @@ from consilium.contracts import (
     takeover,
     teams,
     treatment,
+    weights,
 )
 from consilium.contracts.operation import Contract, EventKind, OperationSpec, Rank, Slot
 from consilium.ledger import codec
@@ -78,6 +79,7 @@ class Registry:
         self.operations: Mapping[str, OperationSpec] = _unique(
             (spec.name, spec) for contract in contracts for spec in contract.operations
         )
+        self._weights = {name: weights.WEIGHTS.get(name, weights.ORDINARY) for name in self.operations}
         self._ranks = {name: int(spec.rank) for name, spec in self.operations.items()}
         self.events: Mapping[str, EventKind] = _unique(
             (kind.name, kind) for contract in contracts for kind in contract.events
@@ -93,6 +95,10 @@ class Registry:
     def rank(self, operation: Operation) -> int:
         """The place of such operations in a block: lower runs earlier."""
         return self._ranks.get(operation.name, _ORDINARY)
+
+    def weight(self, operation: Operation) -> int:
+        """What it costs at most, but for what it charges while it runs."""
+        return self._weights.get(operation.name, weights.UNKNOWN).of(operation.body)
 
     def run(self, operation: Operation, context: OperationContext) -> bytes:
         """Carry out one operation. Returns the encoded result, or nothing where the operation has none.

@@ -26,6 +26,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The batch is for another chain or version, or its author's signature does not verify.",
         "Report the author's node id to its institution: an honest node does not send this.",
     ),
+    "batch.too_heavy": _entry(
+        "The batch weighs more than BATCH_WEIGHT_MAX: executing it could keep every node from voting.",
+        "Report the author's node id to its institution: an honest node does not seal this.",
+    ),
     "block.malformed": _entry(
         "The block's parts do not match its header.",
         "Ask another node for the block; report the node that served this one.",
@@ -216,9 +220,17 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "The transaction has no operations.",
         "Put at least one operation into it.",
     ),
+    "transaction.postponed": _entry(
+        "The block that named the transaction had no weight left for it.",
+        "Nothing: the node that took it in puts it into a later block. Ask for its receipt, or submit it again.",
+    ),
     "transaction.too_far_ahead": _entry(
         "valid_until lies further ahead of block time than VALIDITY_MAX_MS.",
         "Sign it again with an earlier valid_until, and check this computer's clock.",
+    ),
+    "transaction.too_heavy": _entry(
+        "The transaction's operations weigh more than TRANSACTION_WEIGHT_MAX, by their sizes or by what state adds.",
+        "Put fewer operations into one transaction, or name less in each.",
     ),
     "transaction.unknown": _entry(
         "No transaction with this id is in the chain.",

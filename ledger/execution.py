@@ -6,7 +6,8 @@ of it takes effect, and its receipt says which and why. Within a block, transact
 a block. A transaction has the rank of its latest operation, so that nothing is smuggled forward beside a revocation.
 
 A transaction that is out of its validity window, or whose id was included before, is skipped without a receipt: an id
-has at most one receipt for ever.
+has at most one receipt for ever. So is one for which the block has no weight left (`ledger.weight`), because state made
+the transactions before it dearer than their bodies told: it goes into a later block.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from consilium.ledger.merkle import merkle_root
 from consilium.ledger.state import Change, Overlay, StateReader
 from consilium.ledger.transaction import OPERATIONS_MAX, Operation, Transaction, Verified, check_time
 from consilium.ledger.validators import ValidatorSet
+from consilium.ledger.weight import BLOCK_WEIGHT_MAX, TRANSACTION_WEIGHT_MAX, transaction_weight
 
 OK: Final = "ok"
+POSTPONED: Final = "transaction.postponed"
+"""Skipped because the block has no weight left: whoever sealed it seals it again."""
 RESULT_BYTES_MAX: Final = 16 * 1024
 EVENT_SUBJECTS_MAX: Final = 8
 EVENT_BYTES_MAX: Final = 16 * 1024
@@ -78,7 +82,8 @@ class OperationContext:
     """What a contract may know: who speaks, when (block time), and state, on which a refused transaction is taken back.
 
     `validators` is the set of the next height: the newest one that a header can name already. `weighed` is what the
-    transaction's operations have looked at so far, where a contract bounds that for all of them together.
+    transaction's operations have looked at so far, where a contract bounds that for all of them together; `weight` is
+    what they cost so far (`charge`).
     """
 
     state: Overlay
@@ -93,11 +98,21 @@ class OperationContext:
     validators: ValidatorSet | None = None
     ancestor: Ancestor = no_ancestor
     weighed: int = 0
+    weight: int = 0
 
     @property
     def is_genesis(self) -> bool:
         """Whether the operation is one of the genesis document."""
         return self.height == 0
+
+    def charge(self, weight: int) -> None:
+        """Count what the transaction costs. A contract charges what follows from state, before it does it.
+
+        Raises Refused `transaction.too_heavy`.
+        """
+        self.weight += weight
+        if self.weight > TRANSACTION_WEIGHT_MAX and not self.is_genesis:
+            raise Refused("transaction.too_heavy", f"{self.weight}; the limit is {TRANSACTION_WEIGHT_MAX}")
 
     def emit(self, kind: str, subjects: Sequence[bytes], data: bytes) -> None:
         """Tell applications. Events of a refused transaction are dropped with it.
@@ -119,6 +134,10 @@ class Contracts(Protocol):
 
     def rank(self, operation: Operation) -> int:
         """The place of such operations in a block: lower runs earlier."""
+        ...
+
+    def weight(self, operation: Operation) -> int:
+        """What it costs at most, but for what it charges while it runs (`ledger.weight`)."""
         ...
 
     def run(self, operation: Operation, context: OperationContext) -> bytes:
@@ -149,6 +168,11 @@ class Outcome:
     events: tuple[Event, ...]
     next_validators: ValidatorSet
 
+    @property
+    def postponed(self) -> frozenset[bytes]:
+        """The ids of those for which the block had no weight left."""
+        return frozenset(identifier for identifier, code in self.skipped if code == POSTPONED)
+
 
 def execute(
     *,
@@ -172,6 +196,7 @@ def execute(
     skipped: list[tuple[Digest, str]] = []
     events: list[Event] = []
     in_block: set[bytes] = set()
+    spent = 0
     rank = contracts.rank
     for transaction in sorted(transactions, key=lambda t: max(map(rank, t.value.operations))):
         try:
@@ -182,8 +207,12 @@ def execute(
         if transaction.id in in_block or transaction.id in seen:
             skipped.append((transaction.id, "transaction.duplicate"))
             continue
-        in_block.add(transaction.id)
         value = transaction.value
+        weight = transaction_weight(value, contracts.weight)
+        if spent + min(weight, TRANSACTION_WEIGHT_MAX) > BLOCK_WEIGHT_MAX:
+            skipped.append((transaction.id, POSTPONED))
+            continue
+        in_block.add(transaction.id)
         context = OperationContext(
             block_state,
             height,
@@ -195,7 +224,8 @@ def execute(
             validators=validators,
             ancestor=ancestor,
         )
-        leaf = _run(value.operations, context, contracts, authorised=False)
+        leaf = _run(value.operations, context, contracts, weight=weight)
+        spent += min(context.weight, TRANSACTION_WEIGHT_MAX)
         if leaf.code == OK:
             block_state.keep()
             events += context.events
@@ -232,7 +262,7 @@ def execute_genesis(genesis: Genesis, state: StateReader, contracts: Contracts) 
         chain_id,
         validators=genesis.validator_set,
     )
-    leaf = _run(genesis.operations, context, contracts, authorised=True)
+    leaf = _run(genesis.operations, context, contracts, weight=None)
     if leaf.code != OK:
         raise Refused("genesis.malformed", f"its operation {leaf.failed} is refused: {leaf.code}")
     leaves = (codec.encode(leaf),)
@@ -249,12 +279,14 @@ def execute_genesis(genesis: Genesis, state: StateReader, contracts: Contracts) 
 
 
 def _run(
-    operations: Sequence[Operation], context: OperationContext, contracts: Contracts, *, authorised: bool
+    operations: Sequence[Operation], context: OperationContext, contracts: Contracts, *, weight: int | None
 ) -> ReceiptLeaf:
+    """`weight` is that of the operations, None for those of genesis, which nobody has to authorise."""
     results: list[bytes] = []
     index = 0
     try:
-        if not authorised:
+        if weight is not None:
+            context.charge(weight)
             contracts.authorise(context)
         for index, operation in enumerate(operations):
             context.operation = index

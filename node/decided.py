@@ -25,6 +25,7 @@ from consilium.ledger.block import (
 )
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.validators import ValidatorSet
+from consilium.ledger.weight import BLOCK_WEIGHT_MAX
 from consilium.node.peer_messages import DecidedBlock
 
 FAULT_WEIGHT: Final = 50
@@ -115,9 +116,10 @@ def _verified(raw: bytes, held: VerifiedBatch | None, chain_id: bytes) -> Verifi
     return held if held is not None and held.raw == raw else verify_batch(raw, chain_id)
 
 
-def payload_within_limits(batches: tuple[VerifiedBatch, ...]) -> bool:
-    """Whether a proposal's batches together keep the limits of a block."""
+def payload_within_limits(batches: tuple[VerifiedBatch, ...], weight: int) -> bool:
+    """Whether a proposal's batches, with this weight, together keep the limits of a block."""
     return (
-        sum(len(batch.raw) for batch in batches) <= BLOCK_PAYLOAD_BYTES_MAX
+        weight <= BLOCK_WEIGHT_MAX
+        and sum(len(batch.raw) for batch in batches) <= BLOCK_PAYLOAD_BYTES_MAX
         and sum(len(batch.transactions) for batch in batches) <= BLOCK_TRANSACTIONS_MAX
     )

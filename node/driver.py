@@ -293,11 +293,10 @@ class Driver:
     async def _commit(self, decisions: Sequence[VerifiedDecision]) -> None:
         commits = await in_thread(self._executor.commit_all, decisions)
         for one, done in zip(decisions, commits, strict=True):
-            header = one.block.header
+            header, pool = one.block.header, self._mempool
             included = [t.id for batch in one.batches for t in batch.transactions]
-            self._mempool.committed(
-                one.block.batches, included, header.height, header.time_ms, self._executor.seen
-            )
+            pool.committed(one.block.batches, included, header.height, header.time_ms, self._executor.seen)
+            pool.take_back(one.batches, done.outcome.postponed, header.time_ms)
             self._on_commit(done)
         self._holding.clear()
         self._work_told = self._mempool.has_work

@@ -21,6 +21,7 @@ from consilium.ledger.execution import ANCESTORS_MAX, Contracts, OperationContex
 from consilium.ledger.state import Overlay
 from consilium.ledger.transaction import VALIDITY_MAX_MS, Transaction, Verified
 from consilium.ledger.validators import ValidatorSet
+from consilium.ledger.weight import Weigh
 from consilium.node.decided import VerifiedDecision
 from consilium.node.pace import Pace
 from consilium.node.peer_messages import (
@@ -75,6 +76,7 @@ class Executor:
     def __init__(self, store: ChainStore, contracts: Contracts) -> None:
         self.store = store
         self._contracts = contracts
+        self.weigh: Weigh = contracts.weight
         self.seen = SeenWindow()
         self.pace = Pace()
         window = list(store.seen_since(store.tip.time_ms - VALIDITY_MAX_MS))

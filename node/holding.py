@@ -88,7 +88,7 @@ class Holding:
         digests = wanted.block.batches
         missing = self._mempool.missing(digests)
         held = tuple(batch for digest in digests if (batch := self._mempool.batch(digest)) is not None)
-        if not payload_within_limits(held):
+        if not payload_within_limits(held, sum(map(self._mempool.weight, held))):
             _log.warning("proposal.oversized", height=wanted.block.height, batches=len(digests))
             self._mempool.unwant(missing)
             self.clear()

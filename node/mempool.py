@@ -11,6 +11,7 @@ A class with a life, and the only writer of that life is the event loop: nothing
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from consilium.ledger.block import BLOCK_BATCHES_MAX, BLOCK_PAYLOAD_BYTES_MAX, B
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import Transaction, Verified, check_time
+from consilium.ledger.weight import BATCH_WEIGHT_MAX, BLOCK_WEIGHT_MAX, Weigh, batch_weight, require_light
+from consilium.ledger.weight import transaction_weight as weight_of
+from consilium.node.room import Room
 
 BATCH_ENVELOPE_BYTES: Final = 512
 """Room for a batch's own fields and the lengths of its transactions' encodings."""
@@ -56,7 +60,10 @@ def is_spent(batch: VerifiedBatch, tip_time_ms: int, seen: Container[bytes]) -> 
 class Mempool:
     """See the module. Times are block times in milliseconds; `height` is the tip's."""
 
-    def __init__(self, key: SigningKey, chain_id: bytes, limits: MempoolLimits, first_sequence: int) -> None:
+    def __init__(
+        self, key: SigningKey, chain_id: bytes, limits: MempoolLimits, first_sequence: int, weigh: Weigh
+    ) -> None:
+        self._weigh = weigh
         self._key = key
         self._chain_id = chain_id
         self._limits = limits
@@ -64,6 +71,7 @@ class Mempool:
         self._pending: OrderedDict[bytes, Verified[Transaction]] = OrderedDict()
         self._pending_bytes = 0
         self._batches: OrderedDict[bytes, VerifiedBatch] = OrderedDict()
+        self._weights: dict[bytes, int] = {}
         self._arrived_at: dict[bytes, int] = {}
         self._known: dict[bytes, int] = {}
         """Of each transaction that is held: its valid_until, by id."""
@@ -84,8 +92,10 @@ class Mempool:
     # Admission
 
     def admit(self, transaction: Verified[Transaction], tip_time_ms: int) -> None:
-        """Take a verified transaction in. Raises Refused: expired, too_far_ahead, duplicate, mempool.full."""
+        """Take a verified transaction in. Raises Refused: expired, too_far_ahead, duplicate, too_heavy,
+        mempool.full."""
         check_time(transaction.value, tip_time_ms)
+        require_light(weight_of(transaction.value, self._weigh))
         if transaction.id in self._known:
             raise Refused("transaction.duplicate", "it is already on its way into a block")
         if (
@@ -105,10 +115,10 @@ class Mempool:
         if self._sealed_ahead() >= SEALED_AHEAD_MAX:
             return None
         chosen: list[Verified[Transaction]] = []
-        room = key_share_bytes - BATCH_ENVELOPE_BYTES
+        room = Room(key_share_bytes - BATCH_ENVELOPE_BYTES, BATCH_TRANSACTIONS_MAX, BATCH_WEIGHT_MAX)
         for transaction in self._pending.values():
-            room -= len(transaction.raw) + TRANSACTION_PREFIX_BYTES
-            if room < 0 or len(chosen) == BATCH_TRANSACTIONS_MAX:
+            size = len(transaction.raw) + TRANSACTION_PREFIX_BYTES
+            if not room.take(size, 1, weight_of(transaction.value, self._weigh)):
                 break
             chosen.append(transaction)
         self._sequence += 1
@@ -121,12 +131,15 @@ class Mempool:
     # Batches
 
     def add_batch(self, batch: VerifiedBatch, height: int) -> bool:
-        """Keep a peer's batch. False where it is known already. Raises Refused `mempool.author_full`.
+        """Keep a peer's batch. False where it is known already. Raises Refused `batch.too_heavy`,
+        `mempool.author_full`.
 
         A batch that a proposal names is kept whatever its author's share: the proposal is bounded itself.
         """
         if batch.digest in self._batches:
             return False
+        if (weight := batch_weight(batch.transactions, self._weigh)) > BATCH_WEIGHT_MAX:
+            raise Refused("batch.too_heavy", f"{weight}; the limit is {BATCH_WEIGHT_MAX}")
         if not self._has_room(batch.author, len(batch.raw)):
             if batch.digest not in self._wanted:
                 count = self._author_count.get(batch.author, 0)
@@ -151,6 +164,11 @@ class Mempool:
     def batch(self, digest: bytes) -> VerifiedBatch | None:
         """A batch that is held, or None."""
         return self._batches.get(digest) or self._pinned.get(digest)
+
+    def weight(self, batch: VerifiedBatch) -> int:
+        """What executing a batch costs, before state adds anything; remembered of what is in the pool."""
+        known = self._weights.get(batch.digest)
+        return known if known is not None else batch_weight(batch.transactions, self._weigh)
 
     def missing(self, digests: Iterable[bytes]) -> list[bytes]:
         """Those of the digests that are not held."""
@@ -199,16 +217,15 @@ class Mempool:
         for batch in self._batches.values():
             by_author.setdefault(batch.author, deque()).append(batch)
         chosen: list[bytes] = []
-        room_bytes, room_transactions = BLOCK_PAYLOAD_BYTES_MAX, max(transactions_max, BATCH_TRANSACTIONS_MAX)
+        transactions_max = max(transactions_max, BATCH_TRANSACTIONS_MAX)
+        room = Room(BLOCK_PAYLOAD_BYTES_MAX, transactions_max, BLOCK_WEIGHT_MAX)
         turns = deque(by_author.values())
         while turns and len(chosen) < BLOCK_BATCHES_MAX:
             queue = turns.popleft()
             batch = queue.popleft()
-            if len(batch.raw) > room_bytes or len(batch.transactions) > room_transactions:
+            if not room.take(len(batch.raw), len(batch.transactions), self._weights[batch.digest]):
                 continue  # this author's turn is over: its later batches must not overtake
             chosen.append(batch.digest)
-            room_bytes -= len(batch.raw)
-            room_transactions -= len(batch.transactions)
             if queue:
                 turns.append(queue)
         return chosen
@@ -239,6 +256,18 @@ class Mempool:
             self._unwant(digest)
         if height >= self._pinned_height:
             self._pinned = {}
+
+    def take_back(
+        self, batches: Iterable[VerifiedBatch], postponed: Container[bytes], tip_time_ms: int
+    ) -> None:
+        """Of what was sealed here and decided, take these transactions in again: their block had no weight left."""
+        for batch in batches:
+            if batch.author != self._key.public:
+                continue
+            for transaction in batch.transactions:
+                if transaction.id in postponed:
+                    with contextlib.suppress(Refused):  # expired, or as any other that finds the pool full
+                        self.admit(transaction, tip_time_ms)
 
     def forget_expired(self, tip_time_ms: int) -> list[bytes]:
         """Drop pending transactions that can no longer be included. Returns their ids."""
@@ -328,6 +357,7 @@ class Mempool:
 
     def _add(self, batch: VerifiedBatch, height: int) -> None:
         self._batches[batch.digest] = batch
+        self._weights[batch.digest] = batch_weight(batch.transactions, self._weigh)
         self._arrived_at[batch.digest] = height
         self._author_count[batch.author] = self._author_count.get(batch.author, 0) + 1
         self._author_bytes[batch.author] = self._author_bytes.get(batch.author, 0) + len(batch.raw)
@@ -338,7 +368,7 @@ class Mempool:
         batch = self._batches.pop(digest, None)
         if batch is None:
             return
-        del self._arrived_at[digest]
+        del self._arrived_at[digest], self._weights[digest]
         self._guests.pop(digest, None)
         self._author_count[batch.author] -= 1
         self._author_bytes[batch.author] -= len(batch.raw)

@@ -16,6 +16,7 @@ from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
+from consilium.ledger.weight import BATCH_WEIGHT_MAX
 from consilium.node.config import Config
 from consilium.node.executor import Executor
 from consilium.node.files import load_node_key, load_token, read_secret
@@ -80,7 +81,8 @@ def refill(
     pool.pin(promised, promise.height)
     for batch in promised:
         spent = is_spent(batch, context.parent.time_ms, executor.seen)
-        if not spent and pool.may_add(batch.author, len(batch.raw)):
+        light = pool.weight(batch) <= BATCH_WEIGHT_MAX
+        if light and not spent and pool.may_add(batch.author, len(batch.raw)):
             pool.add_batch(batch, context.height)
 
 

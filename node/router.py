@@ -133,7 +133,11 @@ class Router:
                 return
             if not self._mempool.may_add(verified.author, len(body), self._parts_of(verified.author)):
                 return
-        if self._mempool.add_batch(verified, self._driver.context.height):
+        try:
+            added = self._mempool.add_batch(verified, self._driver.context.height)
+        except Refused as refusal:  # heavier than a batch may be: no honest node seals it, nor has it to give
+            raise PeerFault(str(refusal), FORGED_WEIGHT) from None
+        if added:
             self._driver.batch_arrived()
 
     def _may_pass_on(self, peer: bytes) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from consilium.client.rpc_answers import Committed
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
-from consilium.ledger.execution import LEAF_BYTES_MAX, ReceiptLeaf
+from consilium.ledger.execution import LEAF_BYTES_MAX, POSTPONED, ReceiptLeaf
 from consilium.node.dispatch import BUSY_RETRY_MS, Busy
 from consilium.node.executor import Commit
 
@@ -77,7 +77,7 @@ class Waiting:
                 found = Committed(transaction.id, height, index, time_ms, leaf, certified=False)
                 self._tell(transaction.id, found)
         for skipped, code in outcome.skipped:
-            if code != "transaction.duplicate":
+            if code not in ("transaction.duplicate", POSTPONED):
                 self._tell(skipped, code)
         if time_ms >= self._looked_ms + EXPIRY_LOOK_MS:
             self._looked_ms = time_ms

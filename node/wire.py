@@ -182,13 +182,10 @@ class _Node:
     def _pool(self) -> Mempool:
         """The mempool, with the batches of promised proposals at hand: whoever missed them will ask this node."""
         parts, section = self._parts, self._config.mempool
-        pool = Mempool(
-            parts.key,
-            parts.genesis.chain_id,
-            MempoolLimits(section.transactions_max, section.bytes_max),
-            # Unique per start: equal contents sealed again must make another batch.
-            first_sequence=time.time_ns() // 1_000,
-        )
+        limits = MempoolLimits(section.transactions_max, section.bytes_max)
+        # Unique per start: equal contents sealed again must make another batch.
+        first = time.time_ns() // 1_000
+        pool = Mempool(parts.key, parts.genesis.chain_id, limits, first, parts.executor.weigh)
         refill(pool, parts.executor, parts.promise, parts.promised)
         return pool
 

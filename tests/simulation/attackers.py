@@ -30,11 +30,14 @@ from consilium.consensus.messages import (
     view_change_digest,
 )
 from consilium.ledger import codec
+from consilium.ledger.batch import seal_batch
 from consilium.ledger.block import BLOCK_BATCHES_MAX, Block, Header, Seal
 from consilium.ledger.errors import Refused
+from consilium.ledger.weight import BLOCK_WEIGHT_MAX, TRANSACTION_WEIGHT_MAX
 from consilium.node.mempool import Mempool, MempoolLimits
 from consilium.node.peer_messages import Blocks, BlocksRequest, DecidedBlock, Kind, Tip
 from consilium.p2p.frame import Lane
+from tests.simulation.founding import contracts
 from tests.simulation.host import Host, Packet
 
 
@@ -349,13 +352,44 @@ class CensoringPrimary(Attacker):
     """Never proposes what honest hosts admitted; makes way for nothing."""
 
     def new_pool(self, first_sequence: int) -> Mempool:
-        return _Blind(self.key, self.chain_id, MempoolLimits(), first_sequence)
+        return _Blind(self.key, self.chain_id, MempoolLimits(), first_sequence, contracts().weight)
 
     def speak(self, message: Message, body: bytes | None = None) -> None:
         if isinstance(message, PrePrepare):
             self.acts += self.mempool.batch_count > 0 and not message.block.batches
         elif isinstance(message, ViewChange) and self.mempool.batch_count:
             self.acts += 1
+        super().speak(message, body)
+
+
+class _Boundless(Mempool):
+    """Offers everything at once, whatever it weighs."""
+
+    def choose(self, transactions_max: int = 0) -> list[bytes]:
+        return list(self._batches)[:BLOCK_BATCHES_MAX]
+
+
+class HeavyProposer(Attacker):
+    """Proposes blocks that would keep everybody busy for seconds; and batches that are too heavy to be any."""
+
+    def new_pool(self, first_sequence: int) -> Mempool:
+        return _Boundless(self.key, self.chain_id, MempoolLimits(), first_sequence, contracts().weight)
+
+    def mischief(self) -> None:
+        if self.mempool.batch_count >= BLOCK_BATCHES_MAX // 2:
+            return
+        heavy = [
+            self.cluster.submit_heavy(self) for _ in range(BLOCK_WEIGHT_MAX // TRANSACTION_WEIGHT_MAX + 2)
+        ]
+        seal = seal_batch(self.key, self.chain_id, self.world.rng.randrange(2**50), heavy)
+        for target in self.everyone:
+            self.post(target, Kind.BATCH, seal.raw)
+
+    def speak(self, message: Message, body: bytes | None = None) -> None:
+        if isinstance(message, PrePrepare):
+            held = [self.mempool.batch(digest) for digest in message.block.batches]
+            weight = sum(self.mempool.weight(batch) for batch in held if batch is not None)
+            self.acts += weight > BLOCK_WEIGHT_MAX
         super().speak(message, body)
 
 
@@ -394,4 +428,5 @@ CAST: Final[tuple[type[Attacker], ...]] = (
     LyingSyncPeer,
     CensoringPrimary,
     BatchWithholder,
+    HeavyProposer,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
@@ -76,6 +77,13 @@ class Cluster:
         """A client submits some work to a host that runs."""
         transaction = self.clients.enrolment(host.index, host.executor.store.tip.time_ms)
         host.submit(transaction)
+        return transaction
+
+    def submit_heavy(self, host: Host) -> Verified[Transaction]:
+        """What weighs nearly as much as a transaction may, and does nothing; submitted from within."""
+        transaction = self.clients.heavy(host.index, host.executor.store.tip.time_ms)
+        with contextlib.suppress(Refused):
+            host.admit(transaction)
         return transaction
 
     def submit_secret(self, host: Host) -> None:

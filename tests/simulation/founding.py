@@ -20,6 +20,7 @@ from consilium.ledger.genesis import GENESIS_VERSION, Genesis, genesis_block
 from consilium.ledger.state import MemoryState
 from consilium.ledger.transaction import Operation, Transaction, Verified, identity_of, sign_transaction
 from consilium.ledger.validators import Validator
+from consilium.ledger.weight import TRANSACTION_WEIGHT_MAX
 from consilium.node.executor import Executor
 from consilium.storage.chain import ChainStore, create_chain
 from consilium.storage.kv import MemoryKV
@@ -90,7 +91,7 @@ class Clients:
         self.made: dict[bytes, None] = {}
         """The ids of all transactions that anybody honest or not made."""
 
-    def sign(self, index: int, said: Operation, tip_ms: int) -> Verified[Transaction]:
+    def sign(self, index: int, said: Operation, tip_ms: int, times: int = 1) -> Verified[Transaction]:
         """In the name of a host's institution."""
         transaction = sign_transaction(
             self.wallets[index],
@@ -98,7 +99,7 @@ class Clients:
             sender=self.institutions[index],
             nonce=self._rng.randbytes(16),
             valid_until=tip_ms + VALIDITY_MS,
-            operations=[said],
+            operations=[said] * times,
         )
         self.made[transaction.id] = None
         return transaction
@@ -119,6 +120,11 @@ class Clients:
         )
         body = identity.Enrol("application", key.public, encryption_key, proof)
         return self.sign(index, operation("identity.enrol", body), tip_ms)
+
+    def heavy(self, index: int, tip_ms: int) -> Verified[Transaction]:
+        """Nearly as heavy as a transaction may be; refused at its first operation, whose body is none."""
+        said = Operation("governance.vote", b"")
+        return self.sign(index, said, tip_ms, TRANSACTION_WEIGHT_MAX // contracts().weight(said))
 
     def propose(self, index: int, change: ballot.Change, name: bytes, tip_ms: int) -> Verified[Transaction]:
         """An institution proposes a change of the validators."""

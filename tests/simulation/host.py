@@ -35,7 +35,7 @@ from consilium.node.sync import Synchroniser
 from consilium.node.voices import Voices
 from consilium.p2p.frame import Lane
 from tests.simulation.disk import Copy, Disk
-from tests.simulation.founding import opened
+from tests.simulation.founding import contracts, opened
 from tests.simulation.loop import HostLoop, Killed, Rest
 from tests.simulation.world import WALL_EPOCH_MS
 
@@ -191,7 +191,9 @@ class Host:
 
     def new_pool(self, first_sequence: int) -> Mempool:
         """Empty."""
-        return Mempool(self.key, self.cluster.founding.chain_id, MempoolLimits(), first_sequence)
+        return Mempool(
+            self.key, self.cluster.founding.chain_id, MempoolLimits(), first_sequence, contracts().weight
+        )
 
     def new_keeper(self) -> PromiseKeeper:
         """On this disk."""

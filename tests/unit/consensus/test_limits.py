@@ -9,13 +9,14 @@ from types import ModuleType
 import pytest
 
 from consilium.consensus import evidence, limits, messages, promise, restart
-from consilium.ledger import validators
+from consilium.ledger import block, validators, weight
 from consilium.node import driver
 from consilium.storage import promise as promise_file
 from tests.conftest import PROJECT
 
 SECTION = (PROJECT / "docs" / "consensus.md").read_text(encoding="utf-8").split("\n## Limits\n")[1]
 OF_THE_MACHINE, OF_THE_HOST = SECTION.split("\nThe host's own, in ")
+OF_A_BLOCK = OF_THE_MACHINE.split("\nWhat a block may hold ")[1]
 UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024}
 
 
@@ -34,6 +35,7 @@ def documented(table: str) -> dict[str, Fraction]:
 
 MODULES = [
     *((module, OF_THE_MACHINE) for module in (limits, messages, evidence, promise, restart, validators)),
+    *((module, OF_A_BLOCK) for module in (block, weight)),
     *((module, OF_THE_HOST) for module in (driver, promise_file)),
 ]
 
@@ -50,7 +52,7 @@ def test_every_limit_has_the_value_that_the_document_gives(module: ModuleType, t
     assert ours == {name: given[name] for name in ours}
 
 
-@pytest.mark.parametrize("module", [limits, driver])
+@pytest.mark.parametrize("module", [limits, driver, weight])
 def test_every_limit_is_documented(module: ModuleType) -> None:
     written = re.findall(r"^([A-Z][A-Z_]+): Final", (PROJECT / _path(module)).read_text(), flags=re.MULTILINE)
     assert written

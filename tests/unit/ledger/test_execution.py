@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.ledger import codec
+from consilium.ledger import codec, execution
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.ledger.execution import (
     EVENT_BYTES_MAX,
     EVENT_SUBJECTS_MAX,
     LEAF_BYTES_MAX,
     OK,
+    POSTPONED,
     RESULT_BYTES_MAX,
     OperationContext,
     Outcome,
@@ -37,6 +38,7 @@ from consilium.ledger.transaction import (
     Verified,
 )
 from consilium.ledger.validators import ValidatorSet
+from consilium.ledger.weight import BLOCK_WEIGHT_MAX, TRANSACTION_WEIGHT_MAX
 from tests.unit.ledger.fingerprint import CHAIN, NOW, fingerprint, sign
 from tests.unit.ledger.world import (
     BARRED,
@@ -184,6 +186,65 @@ def test_an_expired_one_is_not_seen() -> None:
     """What was skipped for its time has no receipt, so that it takes nobody's place."""
     late = sign("late", put((b"a", b"1")), valid_ms=NOW)
     assert [code for _, code in run(late, late).skipped] == ["transaction.expired"] * 2
+
+
+# ---- weight
+
+
+def heavy(name: str, kind: str = "heavy", size: int = 1) -> Verified[Transaction]:
+    return sign(name, put((name.encode(), bytes(size)), name=kind))
+
+
+def test_a_transaction_that_weighs_too_much_is_refused() -> None:
+    (leaf,) = leaves(run(heavy("x", "heavier")))
+    assert (leaf.code, leaf.failed) == ("transaction.too_heavy", 0)
+    (leaf,) = leaves(run(sign("y", put((b"a", b"1")), put((b"b", b"1"), name="heavy"))))
+    assert leaf.code == "transaction.too_heavy"  # its operations together
+    assert leaves(run(heavy("z")))[0].code == OK
+
+
+@pytest.mark.parametrize(("spare", "code"), [(0, OK), (-1, "transaction.too_heavy")])
+def test_what_state_adds_counts_for_the_transaction(
+    spare: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "TRANSACTION_WEIGHT_MAX", 1_000 + 1 + 50 + spare)
+    outcome = run(sign("x", put((b"a", b"1")), put((b"b", bytes(50)), name="dear")))
+    assert leaves(outcome)[0].code == code
+    assert bool(outcome.changes) == (code == OK)
+
+
+def test_what_a_block_has_no_weight_for_is_postponed() -> None:
+    fits = BLOCK_WEIGHT_MAX // TRANSACTION_WEIGHT_MAX
+    many = [heavy(f"{number:02}") for number in range(fits + 2)]
+    outcome = run(*many)
+    assert list(outcome.transactions) == many[:fits]
+    assert outcome.skipped == tuple((one.id, POSTPONED) for one in many[fits:])
+    assert outcome.postponed == {one.id for one in many[fits:]}
+    following = run(*many, seen=frozenset(one.id for one in many[:fits]))
+    assert list(following.transactions) == many[fits:]
+
+
+def test_a_light_one_passes_a_heavy_one_that_is_postponed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "BLOCK_WEIGHT_MAX", TRANSACTION_WEIGHT_MAX + 1)
+    first, second, light = heavy("a"), heavy("b"), sign("c", put((b"c", b"1")))
+    outcome = run(first, second, light, second)
+    assert list(outcome.transactions) == [first, light]
+    assert outcome.skipped == ((second.id, POSTPONED),) * 2
+
+
+@pytest.mark.parametrize("charged", [48, 49])
+def test_what_state_adds_counts_for_the_block(charged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "BLOCK_WEIGHT_MAX", 2 * 1_000 + 48)
+    one, two = heavy("a", "dear", charged), heavy("b", "dear")
+    assert len(run(one, two).transactions) == (2 if charged == 48 else 1)
+
+
+def test_one_that_is_too_heavy_takes_no_more_of_the_block_than_the_heaviest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execution, "BLOCK_WEIGHT_MAX", 2 * TRANSACTION_WEIGHT_MAX)
+    outcome = run(heavy("a", "heavier"), heavy("b"))
+    assert [leaf.code for leaf in leaves(outcome)] == ["transaction.too_heavy", OK]
 
 
 # ---- what a block does for the next

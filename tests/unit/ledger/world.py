@@ -30,6 +30,7 @@ from consilium.ledger.genesis import GENESIS_VERSION, Genesis, genesis_block
 from consilium.ledger.state import MemoryState, StateReader
 from consilium.ledger.transaction import Operation, Transaction, Verified, identity_of, sign_transaction
 from consilium.ledger.validators import Validator, ValidatorSet
+from consilium.ledger.weight import TRANSACTION_WEIGHT_MAX
 from consilium.storage.chain import ChainStore, create_chain
 from consilium.storage.kv import MemoryKV
 
@@ -78,6 +79,10 @@ class Pairs(codec.Wire, frozen=True):
     pairs: list[tuple[bytes, bytes | None]]
 
 
+WEIGHTS = {"heavy": TRANSACTION_WEIGHT_MAX, "heavier": TRANSACTION_WEIGHT_MAX + 1, "dear": 1_000}
+"""Of some operations; 1 of all others."""
+
+
 def put(*pairs: tuple[bytes, bytes | None], name: str = "put") -> Operation:
     """An operation that writes (None: deletes)."""
     return Operation(name, codec.encode(Pairs(list(pairs))))
@@ -89,7 +94,10 @@ def new_council(validators: Sequence[Validator]) -> Operation:
 
 
 class SmallContracts:
-    """`put` writes, `tell` also emits an event, `refuse` writes and is refused, `early` is a put of a lower rank."""
+    """`put` writes, `tell` also emits an event, `refuse` writes and is refused, `early` is a put of a lower rank.
+
+    `heavy`, `heavier` and `dear` write too, and have WEIGHTS; `dear` then charges the length of its first value.
+    """
 
     def authorise(self, context: OperationContext) -> None:
         if context.state.get(BARRED + context.sender) is not None:
@@ -98,8 +106,11 @@ class SmallContracts:
     def rank(self, operation: Operation) -> int:
         return 0 if operation.name == "early" else 1
 
+    def weight(self, operation: Operation) -> int:
+        return WEIGHTS.get(operation.name, 1)
+
     def run(self, operation: Operation, context: OperationContext) -> bytes:
-        if operation.name not in ("put", "tell", "refuse", "early", "read"):
+        if operation.name not in ("put", "tell", "refuse", "early", "read", *WEIGHTS):
             raise Refused("transaction.unknown_operation")
         pairs = codec.decode(operation.body, Pairs, 16 * 1024).pairs
         if operation.name == "read":
@@ -109,6 +120,8 @@ class SmallContracts:
                 context.state.delete(key)
             else:
                 context.state.put(key, value)
+        if operation.name == "dear":
+            context.charge(len(pairs[0][1] or b""))
         if operation.name == "tell":
             context.emit("told", [context.sender], operation.body)
         if operation.name == "refuse":

@@ -257,7 +257,7 @@ class HostedNode:
         self.key = harness.keys[index] if index is not None else SigningKey(some("observer", 32))
         self.clock = clock or FakeClock(START_MS + BLOCK_MS)
         self.executor = harness.executor(kv)
-        self.mempool = Mempool(self.key, harness.chain_id, limits or MempoolLimits(), first_sequence=1)
+        self.mempool = Mempool(self.key, harness.chain_id, limits or MempoolLimits(), 1, self.executor.weigh)
         self.promises = MemoryPromises()
         self.outlet = FakeOutlet(frozenset(key.public for key in harness.keys) - {self.key.public})
         self.log = self.outlet.log

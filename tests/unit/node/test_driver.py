@@ -116,6 +116,21 @@ async def test_many_transactions_are_sealed_a_few_batches_at_a_time(
     assert len(node.outlet.sent(Kind.BATCH)) == 4
 
 
+async def test_what_a_block_has_no_weight_for_goes_into_later_ones(
+    solo: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if state made each dearer than its body tells: the proposal fits, the execution does not."""
+    node = HostedNode(solo)
+    each = node.executor.weigh(solo.transaction(solo.wallets[0]).value.operations[0])
+    monkeypatch.setattr("consilium.ledger.execution.BLOCK_WEIGHT_MAX", 3 * each)
+    async with running(node):
+        ids = admit(node, 7)
+        await until(lambda: sum(len(one.outcome.transactions) for one in node.commits) == 7)
+    assert all(node.executor.store.place_of(one) for one in ids)
+    assert [len(one.outcome.transactions) for one in node.commits[:3]] == [3, 3, 1]
+    assert [len(one.outcome.postponed) for one in node.commits[:3]] == [4, 1, 0]
+
+
 async def test_every_vote_is_durable_before_it_is_sent(four: Harness) -> None:
     """The primary's pre-prepare and, with the others' votes, its commit: each behind the promise that names it."""
     node = HostedNode(four, index=primary_index(four))

@@ -83,6 +83,23 @@ async def test_a_proposal_beyond_the_limits_of_a_block_is_given_up_at_once(
     assert machine.of(BatchesHeld) == []
 
 
+async def test_a_proposal_that_weighs_too_much_is_given_up_at_once(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [four.batch([four.transaction(four.wallets[0])], author=1) for _ in range(3)]
+    block = four.decide(four.executor().context, batches).block
+    node, machine = scripted(four, Started=[HoldBatches(block, (four.keys[1].public,))])
+    monkeypatch.setattr("consilium.node.decided.BLOCK_WEIGHT_MAX", 2 * node.mempool.weight(batches[0]))
+    async with running(node):
+        await until(lambda: requests(node))
+        for batch in batches:
+            assert node.mempool.is_wanted(batches[2].digest)
+            node.mempool.add_batch(batch, 1)
+            node.driver.batch_arrived()
+        await asyncio.sleep(0.02)
+    assert machine.of(BatchesHeld) == []
+
+
 async def test_a_later_proposal_takes_the_place_of_an_earlier_one(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,16 +12,29 @@ from consilium.ledger.batch import BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX, veri
 from consilium.ledger.block import BLOCK_BATCHES_MAX, BLOCK_PAYLOAD_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import VALIDITY_MAX_MS, Operation
+from consilium.ledger.weight import BATCH_WEIGHT_MAX, BLOCK_WEIGHT_MAX, TRANSACTION_WEIGHT_MAX
 from consilium.node import mempool as pools
 from consilium.node.mempool import Mempool, MempoolLimits, is_spent
 from tests.unit.node.harness import START_MS, VALID_MS, Harness
 
+HEAVY = "no.such.heavy"
+"""An operation whose body's length is its weight."""
 NOBODY: frozenset[bytes] = frozenset()
 STEPS = ["admit", "seal", "peer", "commit", "expire"]
 
 
+def weigh(operation: Operation) -> int:
+    return len(operation.body) if operation.name == HEAVY else 1
+
+
+def heavy(harness: Harness, weight: int):
+    """A transaction of this weight."""
+    parts = [min(10_000, weight - at) for at in range(0, weight, 10_000)]
+    return harness.transaction(harness.wallets[0], *(Operation(HEAVY, bytes(part)) for part in parts))
+
+
 def pool_of(harness: Harness, limits: MempoolLimits | None = None, index: int = 0) -> Mempool:
-    return Mempool(harness.keys[index], harness.chain_id, limits or MempoolLimits(), first_sequence=1)
+    return Mempool(harness.keys[index], harness.chain_id, limits or MempoolLimits(), 1, weigh)
 
 
 def code_of(refused: pytest.ExceptionInfo[Refused]) -> str:
@@ -287,6 +300,69 @@ def test_a_transaction_held_twice_is_known_until_the_last_goes(four: Harness) ->
     pool.committed([], [one.id], 4, START_MS, NOBODY)
     assert not pool.knows(one.id)
     assert pool.bytes_held == 0
+
+
+# --- weight ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_is_too_heavy_is_not_admitted(solo: Harness) -> None:
+    pool = pool_of(solo)
+    pool.admit(heavy(solo, TRANSACTION_WEIGHT_MAX), START_MS)
+    with pytest.raises(Refused) as refused:
+        pool.admit(heavy(solo, TRANSACTION_WEIGHT_MAX + 1), START_MS)
+    assert code_of(refused) == "transaction.too_heavy"
+    assert pool.pending_count == 1
+
+
+def test_no_more_is_sealed_than_a_batch_may_weigh(solo: Harness) -> None:
+    pool = pool_of(solo)
+    most = BATCH_WEIGHT_MAX // 3  # in three transactions, with one light one
+    for weight in (most, most, BATCH_WEIGHT_MAX - 2 * most, 1):
+        pool.admit(heavy(solo, weight), START_MS)
+    sealed = [pool.seal(1), pool.seal(1), pool.seal(1)]
+    assert [len(batch.transactions) for batch in sealed if batch is not None] == [3, 1]
+
+
+def test_a_batch_that_is_too_heavy_is_not_kept(four: Harness) -> None:
+    pool = pool_of(four)
+    parts = [50_000] * (BATCH_WEIGHT_MAX // 50_000)
+    most = four.batch([heavy(four, part) for part in parts], author=1)
+    over = four.batch([*most.transactions, heavy(four, 1)], author=1)
+    assert pool.add_batch(most, 1)
+    pool.want([over.digest])
+    with pytest.raises(Refused) as refused:
+        pool.add_batch(over, 1)
+    assert code_of(refused) == "batch.too_heavy"
+    assert pool.batch(over.digest) is None
+
+
+def test_a_chosen_block_keeps_the_weight_of_a_block(four: Harness) -> None:
+    pool = pool_of(four)
+    part = 50_000
+    heavy_ones = [four.batch([heavy(four, part)] * 4, author=author) for author in (1, 2, 3, 1, 2, 3)]
+    light = four.batch([four.transaction(four.wallets[0])], author=0)
+    for one in [*heavy_ones, light]:
+        pool.add_batch(one, 1)
+    chosen = [batch for digest in pool.choose() if (batch := pool.batch(digest)) is not None]
+    assert light in chosen  # an author whose heavy batch does not fit does not stop the others
+    assert sum(map(pool.weight, chosen)) <= BLOCK_WEIGHT_MAX
+    assert len(chosen) == 1 + (BLOCK_WEIGHT_MAX - 1) // (4 * part)
+    pool.committed([batch.digest for batch in chosen], [], 1, START_MS, NOBODY)
+    assert pool.choose() == [batch.digest for batch in heavy_ones if batch not in chosen]
+
+
+def test_what_was_postponed_is_sealed_again_by_who_sealed_it(four: Harness) -> None:
+    pool = pool_of(four)
+    done, postponed, of_another = (four.transaction(four.wallets[0]) for _ in range(3))
+    late = four.transaction(four.wallets[0], valid_until=START_MS)
+    own, others = four.batch([done, postponed, late], author=0), four.batch([of_another], author=1)
+    for batch in (own, others):
+        pool.add_batch(batch, 1)
+    pool.committed([own.digest, others.digest], [done.id], 1, START_MS, NOBODY)
+    pool.take_back([own, others], frozenset([postponed.id, late.id, of_another.id]), START_MS)
+    again = pool.seal(2)
+    assert again is not None
+    assert again.transactions == (postponed,)
 
 
 # --- choosing -------------------------------------------------------------------------------------------------------

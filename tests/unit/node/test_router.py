@@ -25,7 +25,8 @@ from consilium.ledger import codec
 from consilium.ledger.batch import BATCH_VERSION, Batch, VerifiedBatch
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import PeerFault, Refused
-from consilium.ledger.transaction import Operation
+from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation
+from consilium.ledger.weight import BATCH_WEIGHT_MAX
 from consilium.node import router as routers
 from consilium.node.complaints import TAKEN_EVERY_HEIGHTS
 from consilium.node.driver import Driver
@@ -282,6 +283,21 @@ async def test_an_observer_has_a_small_share_of_the_pool(four: Harness) -> None:
             await routed.router.handle(some("another observer", 32), Kind.BATCH, batch.raw)
         await routed.router.handle(observer.public, Kind.BATCH, batch.raw)
     assert routed.node.mempool.batch_count == 2
+
+
+async def test_a_batch_that_weighs_too_much_is_a_fault_even_of_who_was_asked(routed: Routed) -> None:
+    # No body of this kind is so long; only its length counts.
+    heavy = Operation("disclosure.attest", bytes(OPERATION_BODY_BYTES_MAX))
+    signed = routed.harness.transaction(routed.harness.wallets[0], heavy)
+    weight = routed.node.executor.weigh(heavy)
+    batch = routed.harness.batch([signed] * (BATCH_WEIGHT_MAX // weight + 1), author=1)
+    routed.node.mempool.want([batch.digest])
+    with pytest.raises(PeerFault, match=r"batch\.too_heavy"):
+        await routed.handle(Kind.BATCH, batch.raw)
+    assert routed.node.mempool.batch(batch.digest) is None
+    light = routed.harness.batch([signed] * (BATCH_WEIGHT_MAX // weight), author=1)
+    await routed.handle(Kind.BATCH, light.raw)
+    assert routed.node.mempool.batch(light.digest) is not None
 
 
 async def test_an_author_beyond_its_share_is_not_verified_and_not_at_fault(four: Harness) -> None:

@@ -13,6 +13,7 @@ from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken, PeerFault
+from consilium.ledger.weight import BLOCK_WEIGHT_MAX
 from consilium.node import decided as decided_blocks
 from consilium.node import sync
 from consilium.node.decided import (
@@ -283,13 +284,14 @@ def test_the_limits_of_a_block_hold_for_its_batches_together(
     size = sum(len(batch.raw) for batch in batches)
     monkeypatch.setattr(decided_blocks, "BLOCK_TRANSACTIONS_MAX", 3)
     monkeypatch.setattr(decided_blocks, "BLOCK_PAYLOAD_BYTES_MAX", size)
-    assert payload_within_limits(batches)
+    assert payload_within_limits(batches, BLOCK_WEIGHT_MAX)
+    assert not payload_within_limits(batches, BLOCK_WEIGHT_MAX + 1)
     monkeypatch.setattr(decided_blocks, "BLOCK_TRANSACTIONS_MAX", 2)
-    assert not payload_within_limits(batches)
+    assert not payload_within_limits(batches, 0)
     monkeypatch.setattr(decided_blocks, "BLOCK_TRANSACTIONS_MAX", 3)
     monkeypatch.setattr(decided_blocks, "BLOCK_PAYLOAD_BYTES_MAX", size - 1)
-    assert not payload_within_limits(batches)
-    assert payload_within_limits(())
+    assert not payload_within_limits(batches, 0)
+    assert payload_within_limits((), 0)
 
 
 # --- honest peers ---------------------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import pytest
 from consilium.client.rpc_answers import Committed
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
-from consilium.ledger.execution import ReceiptLeaf
+from consilium.ledger.execution import POSTPONED, ReceiptLeaf
 from consilium.node import waiting
 from consilium.node.waiting import Gathering, Waiting
 
-ONE, TWO = b"1" * 32, b"2" * 32
+ONE, TWO, THREE = b"1" * 32, b"2" * 32, b"3" * 32
 
 
 def commit(*ids: bytes, time_ms: int = 5, skipped: tuple[tuple[bytes, str], ...] = ()) -> Any:
@@ -50,9 +50,11 @@ def test_a_taker_hears_why_its_transaction_was_skipped_but_a_duplicate_is_still_
     held, told = Waiting(), Told()
     held.add(ONE, None, told)
     held.add(TWO, None, told)
-    held.committed(commit(skipped=((ONE, "transaction.duplicate"), (TWO, "transaction.too_far_ahead"))))
+    held.add(THREE, None, told)
+    skipped = ((ONE, "transaction.duplicate"), (TWO, "transaction.too_far_ahead"), (THREE, POSTPONED))
+    held.committed(commit(skipped=skipped))
     assert told.calls == [(TWO, "transaction.too_far_ahead")]
-    assert len(held) == 1
+    assert len(held) == 2
 
 
 def test_what_expired_is_told_by_the_time_of_a_block() -> None:
