@@ -9,7 +9,7 @@ other back: it is named, with the reason.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, overload
 
@@ -29,6 +29,8 @@ from consilium.ledger.execution import RESULT_BYTES_MAX
 
 FETCH_BYTES_MAX: Final = 256 * 1024 * 1024
 """Of envelopes from one custodian that `fetch` takes into memory at a time."""
+PAGES_MAX: Final = 4_096
+"""Of one custodian's answer: an honest one is at its end long before."""
 
 RECORDS_AT_ONCE: Final = 16
 """Entries of records that are asked of a node at the same time."""
@@ -146,8 +148,8 @@ async def fetch(session: Session, asked: Asked, *custodians: RpcClient) -> Fetch
 
     The general class is opened by one; give the nodes of several for sensitive ones. A custodian that refuses or lies
     does no harm while enough others answer. What cannot be opened is withheld by name while anything else can. Raises
-    Refused with the reason where nothing can, `custodian.incomplete` where a record is left out without any, and
-    `sealing.*` where a custodian answers what was not asked.
+    Refused with the reason where nothing can, and `custodian.incomplete` where a record is left out without any. What
+    answers something else than what was asked is as good as a refusal, `sealing.*`.
     """
     found = await collect(session, asked, *custodians)
     if found.withheld and not found.opened:
@@ -163,17 +165,20 @@ async def collect(session: Session, asked: Asked, *custodians: RpcClient) -> Fet
     """
     answers = await asyncio.gather(*(_released(session, asked, one) for one in custodians))
     refusals = [answer for answer in answers if isinstance(answer, Refused)]
-    heard = [answer for answer in answers if isinstance(answer, _Answer)]
+    sent = [answer for answer in answers if isinstance(answer, _Answer)]
+    named = list(dict.fromkeys(one for answer in sent for one in answer.partials))
+    decided = _decided(asked, dict(zip(named, await _records(session, named), strict=True)))
+    heard = [answer for answer in sent if all(one in decided for one in answer.partials)]
+    if len(heard) < len(sent):
+        refusals.append(Refused("sealing.wrong_request", "a custodian names what was not decided on"))
     if not heard:
         raise refusals[0] if refusals else Refused("sealing.too_few_partials", "no custodian was asked")
     withheld = _left_out(asked, heard, refusals)
     wanted: list[_Wanted] = []
     keys: dict[tuple[bytes, int], CompartmentKey] = {}
-    named = list(dict.fromkeys(one for answer in heard for one in answer.partials))
-    for identifier, record in zip(named, await _records(session, named), strict=True):
-        verdict = _verdict_of(asked, identifier, record)
-        if record is None or verdict is None:
-            raise Refused("sealing.wrong_request", f"record {identifier.hex()} was not decided on")
+    for identifier, (record, verdict) in decided.items():
+        if not any(identifier in answer.partials for answer in heard):
+            continue
         place = (record.compartment, record.epoch)
         if place not in keys:
             keys[place] = await _compartment_key(session, *place)
@@ -197,12 +202,23 @@ async def collect(session: Session, asked: Asked, *custodians: RpcClient) -> Fet
     for one, known in zip(opened, wanted, strict=True):
         problem = one if isinstance(one, Refused) else vouched.get((one.header.key, known.record.author))
         if problem is not None:
-            verdict = _verdict_of(asked, known.identifier, known.record)
-            withheld.append(Withheld(verdict or 0, known.identifier, problem))
+            withheld.append(Withheld(decided[known.identifier][1], known.identifier, problem))
     kept = {one.record for one in withheld}
     return Fetched(
         tuple(one for one in opened if isinstance(one, Opened) and one.record not in kept), tuple(withheld)
     )
+
+
+def _decided(
+    asked: Asked, found: Mapping[bytes, records.Record | None]
+) -> dict[bytes, tuple[records.Record, int]]:
+    """Of what custodians named, the records that the decision opens, each with its verdict."""
+    decided: dict[bytes, tuple[records.Record, int]] = {}
+    for identifier, record in found.items():
+        verdict = _verdict_of(asked, identifier, record)
+        if record is not None and verdict is not None:
+            decided[identifier] = (record, verdict)
+    return decided
 
 
 async def _records(session: Session, identifiers: Sequence[bytes]) -> list[records.Record | None]:
@@ -269,14 +285,12 @@ def _verdict_of(asked: Asked, identifier: bytes, record: records.Record | None) 
 
 
 async def _released(session: Session, asked: Asked, custodian: RpcClient) -> _Answer | Refused:
-    """All that one custodian releases, page after page, or why it does not.
-
-    Raises Refused `sealing.wrong_request` where a custodian repeats itself.
-    """
+    """All that one custodian releases, page after page, or why it does not; one that repeats itself, or never ends,
+    does not."""
     signature = session.wallet.signing.sign(release_digest(session.chain_id, asked.transaction, 0))
     answer = _Answer()
     start, size = 0, 0
-    while True:
+    for _ in range(PAGES_MAX):
         try:
             page = await custodian.release(asked.transaction, 0, signature, start)
             opened = open_release(page.sealed_partials, asked.ephemeral, asked.transaction)
@@ -284,7 +298,7 @@ async def _released(session: Session, asked: Asked, custodian: RpcClient) -> _An
             return refusal
         for item in opened.partials:
             if item.record in answer.partials:
-                raise Refused("sealing.wrong_request", "a custodian names one record twice")
+                return Refused("sealing.wrong_request", "a custodian names one record twice")
             answer.partials[item.record] = item.partial
         answer.envelopes.update((envelope_digest(envelope), envelope) for envelope in page.envelopes)
         answer.withheld += [
@@ -294,10 +308,11 @@ async def _released(session: Session, asked: Asked, custodian: RpcClient) -> _An
         if page.next is None:
             return answer
         if page.next <= start:
-            raise Refused("sealing.wrong_request", "a custodian goes round in circles")
+            return Refused("sealing.wrong_request", "a custodian goes round in circles")
         if size > FETCH_BYTES_MAX:
             return Refused("custodian.release_too_large", f"more than {FETCH_BYTES_MAX} bytes")
         start = page.next
+    return Refused("custodian.release_too_large", f"more than {PAGES_MAX} pages")
 
 
 async def _vouched(

@@ -316,6 +316,52 @@ async def test_a_custodian_that_goes_round_in_circles_is_refused(care: Ward) -> 
         await reading.fetch(care.south, asked, Circling())  # type: ignore[arg-type]
 
 
+async def test_one_that_lies_does_no_harm_beside_one_that_does_not(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever one custodian answers, it does not keep a reader from what the others release."""
+    imported, wide = await asked_for(care, 3)
+    foreign = open_release(
+        (await care.rpc.release(wide.transaction, 0, sign(care, wide))).sealed_partials,
+        wide.ephemeral,
+        wide.transaction,
+    ).partials[2]
+    asked = await reading.request(care.south, "TREAT", record_ids=imported.records[:2])
+
+    def add(release: Release, envelopes: tuple[bytes, ...]) -> tuple[Release, tuple[bytes, ...]]:
+        return msgspec.structs.replace(release, partials=(*release.partials, foreign)), envelopes
+
+    def repeat(release: Release, envelopes: tuple[bytes, ...]) -> tuple[Release, tuple[bytes, ...]]:
+        return msgspec.structs.replace(release, partials=(*release.partials, release.partials[0])), envelopes
+
+    class Endless:
+        """Always another page, and nothing on it."""
+
+        def __init__(self, step: int) -> None:
+            self.pages, self._step = 0, step
+
+        async def release(
+            self, transaction: bytes, index: int, signature: bytes, start: int = 0
+        ) -> rpc.Released:
+            self.pages += 1
+            true = await care.rpc.release(transaction, index, signature, 0)
+            opened = open_release(true.sealed_partials, asked.ephemeral, transaction)
+            empty = seal_release(msgspec.structs.replace(opened, partials=()), asked.ephemeral.public)
+            return rpc.Released(empty, (), (), start + self._step)
+
+    monkeypatch.setattr(reading, "PAGES_MAX", 8)
+    endless = Endless(1)
+    liars: list[Any] = [Liar(care.rpc, add, asked), Liar(care.rpc, repeat, asked), endless, Endless(0)]
+    for liar in liars:
+        for order in ((liar, care.rpc), (care.rpc, liar)):
+            found = await reading.fetch(care.south, asked, *order)
+            assert [one.record for one in found] == list(imported.records[:2])
+            assert found.withheld == ()
+    assert endless.pages == 2 * 8
+    with pytest.raises(Refused, match=r"custodian\.release_too_large"):
+        await reading.fetch(care.south, asked, Endless(1))  # type: ignore[arg-type]
+
+
 async def test_what_does_not_fit_into_memory_is_not_fetched(
     care: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
