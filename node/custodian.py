@@ -174,6 +174,11 @@ class Custodian:
         """On how many verdicts the ledger has not been told of everything that was released here."""
         return self._journal.waiting
 
+    @property
+    def untold_since_ms(self) -> int | None:
+        """When the oldest of these left this node, by its clock; None where the ledger has been told of all."""
+        return self._journal.waiting_since_ms
+
     def _decision(self, transaction: bytes, operation: int) -> Decision:
         raw = self._ledger.certified(access.decision_key(transaction, operation))
         if raw is None:

@@ -94,6 +94,27 @@ class _Syncing(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
+class _Owing(Collector):
+    """What a custodian has released and the ledger has not been told of, read when somebody asks."""
+
+    def __init__(
+        self, waiting: Callable[[], int], since_ms: Callable[[], int | None], clock_ms: Callable[[], int]
+    ):
+        self._waiting = waiting
+        self._since_ms = since_ms
+        self._clock_ms = clock_ms
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """For the registry."""
+        since_ms = self._since_ms()
+        age_s = 0.0 if since_ms is None else max(0, self._clock_ms() - since_ms) / 1000
+        for name, text, value in (
+            ("consilium_releases_untold", "Verdicts whose releases must still be attested", self._waiting()),
+            ("consilium_releases_untold_age_seconds", "Age of the oldest release among them", age_s),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+
 class Metrics:
     """All collectors of one node."""
 
@@ -201,6 +222,12 @@ class Metrics:
         """Show from now on what this status says of snapshots. Once. Returns it."""
         self.registry.register(_Syncing(status))
         return status
+
+    def owing(
+        self, waiting: Callable[[], int], since_ms: Callable[[], int | None], clock_ms: Callable[[], int]
+    ) -> None:
+        """Show from now on how many releases are untold, and since when (ms). Once."""
+        self.registry.register(_Owing(waiting, since_ms, clock_ms))
 
     def executed(self, seconds: float) -> None:
         """A block was executed."""

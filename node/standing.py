@@ -19,6 +19,8 @@ from consilium.storage.vault import EnvelopeStore
 
 STALE_TIP_MS: Final = 120_000
 """A node whose newest block is older than this does not follow the chain, and says so to monitors."""
+UNTOLD_LONG_MS: Final = 60_000
+"""The ledger is told of a release within seconds; one that waits so long is for somebody to look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +120,19 @@ class Standing:
             return {"enabled": False}
         count = self.custodian.compartments
         alone = self.oversight().get("alone", 0)
-        note = "this custodian can read alone" if alone else ""
-        untold = self.custodian.untold
-        return {"enabled": True, "compartments": count, "alone": alone, "untold": untold, "note": note}
+        since_ms = self.custodian.untold_since_ms
+        age_ms = None if since_ms is None else max(0, self.clock_ms() - since_ms)
+        notes = ["this custodian can read alone"] if alone else []
+        if age_ms is not None and age_ms >= UNTOLD_LONG_MS:
+            notes.append("releases wait to be attested")
+        return {
+            "enabled": True,
+            "compartments": count,
+            "alone": alone,
+            "untold": self.custodian.untold,
+            "untold_age_ms": age_ms,
+            "note": "; ".join(notes),
+        }
 
     def _institution(self) -> str | None:
         for validator in self.executor.context.validators.validators:

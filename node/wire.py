@@ -390,6 +390,7 @@ class _Node:
             clock_ms=wall_ms,
         )
         self._keeping.forget_with(custodian.forget)
+        self._metrics.owing(lambda: custodian.untold, lambda: custodian.untold_since_ms, wall_ms)
         return custodian
 
 

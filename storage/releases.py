@@ -80,13 +80,14 @@ class ReleaseJournal:
     def __init__(self, store: KeyValue) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._untold: dict[ReleaseKey, None] = {}
+        self._untold: dict[ReleaseKey, int] = {}
+        """Since when each is untold (ms, by this clock); of what a start finds, when its last record left."""
         self._count = 0
         for key, raw in store.iterate(schema.RELEASED):
             self._count += 1
             row = _row(raw)
             if row.told < row.records:
-                self._untold[_key_of(key)] = None
+                self._untold[_key_of(key)] = row.released_ms
 
     def note(self, notes: Sequence[ReleaseNote]) -> None:
         """Remember what is about to leave; durable on return, in one write. Raises Refused `custodian.untold`."""
@@ -102,12 +103,20 @@ class ReleaseJournal:
             changed = {one.key: _merged(rows[one.key], one) for one in notes}
             self._store.write([(_key(key), codec.encode(row)) for key, row in changed.items()], sync=True)
             self._count += fresh
-            self._untold.update((key, None) for key, row in changed.items() if row.told < row.records)
+            for key, row in changed.items():
+                if row.told < row.records:
+                    self._untold.setdefault(key, row.released_ms)
 
     @property
     def waiting(self) -> int:
         """Of how many verdicts the ledger does not know everything yet."""
         return len(self._untold)
+
+    @property
+    def waiting_since_ms(self) -> int | None:
+        """When the oldest release left that the ledger does not know, by this clock; None where it knows all."""
+        with self._lock:
+            return min(self._untold.values(), default=None)
 
     def untold(self, limit: int) -> list[Untold]:
         """What to tell next, oldest first, at most `limit`."""

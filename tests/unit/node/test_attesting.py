@@ -14,6 +14,7 @@ from consilium.ledger import codec
 from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation
 from consilium.node.attesting import FORGET_EVERY_S, GATHER_S, PAUSE_S, Attesting
 from consilium.node.clerk import Clerk
+from consilium.node.standing import UNTOLD_LONG_MS
 from consilium.storage.kv import MemoryKV
 from consilium.storage.releases import ReleaseJournal, ReleaseKey, ReleaseNote
 from tests.unit.node.care import Ward, ward
@@ -172,9 +173,15 @@ def clerk_of(care: Ward) -> Clerk:
 async def test_a_release_reaches_the_ledger_and_says_it_twice_without_harm(care: Ward) -> None:
     asked = await read(care)
     lost = ReleaseJournal(care.journal._store.crash())  # type: ignore[attr-defined]
-    assert care.service.status()["custodian"]["untold"] == 1
+    owed = care.service.status()["custodian"]
+    assert (owed["untold"], owed["untold_age_ms"], owed["note"]) == (1, 0, "")
+    care.node.clock.wall_ms += UNTOLD_LONG_MS
+    owed = care.service.status()["custodian"]
+    assert (owed["untold_age_ms"], owed["note"]) == (UNTOLD_LONG_MS, "releases wait to be attested")
+    care.node.clock.wall_ms -= UNTOLD_LONG_MS
     assert await Attesting(care.journal, clerk_of(care), lambda: 0).tell()
-    assert care.service.status()["custodian"]["untold"] == 0
+    owed = care.service.status()["custodian"]
+    assert (owed["untold"], owed["untold_age_ms"], owed["note"]) == (0, None, "")
     place = disclosures.release_place(asked.transaction, 0, 0, care.harness.wallets[0].identity)
     entry = disclosures.RELEASES.get(care.node.executor.store.state, *place)
     assert entry is not None

@@ -20,6 +20,7 @@ def everything() -> Metrics:
     metrics = Metrics()
     metrics.watch(MeshMetrics(), lambda: 0)
     metrics.syncing(lambda: {"base_height": 0, "snapshots": [], "fetching": None})
+    metrics.owing(lambda: 0, lambda: None, lambda: 0)
     return metrics
 
 
@@ -42,6 +43,7 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
     metrics.watch(mesh, lambda: 9)
     fetching = {"keys": 70, "blocks": 12, "refused": 1}
     metrics.syncing(lambda: {"base_height": 40, "snapshots": [41, 51], "fetching": fetching})
+    metrics.owing(lambda: 3, lambda: 1_000, lambda: 4_500)
     metrics.executed(0.002)
     metrics.synced("chain", 0.004)
     metrics.commit_latency(0.1)
@@ -58,6 +60,8 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
     expected: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
         ("consilium_height", ()): 8,
         ("consilium_blocks_total", ()): 2,
+        ("consilium_releases_untold", ()): 3,
+        ("consilium_releases_untold_age_seconds", ()): 3.5,
         ("consilium_transactions_total", (("outcome", "ok"),)): 3,
         ("consilium_transactions_total", (("outcome", "consent.unknown"),)): 1,
         ("consilium_block_transactions_sum", ()): 4,

@@ -42,6 +42,23 @@ def test_records_that_come_again_count_once_and_keep_their_time() -> None:
     assert journal.untold(9) == [Untold(A, 3, 3, 8)]
 
 
+def test_how_long_the_oldest_waits() -> None:
+    store = MemoryKV()
+    journal = ReleaseJournal(store)
+    assert journal.waiting_since_ms is None
+    journal.note([noted(A, 0, at=50)])
+    journal.note([noted(B, 0, at=40)])  # by a clock that was set back
+    assert journal.waiting_since_ms == 40
+    journal.note([noted(A, 1, at=90)])  # one more record of it: the first still waits
+    journal.told([Untold(B, 3, 1, 40)])
+    assert journal.waiting_since_ms == 50
+    assert ReleaseJournal(store.crash()).waiting_since_ms is not None
+    journal.told(journal.untold(9))
+    assert journal.waiting_since_ms is None
+    journal.note([noted(A, 2, at=95)])
+    assert journal.waiting_since_ms == 95
+
+
 def test_what_is_told_waits_no_more_until_there_is_more_of_it() -> None:
     journal = ReleaseJournal(MemoryKV())
     journal.note([noted(A, 0)])
