@@ -9,7 +9,7 @@ need nothing of the chain, so they are checked ahead (`open_decided`); what need
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from consilium.consensus.context import HeightContext
@@ -46,6 +46,8 @@ class VerifiedDecision:
     block: Block
     certificate: CommitCertificate
     batches: tuple[VerifiedBatch, ...]
+    sealers: bytes = b""
+    """The hash of the validator set that its seals were checked against; empty where they were not checked."""
 
 
 def open_decided(decided: DecidedBlock, chain_id: bytes, held: Held = nothing_held) -> VerifiedDecision:
@@ -69,6 +71,32 @@ def open_decided(decided: DecidedBlock, chain_id: bytes, held: Held = nothing_he
     if [batch.digest for batch in batches] != block.batches:
         raise PeerFault("the batches are not those of the block", FAULT_WEIGHT)
     return VerifiedDecision(block, decided.certificate, batches)
+
+
+def open_some(
+    blocks: Sequence[DecidedBlock], chain_id: bytes, held: Held, validators: ValidatorSet
+) -> tuple[list[VerifiedDecision], PeerFault | None]:
+    """`open_decided` of several blocks, up to the first fault, which is given back; seals that the given set made are
+    checked as well, so that nobody waits for it later."""
+    found: list[VerifiedDecision] = []
+    for decided in blocks:
+        try:
+            one = open_decided(decided, chain_id, held)
+        except PeerFault as fault:
+            return found, fault
+        if one.block.header.validators_hash == validators.hash:
+            try:
+                check_certified(one.block.header, one.certificate, validators)
+            except Refused as refusal:
+                return found, PeerFault(f"a decided block does not check: {refusal}", FAULT_WEIGHT)
+            one = replace(one, sealers=validators.hash)
+        found.append(one)
+    return found, None
+
+
+def sealed_by(decision: VerifiedDecision, validators: ValidatorSet) -> bool:
+    """Whether its seals were checked already, against this set."""
+    return decision.sealers == validators.hash
 
 
 def check_run(decisions: Sequence[VerifiedDecision], context: HeightContext) -> list[VerifiedDecision]:
@@ -98,6 +126,8 @@ def _check_decided(decision: VerifiedDecision, parent: Header, validators: Valid
     header = decision.block.header
     if header.height != parent.height + 1 or header.parent != parent.hash:
         raise PeerFault(f"the block does not follow ours at height {parent.height}", FAULT_WEIGHT)
+    if sealed_by(decision, validators):
+        return
     try:
         check_certified(header, decision.certificate, validators)
     except Refused as refusal:

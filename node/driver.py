@@ -73,10 +73,9 @@ SEALS_AT_ONCE_MAX: Final = 8
 SERVES_AT_ONCE_MAX: Final = 16
 """Peers that lag are sent so many blocks at a time; those beyond ask again."""
 
-_log = structlog.get_logger("consilium.driver")
-
-
 PEERS_SHOWN_MAX: Final = 256
+
+_log = structlog.get_logger("consilium.driver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +349,7 @@ class Driver:
 
     async def _send_decided(self, peer: bytes, height: int) -> None:
         """Show a peer what was decided. Who is one height behind usually has the batches, and is only slower: it gets
-        the certificate first, and the whole block when it is heard of again."""
+        the certificate first; when it is heard of again it is told how far the chain is."""
         if height == self.context.height - 1 and self._shown.get(peer) != height:
             if len(self._shown) >= PEERS_SHOWN_MAX:
                 self._shown.clear()
@@ -359,9 +358,8 @@ class Driver:
             if decided is not None:
                 self._outlet.send(peer, Kind.CONSENSUS, encode_message(decided), Lane.VOTES)
             return
-        body = await asyncio.to_thread(self._executor.encoded_blocks, height, 1)
-        if body is not None:
-            self._outlet.send(peer, Kind.BLOCKS, body, Lane.BULK)
+        # Whoever lacks more asks for it, whom it likes: blocks that nobody asked for are refused unread.
+        self._outlet.send(peer, Kind.TIP, self._executor.encoded_tip(), Lane.VOTES)
 
     def _count(self, message: Message) -> None:
         if isinstance(message, ViewChange) and (demanded := (message.height, message.view)) > self._demanded:

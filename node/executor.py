@@ -22,6 +22,7 @@ from consilium.ledger.state import Overlay
 from consilium.ledger.transaction import VALIDITY_MAX_MS, Transaction, Verified
 from consilium.ledger.validators import ValidatorSet
 from consilium.ledger.weight import Weigh
+from consilium.node import peer_messages
 from consilium.node.decided import VerifiedDecision
 from consilium.node.pace import Pace
 from consilium.node.peer_messages import (
@@ -161,6 +162,11 @@ class Executor:
         if height == context.height:
             return context.validators
         return following if height == context.height + 1 else None
+
+    def encoded_tip(self) -> bytes:
+        """The `Tip` message of the newest committed block."""
+        tip = self.store.tip
+        return codec.encode(peer_messages.Tip(tip.height, tip.block_hash))
 
     def encoded_blocks(self, first: int, count: int) -> bytes | None:
         """An encoded `Blocks` message from height `first` on, or None where there is none to send.

@@ -11,6 +11,7 @@ from typing import Final
 
 from consilium.node.config import Config
 from consilium.node.logs import configure_logging
+from consilium.node.threads import share_interpreter
 from consilium.node.wire import run_node
 from consilium.p2p.mesh import Mesh
 
@@ -23,6 +24,7 @@ def run_in_foreground(config: Config, *, stop_on_eof: bool = False, mesh: type[M
     Raises Refused where it cannot start, InvariantBroken where it must not go on.
     """
     configure_logging(config.log.level, config.log.format)
+    share_interpreter()
 
     async def serve() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -1,10 +1,11 @@
 """Catching up: asking peers for decided blocks, checking them, handing them to the driver.
 
-No peer has to be trusted, only asked (`node.decided`): one after the other in turn. One that sends what does not check
-is at fault and scored; one that is silent, or cannot show what it claims, is left alone for a while, longer each time.
+No peer has to be trusted, only asked (`node.decided`, `node.claims`): one after the other in turn. One that sends what
+does not check is at fault and scored; one that is silent is not waited for alone: another is asked as well. Blocks that
+nobody asked for are refused before they are decoded.
 
-Three things happen at once: the next blocks travel and their signatures are checked in threads, while those before them
-are executed and written; and what is executed together is synced once.
+Three things happen at once: blocks travel; those that have arrived are checked in threads, signatures and seals; and
+those that were checked are executed and written, as many as came together by one sync.
 """
 
 from __future__ import annotations
@@ -18,30 +19,41 @@ from consilium.consensus.context import HeightContext
 from consilium.ledger import codec
 from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.errors import PeerFault, Refused
-from consilium.node.decided import FAULT_WEIGHT, VerifiedDecision, check_run, open_decided
+from consilium.node.claims import Claims
+from consilium.node.decided import FAULT_WEIGHT, VerifiedDecision, check_run, open_some, sealed_by
 from consilium.node.peer_messages import (
     BLOCKS_BYTES_MAX,
     BLOCKS_PER_RESPONSE_MAX,
     Blocks,
     BlocksRequest,
+    DecidedBlock,
     Kind,
 )
 from consilium.node.threads import checked
 
 RESPONSE_TIMEOUT_S: Final = 4.0
-FAILURE_PAUSE_S: Final = 1.0
-FAILURE_PAUSE_MAX_S: Final = 32.0
-"""A peer that did not bring us forward is not asked for so long: twice as long each time, up to the maximum."""
-FAILURES_MAX: Final = 8
+HEDGE_S: Final = 1.0
+"""Who has not answered for so long is still listened to, but somebody else is asked as well."""
+UNCORROBORATED_HEDGE_S: Final = 0.25
+"""The same of one who alone claims so great a height: nonsense must not keep the node from what others have."""
+PATIENCE_S_MIN: Final = 0.001
+"""A clock may stand a little before the time that was waited for."""
+QUESTIONS_MAX: Final = 3
+"""Peers that are asked for the same blocks at a time."""
+OWED_MAX: Final = 512
+ECHOES_MAX: Final = 3
+"""A network may double a question or its answer; what is not read costs nothing."""
+UNASKED_WEIGHT: Final = 20
 GRACE_S: Final = 0.3
 """How long a replica that is one block behind waits for its votes before it asks: usually they are on their way."""
 RELAYS: Final = 2
 RELAY_GRACE_S: Final = 0.02
-RESPONSES_QUEUED_MAX: Final = 4
-TOGETHER_TRANSACTIONS_MAX: Final = 2_048
+AHEAD_MAX: Final = 1
+"""Answers that wait while one is committed and the next is being taken: as many megabytes and more."""
+CHECK_BYTES: Final = 64 * 1024
+"""Blocks are checked so many at a time: going to a thread and back costs what three signatures cost."""
+TOGETHER_TRANSACTIONS_MAX: Final = 4_096
 """Of the blocks that are committed together: votes wait for so many at most."""
-PEERS_MAX: Final = 512
-"""So many peers' claims are remembered."""
 NO_BLOCKS: Final = codec.encode(Blocks([]))
 """The answer of who decided the height and does not keep it any more."""
 STARVED_AFTER_S: Final = 10.0
@@ -54,24 +66,17 @@ class Send(Protocol):
     def __call__(self, peer: bytes, kind: int, body: bytes) -> bool: ...
 
 
-def _nothing() -> None:
-    """Where nothing is to be begun."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a peer answered to the question for blocks from `first` on; `opening` gives what of it checks."""
 
-
-@dataclass(slots=True)
-class _Claimant:
-    """A peer that says how far it is. `failures` counts what it did not show in a row."""
-
-    tip: int = 0
-    failures: int = 0
-    again_s: float = 0.0
-    """Not asked before this time of the loop."""
-    turn: int = 0
-    """When it was asked last, in questions."""
+    peer: bytes
+    first: int
+    opening: asyncio.Task[list[VerifiedDecision]] | None
 
 
 class Synchroniser:
-    """One request at a time to one peer at a time; a task of its own. See the module."""
+    """A task of its own, on one loop. See the module."""
 
     def __init__(
         self,
@@ -85,20 +90,23 @@ class Synchroniser:
         observer: bytes | None = None,
     ) -> None:
         self._send = send
-        self._connected = connected
         self._context = context
         self._deliver = deliver
         self._fault = fault
         self._held = held
         self._observer = observer
-        """This node's key, where it does not vote: it then asks others that do not vote first."""
-        self._peers: dict[bytes, _Claimant] = {}
-        self._questions = 0
+        self._claims = Claims(connected, context, observer)
         self._wake = asyncio.Event()
-        self._responses: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue(maxsize=RESPONSES_QUEUED_MAX)
-        self._asked: bytes | None = None
+        self._asked: dict[bytes, asyncio.Future[bytes]] = {}
+        """Who is asked now, and its answer."""
+        self._owed: dict[bytes, int] = {}
+        """Who was asked and was not waited for any longer: so many answers may still come."""
+        self._echoes: dict[bytes, int] = {}
+        """Who was asked: so many more answers to the same question are dropped without blame."""
+        self._late: tuple[bytes, bytes] | None = None
+        """An answer that came late, of whom; one at a time."""
         self._chasing = False
-        self._ahead: asyncio.Task[_Run] | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self.paused = False
         """Nothing is asked for: a snapshot is on its way."""
         self._pruned: tuple[int, float] | None = None
@@ -107,37 +115,30 @@ class Synchroniser:
 
     def hint(self, peer: bytes, height: int) -> None:
         """A peer says that it has decided `height`. A hint only: what counts is what it can show."""
-        claimant = self._peers.get(peer)
-        if claimant is None:
-            if len(self._peers) >= PEERS_MAX and not self._forget_one():
-                return
-            claimant = self._peers[peer] = _Claimant()
-        claimant.tip = max(height, claimant.tip)
+        self._claims.hear(peer, height)
         if height >= self._context().height:
             self._wake.set()
 
-    def _forget_one(self) -> bool:
-        """Make room: whoever is not connected may go."""
-        connected = self._connected()
-        gone = next((peer for peer in self._peers if peer not in connected), None)
-        if gone is not None:
-            del self._peers[gone]
-        return gone is not None
-
     def offer(self, peer: bytes, body: bytes) -> None:
-        """Blocks from a peer: the answer to our request, or a help that we did not ask for. Dropped when full."""
-        if peer != self._asked and not self._responses.empty():
-            return
-        if not self._responses.full():
-            self._responses.put_nowait((peer, body))
-            self._wake.set()
+        """Blocks from a peer: the answer to a question. Raises PeerFault where it was asked nothing."""
+        asked = self._asked.pop(peer, None)
+        if asked is not None and not asked.done():
+            asked.set_result(body)
+        elif asked is not None or peer in self._owed:
+            if (owed := self._owed.pop(peer, 1) - 1) > 0:
+                self._owed[peer] = owed
+            if self._late is None and not self._asked:
+                self._late = (peer, body)
+                self._wake.set()
+        elif (echoes := self._echoes.get(peer, 0)) > 0:
+            self._echoes[peer] = echoes - 1
+        else:
+            raise PeerFault("blocks that nobody asked for", UNASKED_WEIGHT)
 
     @property
     def best_known(self) -> int:
         """The highest tip that an honest validator claims: so many claim it that one of them is."""
-        validators = self._context().validators
-        tips = sorted((one.tip for key, one in self._peers.items() if key in validators), reverse=True)
-        return tips[validators.f] if len(tips) > validators.f else 0
+        return self._claims.corroborated
 
     @property
     def catching_up(self) -> bool:
@@ -158,191 +159,213 @@ class Synchroniser:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while not self._responses.empty():
-                await self._take(*self._responses.get_nowait())
-            if self._best_claimed() >= self._context().height and not self.paused:
+            if self._late is not None:
+                (peer, body), self._late = self._late, None
+                await self._hand_on(peer, await self._open(peer, await self._decode(peer, body)))
+            if self._claims.best >= self._context().height and not self.paused:
                 await self._chase()
 
-    def _best_claimed(self) -> int:
-        return max((one.tip for one in self._peers.values()), default=0)
+    # ---- following
 
     async def _chase(self) -> None:
         start = self._context().height
         await asyncio.sleep(self._grace_s())
-        if self._context().height > start and self._best_claimed() <= self._context().height:
+        if self._context().height > start and self._claims.best <= self._context().height:
             return
         self._chasing = True
-        ahead: asyncio.Task[_Run] | None = None
         try:
-            while not self.paused:
-                ahead = self._ahead or self._ask_for(self._context().height)
-                if ahead is None:
-                    return
-                run, self._ahead = await ahead, None
-                if not await self._commit(run):
-                    self._fail(run)
-                    await self._drop_ahead()
+            while not self.paused and await self._follow():
+                pass
         finally:
             # Nothing is awaited here: a process that is killed in a simulation closes its coroutines as they stand.
             self._chasing = False
-            for task in (ahead, self._ahead):
-                if task is not None:
-                    task.cancel()
-            self._ahead = None
-
-    async def _drop_ahead(self) -> None:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+            if self._fetching is not None:
+                self._fetching.cancel()
 
     def _grace_s(self) -> float:
         """A validator waits for its votes. Of the observers, the few that come first in the order of keys ask at once;
         the others wait until those have the blocks, and ask them."""
-        if self._observer is None:
+        if self._observer is None or self._claims.observers_before() >= RELAYS:
             return GRACE_S
-        before = sum(1 for key in self._connected() if self._is_observer(key) and key < self._observer)
-        return RELAY_GRACE_S if before < RELAYS else GRACE_S
+        return RELAY_GRACE_S
 
-    def _is_observer(self, key: bytes) -> bool:
-        return key not in self._context().validators
+    async def _follow(self) -> bool:
+        """Commit what peers send from here on, until one sends what does not bring us forward, or nobody has more.
+        Whether to go on."""
+        runs: asyncio.Queue[_Run] = asyncio.Queue(maxsize=AHEAD_MAX)
+        first = self._context().height
+        fetching = self._fetching = asyncio.create_task(self._fetch(first, runs))
+        while (run := await _next(runs, fetching)) is not None and not self.paused:
+            if not await self._commit(run):
+                self._claims.failed(run.peer, run.first)
+                fetching.cancel()
+                await asyncio.gather(fetching, return_exceptions=True)
+                return True
+        return self._context().height > first
 
-    def _ask_for(self, first: int) -> asyncio.Task[_Run] | None:
-        """Begin to fetch blocks from a height on; None where nobody claims to have them."""
-        peer = self._next_peer(first)
-        if peer is None:
-            return None
-        self._questions += 1
-        self._peers[peer].turn = self._questions
-        return asyncio.create_task(self._fetch(peer, first))
-
-    async def _fetch(self, peer: bytes, first: int) -> _Run:
-        body = await self._ask(peer, first)
-        if body == NO_BLOCKS and (self._pruned is None or self._pruned[0] != first):
-            self._pruned = (first, asyncio.get_running_loop().time())
-        return _Run(peer, first, [] if body is None else await self._open(peer, body))
+    async def _fetch(self, first: int, runs: asyncio.Queue[_Run]) -> None:
+        """Ask for blocks from `first` on, and those behind them, and begin to check what comes."""
+        opening: list[asyncio.Task[list[VerifiedDecision]]] = []
+        try:
+            while (answer := await self._ask(first)) is not None:
+                peer, body = answer
+                blocks = await self._decode(peer, body)
+                if body == NO_BLOCKS and (self._pruned is None or self._pruned[0] != first):
+                    self._pruned = (first, asyncio.get_running_loop().time())
+                last = _last_of(blocks, first)
+                if last < first:
+                    await runs.put(_Run(peer, first, None))
+                    return
+                opening = [one for one in opening if not one.done()]
+                opening.append(asyncio.create_task(self._open(peer, blocks)))
+                await runs.put(_Run(peer, first, opening[-1]))
+                first = last + 1
+        except asyncio.CancelledError:
+            for one in opening:
+                one.cancel()
+            raise
 
     async def _commit(self, run: _Run) -> bool:
         """Whether the answer brought us forward, or somebody else did meanwhile."""
-
-        def go_on() -> None:
-            # The next blocks travel while these are committed.
-            self._ahead = self._ask_for(run.last + 1)
-
-        await self._hand_on(run.peer, run.decisions, go_on)
+        if run.opening is not None:
+            await self._hand_on(run.peer, await run.opening)
         if self._context().height <= run.first:
             return False
-        if run.peer in self._peers:
-            self._peers[run.peer].failures = 0
+        self._claims.succeeded(run.peer)
         self._pruned = None
         return True
 
-    def _fail(self, run: _Run) -> None:
-        claimant = self._peers.get(run.peer)
-        if claimant is None:
-            return
-        pause_s = min(FAILURE_PAUSE_S * 2**claimant.failures, FAILURE_PAUSE_MAX_S)
-        claimant.again_s = asyncio.get_running_loop().time() + pause_s
-        claimant.failures = min(claimant.failures + 1, FAILURES_MAX)
-        claimant.tip = run.first - 1  # it claimed what it could not show
+    # ---- asking
 
-    def _next_peer(self, wanted: int) -> bytes | None:
-        """Who claims to have the block and may be asked: in turn, so that whoever is slow or stingy delays us once."""
-        connected, now_s = self._connected(), asyncio.get_running_loop().time()
-        candidates = [
-            key
-            for key, one in self._peers.items()
-            if one.tip >= wanted and key in connected and one.again_s <= now_s
-        ]
-        if self._observer is None:
-            return min(candidates, key=lambda key: self._peers[key].turn, default=None)
-        return min(
-            candidates, key=lambda key: (not self._is_observer(key), self._peers[key].turn), default=None
-        )
-
-    async def _ask(self, peer: bytes, first: int) -> bytes | None:
-        """The peer's answer; None where it gives none in its time."""
-        self._asked = peer
-        request = BlocksRequest(first, BLOCKS_PER_RESPONSE_MAX)
+    async def _ask(self, first: int) -> tuple[bytes, bytes] | None:
+        """Blocks from `first` on, of the first peer that answers, in bytes; None where nobody has them."""
+        request = codec.encode(BlocksRequest(first, BLOCKS_PER_RESPONSE_MAX))
+        loop = asyncio.get_running_loop()
+        asked: dict[bytes, tuple[asyncio.Future[bytes], float]] = {}
         try:
-            if not self._send(peer, Kind.BLOCKS_REQUEST, codec.encode(request)):
-                return None
-            deadline_s = asyncio.get_running_loop().time() + RESPONSE_TIMEOUT_S
             while True:
-                async with asyncio.timeout_at(deadline_s):
-                    sender, body = await self._responses.get()
-                if sender == peer:
-                    return body
-                await self._take(sender, body)
-        except TimeoutError:
-            return None
+                peer = self._claims.next_peer(first, asked) if len(asked) < QUESTIONS_MAX else None
+                if peer is not None:
+                    answer: asyncio.Future[bytes] = loop.create_future()
+                    asked[peer] = (answer, loop.time() + RESPONSE_TIMEOUT_S)
+                    self._asked[peer] = answer
+                    self._echoes[peer] = ECHOES_MAX
+                    if not self._send(peer, Kind.BLOCKS_REQUEST, request):
+                        del self._asked[peer]  # it is owed nothing
+                        answer.cancel()
+                        self._claims.failed(peer, first)
+                        del asked[peer]
+                        continue
+                if not asked:
+                    return None
+                patience_s = HEDGE_S if first <= self.best_known else UNCORROBORATED_HEDGE_S
+                until_s = min(loop.time() + patience_s, *(until_s for _, until_s in asked.values()))
+                await asyncio.wait(
+                    {one for one, _ in asked.values()},
+                    timeout=max(PATIENCE_S_MIN, until_s - loop.time()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                answered = next((peer for peer, (one, _) in asked.items() if one.done()), None)
+                for peer, (one, deadline_s) in list(asked.items()):
+                    if peer == answered:
+                        return peer, one.result()
+                    # Whoever was asked later and answered first shows who is slow.
+                    if answered is not None or loop.time() >= deadline_s:
+                        self._claims.failed(peer, first)
+                        self._give_up(peer)
+                        del asked[peer]
         finally:
-            self._asked = None
+            for peer in asked:
+                self._give_up(peer)
 
-    async def _take(self, peer: bytes, body: bytes) -> None:
-        """Blocks that were not asked for, or come late."""
-        await self._hand_on(peer, await self._open(peer, body))
+    def _give_up(self, peer: bytes) -> None:
+        """Do not wait for its answer any longer; should it come, it is no fault."""
+        if self._asked.pop(peer, None) is not None:
+            owed = self._owed.pop(peer, 0) + 1
+            if len(self._owed) >= OWED_MAX:
+                del self._owed[next(iter(self._owed))]
+            self._owed[peer] = owed
 
-    async def _open(self, peer: bytes, body: bytes) -> list[VerifiedDecision]:
-        """Decode an answer and check what needs no chain, block by block in threads, up to the first fault."""
+    # ---- checking
+
+    async def _decode(self, peer: bytes, body: bytes) -> list[DecidedBlock]:
         try:
-            blocks = (await checked(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)).blocks
+            return list((await checked(codec.decode, body, Blocks, BLOCKS_BYTES_MAX)).blocks)
         except Refused as refusal:
             self._fault(peer, PeerFault(str(refusal), FAULT_WEIGHT))
             return []
+
+    async def _open(self, peer: bytes, blocks: list[DecidedBlock]) -> list[VerifiedDecision]:
+        """Check what needs no chain, some blocks at a time in threads, up to the first fault."""
         context = self._context()
         wanted = [decided for decided in blocks if decided.block.height >= context.height]
         opened = await asyncio.gather(
-            *(checked(open_decided, decided, context.chain_id, self._held) for decided in wanted),
-            return_exceptions=True,
+            *(
+                checked(open_some, some, context.chain_id, self._held, context.validators)
+                for some in _shares(wanted)
+            )
         )
         decisions: list[VerifiedDecision] = []
-        for one in opened:
-            if isinstance(one, PeerFault):
-                self._fault(peer, one)
+        for some, fault in opened:
+            decisions += some
+            if fault is not None:
+                self._fault(peer, fault)
                 break
-            if isinstance(one, BaseException):
-                raise one
-            decisions.append(one)
         return decisions
 
-    async def _hand_on(
-        self,
-        peer: bytes,
-        decisions: Sequence[VerifiedDecision],
-        go_on: Callable[[], None] = _nothing,
-    ) -> None:
+    async def _hand_on(self, peer: bytes, decisions: Sequence[VerifiedDecision]) -> None:
         """Check that they are decided, and have those committed that follow our chain; the rest is old, or not yet
-        ours. `go_on` is called once the first of them are found to be decided."""
-        while True:
-            context = self._context()
-            run = _consecutive(decisions, context.height)
-            if not run:
-                return
+        ours."""
+        while run := _consecutive(decisions, (context := self._context()).height):
             try:
-                run = await checked(check_run, run, context)
+                if all(sealed_by(one, context.validators) for one in run):
+                    run = check_run(run, context)
+                else:
+                    run = await checked(check_run, run, context)
             except PeerFault as fault:
                 self._fault(peer, fault)
                 return
-            go_on()
-            go_on = _nothing
             await self._deliver(run)
             if self._context().height <= context.height:
                 return
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What a peer answered to the question for blocks from `first` on, opened."""
+async def _next(runs: asyncio.Queue[_Run], fetching: asyncio.Task[None]) -> _Run | None:
+    """The next run; None when there will be none. Raises what fetching died of."""
+    if runs.empty():
+        getting = asyncio.create_task(runs.get())
+        try:
+            await asyncio.wait({getting, fetching}, return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                return getting.result()
+        finally:
+            getting.cancel()
+        if runs.empty():
+            fetching.result()
+            return None
+    return runs.get_nowait()
 
-    peer: bytes
-    first: int
-    decisions: list[VerifiedDecision]
 
-    @property
-    def last(self) -> int:
-        """The highest height in it."""
-        return max((one.block.height for one in self.decisions), default=self.first)
+def _last_of(blocks: Sequence[DecidedBlock], first: int) -> int:
+    """The highest height that is reached from `first` without a gap; one less than `first` where it is not there."""
+    for decided in blocks:
+        if decided.block.height > first:
+            break
+        first += decided.block.height == first
+    return first - 1
+
+
+def _shares(blocks: Sequence[DecidedBlock]) -> list[list[DecidedBlock]]:
+    """Blocks in their order, cut into pieces that are worth a thread."""
+    shares: list[list[DecidedBlock]] = []
+    size = CHECK_BYTES
+    for decided in blocks:
+        if size >= CHECK_BYTES:
+            shares.append([])
+            size = 0
+        shares[-1].append(decided)
+        size += sum(map(len, decided.batches))
+    return shares
 
 
 def _consecutive(decisions: Sequence[VerifiedDecision], height: int) -> list[VerifiedDecision]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -21,6 +22,11 @@ from consilium.ledger.transaction import Transaction, Verified, verify_transacti
 DURABLE_THREADS: Final = 8
 """One for each node would do: there are several nodes to a process in tests only."""
 
+SWITCH_INTERVAL_S: Final = 0.001
+"""A thread that executes keeps the interpreter for so long while others wait. Checking a signature lets go of it and
+takes 40 µs: with the default of 5 ms each check would wait a hundred times as long for its turn, and so would the event
+loop."""
+
 INLINE_TRANSACTIONS_MAX: Final = 2
 """So few are checked without a thread: going there and back takes some 150 µs of CPU, a signature 40 to 60."""
 
@@ -29,6 +35,11 @@ _T = TypeVar("_T")
 
 _durable = ThreadPoolExecutor(DURABLE_THREADS, thread_name_prefix="durable")
 _checking = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="checking")
+
+
+def share_interpreter() -> None:
+    """Have threads give way to each other soon: once for a process that runs nodes."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from consilium.ledger import codec
 from consilium.node.driver_ports import Outlet
 from consilium.node.executor import Executor
-from consilium.node.peer_messages import Kind, Tip
+from consilium.node.peer_messages import Kind
 from consilium.p2p.frame import Lane
 
 ANNOUNCE_S: Final = 0.05
@@ -42,7 +41,7 @@ class Voices:
 
     def say_tip(self) -> None:
         """Tell everybody how far the chain is."""
-        self._mesh.broadcast(Kind.TIP, self._tip(), Lane.VOTES)
+        self._mesh.broadcast(Kind.TIP, self._executor.encoded_tip(), Lane.VOTES)
 
     def committed(self) -> None:
         """The chain has grown: tell those who do not vote, soon."""
@@ -51,14 +50,10 @@ class Voices:
 
     def _announce(self) -> None:
         self._announcing = None
-        voting, body = self.voters(), self._tip()
+        voting, body = self.voters(), self._executor.encoded_tip()
         for key in sorted(self._mesh.connected()):  # a run can be repeated: no order of a set
             if key not in voting:
                 self._mesh.send(key, Kind.TIP, body, Lane.VOTES)
-
-    def _tip(self) -> bytes:
-        tip = self._executor.store.tip
-        return codec.encode(Tip(tip.height, tip.block_hash))
 
     def voters(self) -> dict[bytes, None]:
         """Who votes at this height or the next, as far as that is known."""

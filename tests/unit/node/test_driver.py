@@ -51,7 +51,7 @@ from consilium.node.complaints import PASS_ON_HEIGHTS, UNDECIDED_HEIGHTS_MAX
 from consilium.node.decided import VerifiedDecision, verify_decided
 from consilium.node.executor import Commit
 from consilium.node.mempool import OVERDUE_TICKS
-from consilium.node.peer_messages import Blocks, Kind
+from consilium.node.peer_messages import Kind, Tip
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, HostedNode, kv_of, until
 from tests.unit.node.hosting import running, scripted
 
@@ -254,20 +254,21 @@ async def test_catching_up_is_a_hint_for_the_synchroniser(four: Harness) -> None
     assert hints == [(b"h" * 32, 5)]
 
 
-async def test_a_peer_that_lags_is_sent_the_certificate_and_then_the_block(four: Harness) -> None:
+async def test_a_peer_that_lags_is_sent_the_certificate_and_then_told_the_tip(four: Harness) -> None:
     peer = four.keys[1].public
     node, _ = scripted(four, PeerHeight=[SendDecided(peer, 1), SendDecided(peer, 1), SendDecided(peer, 9)])
     four.commit(node.executor, [four.batch([four.transaction(four.wallets[0])])])
     async with running(node):
         node.driver.peer_at(peer, 1)
-        await until(lambda: node.outlet.sent(Kind.BLOCKS, peer))
+        await until(lambda: len(node.outlet.sent(Kind.TIP, peer)) == 2)
         await until(lambda: not node.driver._serving)
     (raw,) = node.outlet.sent(Kind.CONSENSUS, peer)
     shown = decode_message(raw)
     assert isinstance(shown, Decided)
     assert shown.height == 1
-    (raw,) = node.outlet.sent(Kind.BLOCKS, peer)
-    assert [one.block.height for one in codec.decode(raw, Blocks, 1 << 20).blocks] == [1]
+    tip = node.executor.store.tip
+    assert node.outlet.sent(Kind.TIP, peer) == [codec.encode(Tip(1, tip.block_hash))] * 2
+    assert node.outlet.sent(Kind.BLOCKS, peer) == []
 
 
 async def test_a_store_that_cannot_serve_ends_the_node(
@@ -275,10 +276,12 @@ async def test_a_store_that_cannot_serve_ends_the_node(
 ) -> None:
     node, _ = scripted(four, Started=[SendDecided(four.keys[1].public, 1)])
 
-    def broken(first: int, count: int) -> bytes:
+    four.commit(node.executor)
+
+    def broken(height: int) -> Decided:
         raise InvariantBroken("a part of height 1 is not in the store")
 
-    monkeypatch.setattr(node.executor, "encoded_blocks", broken)
+    monkeypatch.setattr(node.executor, "decided", broken)
     with pytest.raises(InvariantBroken, match="height 1"):
         await asyncio.wait_for(node.driver.run(), 10)
 
@@ -287,15 +290,16 @@ async def test_only_so_many_peers_are_served_at_a_time(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drivers, "SERVES_AT_ONCE_MAX", 2)
-    node, _ = scripted(four, Started=[SendDecided(four.keys[1].public, 1)] * 5)
+    node, _ = scripted(four, Started=[SendDecided(bytes([number]) * 32, 1) for number in range(5)])
+    four.commit(node.executor)
     go = threading.Event()
     asked: list[int] = []
 
-    def slow(first: int, count: int) -> None:
-        asked.append(first)
+    def slow(height: int) -> None:
+        asked.append(height)
         go.wait(10)
 
-    monkeypatch.setattr(node.executor, "encoded_blocks", slow)
+    monkeypatch.setattr(node.executor, "decided", slow)
     async with running(node):
         await until(lambda: len(asked) == 2)
         assert len(node.driver._serving) == 2

@@ -93,7 +93,8 @@ async def test_the_end_stops_all_that_was_under_way(four: Harness, monkeypatch: 
         ],
     )
     go = threading.Event()
-    monkeypatch.setattr(node.executor, "encoded_blocks", lambda first, count: go.wait(10) and None)
+    four.commit(node.executor)
+    monkeypatch.setattr(node.executor, "decided", lambda height: go.wait(10) and None)
     node.driver._seal_delay_s = 60.0
     async with running(node):
         node.driver.work_arrived()

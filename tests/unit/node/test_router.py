@@ -195,13 +195,16 @@ async def test_a_full_inbox_holds_back_the_peer_that_fills_it(
 async def test_a_tip_is_a_hint_for_both_who_need_it(routed: Routed) -> None:
     await routed.handle(Kind.TIP, codec.encode(Tip(41, bytes(32))))
     assert routed.heard() == {routed.peer(1): 42}
-    assert routed.sync._peers[routed.peer(1)].tip == 41
+    assert routed.sync._claims.peers[routed.peer(1)].tip == 41
 
 
 async def test_blocks_go_to_the_synchroniser_and_others_are_served(routed: Routed) -> None:
     four = routed.harness
+    routed.sync._owed[routed.peer(1)] = 1
     await routed.handle(Kind.BLOCKS, b"anything")
-    assert routed.sync._responses.qsize() == 1
+    assert routed.sync._late == (routed.peer(1), b"anything")
+    with pytest.raises(PeerFault):
+        await routed.handle(Kind.BLOCKS, b"anything")
     for _ in range(3):
         four.commit(routed.node.executor)
     await routed.handle(Kind.BLOCKS_REQUEST, codec.encode(BlocksRequest(2, 64)), sender=2)
@@ -490,14 +493,17 @@ def test_no_bytes_crash_a_node(kind: Kind, seed: int, cut: int, at: int, noise: 
 
     async def scenario() -> None:
         routed = Routed(Harness(4))
+        routed.sync._owed[routed.peer(1)] = 1
         try:
             await routed.handle(kind, body)
         except (PeerFault, Refused):
             return
-        while not routed.sync._responses.empty():
-            delivering = asyncio.create_task(routed.sync._take(*routed.sync._responses.get_nowait()))
-            await asyncio.wait({delivering}, timeout=0.05)
-            delivering.cancel()
+        if routed.sync._late is not None:
+            following = asyncio.create_task(routed.sync.run())
+            await asyncio.wait({following}, timeout=0.05)
+            if following.done():
+                following.result()
+            following.cancel()
         for received in routed.inbox():
             if kind == Kind.CONSENSUS:
                 assert encode_message(received.message.message) == body

@@ -14,13 +14,15 @@ from consilium.ledger.batch import VerifiedBatch
 from consilium.ledger.block import Block, CommitCertificate
 from consilium.ledger.errors import InvariantBroken, PeerFault
 from consilium.ledger.weight import BLOCK_WEIGHT_MAX
+from consilium.node import claims, sync
 from consilium.node import decided as decided_blocks
-from consilium.node import sync
 from consilium.node.decided import (
     VerifiedDecision,
     check_run,
     open_decided,
+    open_some,
     payload_within_limits,
+    sealed_by,
     verify_decided,
 )
 from consilium.node.executor import Executor
@@ -76,8 +78,15 @@ class Network:
         self.asked.append((peer, request.first))
         loop = asyncio.get_running_loop()
         for raw in self.answers[peer](request):
-            loop.call_soon(self.sync.offer, peer, raw)
+            loop.call_soon(self.offer, peer, raw)
         return True
+
+    def offer(self, peer: bytes, raw: bytes) -> None:
+        """As the router does, and the mesh around it."""
+        try:
+            self.sync.offer(peer, raw)
+        except PeerFault as fault:
+            self.faults.append((peer, fault))
 
     async def _deliver(self, decisions: Sequence[VerifiedDecision]) -> None:
         self.delivered += [decision.block.height for decision in decisions]
@@ -100,8 +109,9 @@ class Network:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "GRACE_S", 0.001)
     monkeypatch.setattr(sync, "RESPONSE_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(sync, "FAILURE_PAUSE_S", 0.01)
-    monkeypatch.setattr(sync, "FAILURE_PAUSE_MAX_S", 0.05)
+    monkeypatch.setattr(sync, "UNCORROBORATED_HEDGE_S", 1.0)
+    monkeypatch.setattr(claims, "FAILURE_PAUSE_S", 0.01)
+    monkeypatch.setattr(claims, "FAILURE_PAUSE_MAX_S", 0.05)
 
 
 def silent(request: BlocksRequest) -> list[bytes]:
@@ -266,9 +276,9 @@ async def test_it_can_be_closed_where_it_stands(four: Harness) -> None:
     network.sync._deliver = deliver
     chasing = network.sync.run()
     async with asyncio.timeout(30):
-        while (waited_for := chasing.send(None)) is not None and network.sync._ahead is None:
+        while (waited_for := chasing.send(None)) is not None and network.sync._fetching is None:
             await asyncio.wait({waited_for})
-    question = network.sync._ahead
+    question = network.sync._fetching
     assert question is not None
     chasing.close()
     await asyncio.wait({question})
@@ -330,14 +340,6 @@ async def test_votes_that_arrive_meanwhile_spare_the_question(
     assert network.asked == []
 
 
-async def test_blocks_that_nobody_asked_for_help_all_the_same(four: Harness) -> None:
-    network = Network(four, blocks=2)
-    async with network.running():
-        network.sync.offer(b"p" * 32, encoded(*blocks_of(network, range(1, 3))))
-        await until(lambda: network.height == 2)
-    assert network.asked == []
-
-
 async def test_old_and_repeated_blocks_are_passed_over(four: Harness) -> None:
     network = Network(four, blocks=3)
     one, two, three = blocks_of(network, range(1, 4))
@@ -381,7 +383,7 @@ async def test_a_late_answer_counts(four: Harness) -> None:
 
     def slow(request: BlocksRequest) -> list[bytes]:
         (raw,) = network.honest(request)
-        late.append(asyncio.get_running_loop().call_later(0.1, network.sync.offer, peer, raw))
+        late.append(asyncio.get_running_loop().call_later(0.1, network.offer, peer, raw))
         return []
 
     peer = network.peer(1, slow)
@@ -472,8 +474,8 @@ async def test_who_claims_most_and_shows_nothing_is_asked_less_and_less(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A liar that repeats its claim every moment must not cost a timeout each time."""
-    monkeypatch.setattr(sync, "FAILURE_PAUSE_S", 600.0)
-    monkeypatch.setattr(sync, "FAILURE_PAUSE_MAX_S", 600.0)
+    monkeypatch.setattr(claims, "FAILURE_PAUSE_S", 600.0)
+    monkeypatch.setattr(claims, "FAILURE_PAUSE_MAX_S", 600.0)
     network = Network(four, blocks=200)
     liar = network.peer(1, silent, tip=2**63 - 1)
     network.peer(2)
@@ -515,14 +517,14 @@ async def test_with_nobody_to_ask_it_waits_without_spinning(four: Harness) -> No
     network = Network(four, blocks=5)
     network.sync.hint(four.keys[1].public, 5)
     looks = 0
-    connected = network.sync._connected
+    connected = network.sync._claims._connected
 
     def counting() -> frozenset[bytes]:
         nonlocal looks
         looks += 1
         return connected()
 
-    network.sync._connected = counting
+    network.sync._claims._connected = counting
     async with network.running():
         await asyncio.sleep(0.05)
         assert looks <= 2
@@ -565,8 +567,8 @@ async def test_being_cancelled_leaves_nothing_asked(four: Harness) -> None:
     network.peer(1, silent)
     async with network.running():
         await until(lambda: network.asked)
-        assert network.sync._asked is not None
-    assert network.sync._asked is None
+        assert network.sync._asked
+    assert not network.sync._asked
     assert not network.sync.catching_up
 
 
@@ -574,30 +576,162 @@ async def test_being_cancelled_leaves_nothing_asked(four: Harness) -> None:
 
 
 def test_claims_are_remembered_of_so_many_peers_only(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "PEERS_MAX", 3)
+    monkeypatch.setattr(claims, "PEERS_MAX", 3)
     network = Network(four)
     keys = [bytes([number]) * 32 for number in range(10)]
     network.answers = dict.fromkeys(keys, silent)
     for key in keys:
         network.sync.hint(key, 5)
-    assert list(network.sync._peers) == keys[:3]
+    assert list(network.sync._claims.peers) == keys[:3]
     network.absent.add(keys[0])  # whoever went makes room for others
     network.sync.hint(keys[5], 5)
-    assert list(network.sync._peers) == [keys[1], keys[2], keys[5]]
+    assert list(network.sync._claims.peers) == [keys[1], keys[2], keys[5]]
     network.absent.add(keys[2])
     network.sync.hint(keys[6], 5)
-    assert list(network.sync._peers) == [keys[1], keys[5], keys[6]]
+    assert list(network.sync._claims.peers) == [keys[1], keys[5], keys[6]]
 
 
-def test_unasked_blocks_are_held_one_at_a_time(four: Harness) -> None:
-    network = Network(four)
-    for _ in range(10):
-        network.sync.offer(b"p" * 32, b"x")
-    assert network.sync._responses.qsize() == 1
-    network.sync._asked = b"q" * 32
-    for _ in range(10):
-        network.sync.offer(b"q" * 32, b"x")
-    assert network.sync._responses.qsize() == sync.RESPONSES_QUEUED_MAX
+def no_decoding(*_: object) -> None:
+    raise AssertionError("it was decoded")
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20])
+async def test_blocks_that_nobody_asked_for_are_refused_before_they_are_decoded(
+    four: Harness, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Good ones too: a peer that sends what it was not asked for would have a core of this node's for nothing."""
+    network = Network(four, blocks=2)
+    raw = encoded(*blocks_of(network, range(1, 3))) if not size else bytes(size)
+    monkeypatch.setattr("consilium.node.sync.codec.decode", no_decoding)
+    async with network.running():
+        for key in (four.keys[1].public, b"p" * 32):
+            for _ in range(3):
+                with pytest.raises(PeerFault) as caught:
+                    network.sync.offer(key, raw)
+                assert caught.value.weight == sync.UNASKED_WEIGHT
+    assert network.height == 0
+    assert network.sync._late is None
+
+
+async def test_a_question_has_one_answer_and_a_few_echoes_which_nobody_reads(four: Harness) -> None:
+    network = Network(four, blocks=2)
+
+    def again_and_again(request: BlocksRequest) -> list[bytes]:
+        return [*network.honest(request), *[b"not read"] * (sync.ECHOES_MAX + 2)]
+
+    peer = network.peer(1, again_and_again)
+    async with network.running():
+        await until(lambda: network.height == 2)
+    assert [(who, fault.weight) for who, fault in network.faults] == [(peer, sync.UNASKED_WEIGHT)] * 2
+
+
+async def test_what_comes_late_is_one_answer_and_no_fault(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    peer = network.peer(1, silent)
+    async with network.running():
+        await until(lambda: network.asked and not network.sync._asked)
+        (raw,) = network.honest(BlocksRequest(1, 64))
+        network.sync.offer(peer, raw)
+        for _ in range(sync.ECHOES_MAX):
+            network.sync.offer(peer, b"not read")
+        with pytest.raises(PeerFault, match="nobody asked for"):
+            network.sync.offer(peer, raw)
+        await until(lambda: network.height == 2)
+    assert network.faults == []
+
+
+async def test_as_many_answers_may_come_late_as_there_were_questions(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    peer = network.peer(1, silent)
+    async with network.running():
+        while len(network.asked) < 3:
+            network.sync.hint(peer, 2)
+            await asyncio.sleep(0.01)
+        await until(lambda: not network.sync._asked)
+        for _ in range(3 + sync.ECHOES_MAX):
+            network.sync.offer(peer, encoded())
+        with pytest.raises(PeerFault, match="nobody asked for"):
+            network.sync.offer(peer, encoded())
+
+
+async def test_what_comes_late_is_not_decoded_while_others_are_asked(four: Harness) -> None:
+    network = Network(four, blocks=2)
+    slow = network.peer(1, silent)
+    async with network.running():
+        await until(lambda: slow in network.sync._owed)
+        other = network.peer(2, silent)
+        await until(lambda: other in network.sync._asked)
+        network.sync.offer(slow, b"anything")
+        assert network.sync._late is None
+    assert network.faults == []
+
+
+async def test_answers_that_are_owed_are_remembered_of_so_many_only(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "OWED_MAX", 2)
+    follower = Network(four).sync
+    loop = asyncio.get_running_loop()
+    for name in (b"a", b"b", b"c"):
+        follower._asked[name] = loop.create_future()
+        follower._give_up(name)
+    assert list(follower._owed) == [b"b", b"c"]
+
+
+# --- heights that nobody has ----------------------------------------------------------------------------------------
+
+
+async def test_a_nonsense_height_holds_nobody_up(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that boasts of 2^60 and says nothing is asked, and not waited for: the next block comes from whoever has it
+    in the meantime, long before the time that an answer may take."""
+    monkeypatch.setattr(sync, "RESPONSE_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(sync, "UNCORROBORATED_HEDGE_S", 0.001)
+    network = Network(four, blocks=0)
+    boaster = network.peer(1, silent, tip=2**60)
+    async with network.running():
+        await until(lambda: boaster in network.sync._asked)
+        assert not network.sync.catching_up
+        four.commit(network.source)
+        honest = network.peer(2)
+        await until(lambda: network.height == 1)
+        assert not network.sync.catching_up
+    assert network.asked == [(boaster, 1), (honest, 1)]
+    assert network.sync._claims.peers[boaster].failures == 1
+    assert network.faults == []
+
+
+async def test_who_is_silent_is_not_waited_for_alone(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "RESPONSE_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(sync, "HEDGE_S", 0.01)
+    network = Network(four, blocks=3)
+    mute = [network.peer(index, silent) for index in (1, 2)]
+    network.peer(3)
+    async with network.running():
+        await until(lambda: network.height == 3)
+        for key in mute:
+            network.sync.offer(key, b"late, and not read")
+    assert network.faults == []
+
+
+async def test_so_many_are_asked_at_a_time(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "RESPONSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(sync, "HEDGE_S", 0.001)
+    monkeypatch.setattr(sync, "QUESTIONS_MAX", 2)
+    monkeypatch.setattr(claims, "FAILURE_PAUSE_S", 600.0)
+    monkeypatch.setattr(claims, "FAILURE_PAUSE_MAX_S", 600.0)
+    network = Network(four, blocks=3)
+    at_once: list[int] = []
+
+    def counting(request: BlocksRequest) -> list[bytes]:
+        at_once.append(len(network.sync._asked))
+        return []
+
+    for index in (0, 1, 2):
+        network.peer(index, counting)
+    async with network.running():
+        await until(lambda: len(at_once) == 3)
+        await until(lambda: not network.sync._asked)
+    assert max(at_once) == 2
 
 
 def pruned(request: BlocksRequest) -> list[bytes]:
@@ -674,3 +808,38 @@ def test_certificates_differ_and_blocks_do_not(four: Harness) -> None:
     block = decided.block
     again: CommitCertificate = four.certificate(block, view=3)
     assert verify_decided(DecidedBlock(block, again, []), executor.context).block == block
+
+
+def test_seals_are_checked_ahead_by_the_set_that_the_header_names(four: Harness) -> None:
+    """Nobody waits for them later; where another set is named, it is left to the moment at which that set is known."""
+    network = Network(four, blocks=3)
+    validators = network.executor.context.validators
+    blocks = blocks_of(network, range(1, 4))
+    opened, fault = open_some(blocks, four.chain_id, decided_blocks.nothing_held, validators)
+    assert fault is None
+    assert all(sealed_by(one, validators) for one in opened)
+    forged = msgspec.structs.replace(blocks[1].certificate, view=1)
+    wrong = [blocks[0], DecidedBlock(blocks[1].block, forged, blocks[1].batches), blocks[2]]
+    opened, fault = open_some(wrong, four.chain_id, decided_blocks.nothing_held, validators)
+    assert fault is not None
+    assert [one.block.height for one in opened] == [1]
+    other = Harness(5).genesis.validator_set
+    opened, fault = open_some(wrong, four.chain_id, decided_blocks.nothing_held, other)
+    assert fault is None
+    assert not any(sealed_by(one, validators) for one in opened)
+    with pytest.raises(PeerFault):
+        check_run(opened[1:2], network.executor.context)
+    assert check_run(opened, network.executor.context) == opened[:1]
+
+
+def test_blocks_are_checked_in_pieces_that_are_worth_a_thread(
+    four: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(four, blocks=6)
+    blocks = blocks_of(network, range(1, 7))
+    size = sum(map(len, blocks[0].batches))
+    monkeypatch.setattr(sync, "CHECK_BYTES", 2 * size - 8)
+    assert [len(share) for share in sync._shares(blocks)] == [2, 2, 2]
+    assert sync._shares([]) == []
+    monkeypatch.setattr(sync, "CHECK_BYTES", 1)
+    assert sync._shares(blocks) == [[one] for one in blocks]
