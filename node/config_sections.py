@@ -190,7 +190,7 @@ class MempoolSection(Section, frozen=True):
     transactions_max: Annotated[int, Meta(ge=1, le=1_000_000, description="Transactions that wait.")] = 4_096
     bytes_max: Annotated[int, Meta(ge=1024 * 1024, le=2**32, description="Bytes of them.")] = 64 * 1024 * 1024
     batch_delay_ms: Annotated[
-        int, Meta(ge=0, le=10_000, description="How long a first transaction waits for company in its batch.")
+        int, Meta(ge=0, le=10_000, description="After a batch, how long the next waits for company.")
     ] = 5
 
 

@@ -51,6 +51,7 @@ from consilium.consensus.io import (
 from consilium.consensus.messages import Message, ViewChange, encode_message
 from consilium.consensus.replica import Replica
 from consilium.ledger.errors import InvariantBroken
+from consilium.node.company import Company
 from consilium.node.complaints import Complaints
 from consilium.node.decided import VerifiedDecision
 from consilium.node.driver_ports import Clock, Keeper, Outlet
@@ -58,6 +59,7 @@ from consilium.node.executor import Commit, Executor
 from consilium.node.holding import Holding
 from consilium.node.mempool import Mempool
 from consilium.node.peer_messages import Kind
+from consilium.node.showing import Showing
 from consilium.node.sync import Synchroniser
 from consilium.node.threads import in_thread
 from consilium.p2p.frame import Lane
@@ -66,15 +68,16 @@ MESSAGES_QUEUED_MAX: Final = 4_096
 STEPS_PER_TURN: Final = 32
 """After so many inputs in one go, everybody else on the event loop has a turn."""
 SEAL_DELAY_S: Final = 0.004
-"""Transactions wait so long for company before they are sealed into a batch."""
+"""After a batch the next one waits so long for company. A first one is sealed at once."""
 EVIDENCE_KEPT_MAX: Final = 64
 SEALS_AT_ONCE_MAX: Final = 8
 """Of our own batches: sealing hashes up to a megabyte on the event loop."""
-SERVES_AT_ONCE_MAX: Final = 16
-"""Peers that lag are sent so many blocks at a time; those beyond ask again."""
 
+<<<<<<< Updated upstream
 PEERS_SHOWN_MAX: Final = 256
 
+=======
+>>>>>>> Stashed changes
 _log = structlog.get_logger("consilium.driver")
 
 
@@ -116,14 +119,15 @@ class Driver:
         self._wake = asyncio.Event()
         self._timers: dict[TimerKind, asyncio.TimerHandle] = {}
         self._sealing: asyncio.TimerHandle | None = None
+        self._sealed_s = 0.0
+        self._company = Company()
+        self._building: asyncio.TimerHandle | None = None
         self._holding = Holding(mempool, outlet, self._batches_held)
         self._complaints = Complaints(
             mempool.key, mempool, lambda peer, raw: outlet.send(peer, Kind.BATCH, raw, Lane.BULK)
         )
-        self._serving: set[asyncio.Task[None]] = set()
-        self._serving_failed: BaseException | None = None
-        self._shown: dict[bytes, int] = {}
-        """To each peer, the height whose certificate alone it was sent last."""
+        self._showing = Showing(executor, outlet, self._fail)
+        self._failed: BaseException | None = None
         self._work_told = False
         self._ended = False
         self._demanded = (0, 0)
@@ -166,7 +170,8 @@ class Driver:
     def work_arrived(self) -> None:
         """Transactions were admitted: seal them soon."""
         if self._sealing is None:
-            self._sealing = asyncio.get_running_loop().call_later(self._seal_delay_s, self._seal)
+            loop = asyncio.get_running_loop()
+            self._sealing = loop.call_at(max(loop.time(), self._sealed_s + self._seal_delay_s), self._seal)
 
     def batch_arrived(self) -> None:
         """A batch was added to the mempool: a proposal may have waited for it."""
@@ -221,11 +226,11 @@ class Driver:
         self._ended = True
         for kind in list(self._timers):
             self._cancel_timer(kind)
-        if self._sealing is not None:
-            self._sealing.cancel()
+        for waiting in (self._sealing, self._building):
+            if waiting is not None:
+                waiting.cancel()
         self._holding.clear()
-        for task in self._serving:
-            task.cancel()
+        self._showing.cancel()
         self._turn_away()
 
     def _turn_away(self) -> None:
@@ -236,8 +241,8 @@ class Driver:
 
     async def _next(self) -> Input | _Delivery:
         while True:
-            if self._serving_failed is not None:
-                raise self._serving_failed
+            if self._failed is not None:
+                raise self._failed
             if self._signals:
                 return self._signals.pop(next(iter(self._signals)))
             if not self._messages.empty():
@@ -279,7 +284,7 @@ class Driver:
                     if self.synchroniser is not None:
                         self.synchroniser.hint(hint, height)
                 case SendDecided(peer, height):
-                    self._serve(peer, height)
+                    self._showing.show(peer, height)
                 case Report(fault):
                     self._report(fault)
         if decided is not None:
@@ -298,6 +303,10 @@ class Driver:
             pool.take_back(one.batches, done.outcome.postponed, header.time_ms)
             self._on_commit(done)
         self._holding.clear()
+        if self._building is not None:
+            self._building.cancel()
+            self._building = None
+        self._company.committed(asyncio.get_running_loop().time())
         self._work_told = self._mempool.has_work
         await self._step(Advanced(self._executor.context, self._work_told, decisions[-1].certificate))
         self._look_for_censorship(decisions[0].block.height)
@@ -309,7 +318,19 @@ class Driver:
             self._signal(("censored",), Censored(late))
 
     def _build(self, height: int, view: int) -> None:
+        if self._building is not None:
+            self._building.cancel()
+        loop = asyncio.get_running_loop()
+        wait_s = self._company.wait_s(loop.time(), self._mempool.transaction_count) if view == 0 else 0.0
+        if wait_s > 0:
+            self._building = loop.call_later(wait_s, self._built, height, view)
+        else:
+            self._built(height, view)
+
+    def _built(self, height: int, view: int) -> None:
+        self._building = None
         self._seal()
+        self._company.begun(asyncio.get_running_loop().time())
         batches = tuple(self._mempool.choose(self._executor.pace.transactions_max))
         self._signal(("built", height, view), ProposalBuilt(height, view, batches))
 
@@ -321,6 +342,7 @@ class Driver:
             batch = self._mempool.seal(self.context.height)
             if batch is None:
                 break
+            self._sealed_s = asyncio.get_running_loop().time()
             self._outlet.broadcast(Kind.BATCH, batch.raw, Lane.BULK)
         else:
             self.work_arrived()
@@ -334,6 +356,7 @@ class Driver:
     def _batches_held(self, block_hash: bytes) -> None:
         self._signal(("held", block_hash), BatchesHeld(block_hash))
 
+<<<<<<< Updated upstream
     def _serve(self, peer: bytes, height: int) -> None:
         if len(self._serving) >= SERVES_AT_ONCE_MAX:
             return
@@ -360,6 +383,11 @@ class Driver:
             return
         # Whoever lacks more asks for it, whom it likes: blocks that nobody asked for are refused unread.
         self._outlet.send(peer, Kind.TIP, self._executor.encoded_tip(), Lane.VOTES)
+=======
+    def _fail(self, error: BaseException) -> None:
+        self._failed = error
+        self._wake.set()
+>>>>>>> Stashed changes
 
     def _count(self, message: Message) -> None:
         if isinstance(message, ViewChange) and (demanded := (message.height, message.view)) > self._demanded:

@@ -57,7 +57,11 @@ async def test_a_timer_of_the_next_height_outlives_the_decision_that_led_there()
     loop = asyncio.get_running_loop()
     driver = Driver(
         replica=replica,  # type: ignore[arg-type]
-        executor=SimpleNamespace(commit_all=lambda decisions: [None], context=None, seen=frozenset()),  # type: ignore[arg-type]
+        executor=SimpleNamespace(
+            commit_all=lambda decisions: [SimpleNamespace(outcome=SimpleNamespace(postponed=[]))],
+            context=SimpleNamespace(height=1),
+            seen=frozenset(),
+        ),  # type: ignore[arg-type]
         mempool=IdleMempool(),  # type: ignore[arg-type]
         keeper=SimpleNamespace(),
         outlet=SimpleNamespace(),

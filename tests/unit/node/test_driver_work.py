@@ -11,13 +11,13 @@ from consilium.consensus.io import (
     Advanced,
     Broadcast,
     HoldBatches,
+    ProposalBuilt,
     SendDecided,
     SetTimer,
     TimerKind,
     WorkPending,
 )
 from consilium.consensus.messages import sign_prepare
-from consilium.node import driver as drivers
 from consilium.node.decided import verify_decided
 from consilium.node.peer_messages import Kind
 from tests.unit.node.harness import START_MS, VALID_MS, Harness, until
@@ -36,6 +36,33 @@ async def test_what_comes_after_a_proposal_was_built_is_sealed_too(four: Harness
         node.mempool.admit(later, START_MS)
         node.driver.work_arrived()
         await until(lambda: len(node.outlet.sent(Kind.BATCH)) == 2)
+
+
+async def test_a_first_transaction_is_sealed_at_once_and_the_next_waits_for_company(four: Harness) -> None:
+    node, _ = scripted(four)
+    node.driver._seal_delay_s = 60.0
+    async with running(node):
+        node.mempool.admit(four.transaction(four.wallets[0]), START_MS)
+        node.driver.work_arrived()
+        await until(lambda: len(node.outlet.sent(Kind.BATCH)) == 1)
+        node.mempool.admit(four.transaction(four.wallets[0]), START_MS)
+        began_s = asyncio.get_running_loop().time()
+        node.driver.work_arrived()
+        assert node.driver._sealing is not None
+        assert node.driver._sealing.when() > began_s + 1
+
+
+async def test_a_small_block_after_another_waits_for_who_was_answered_by_that(four: Harness) -> None:
+    node, machine = scripted(four)
+    async with running(node):
+        node.driver._company.committed(asyncio.get_running_loop().time() + 1_000)
+        node.driver._build(1, 0)
+        waiting = node.driver._building
+        assert waiting is not None
+        node.driver._build(1, 1)  # a view that was demanded waits for nobody
+        await until(lambda: machine.of(ProposalBuilt))
+    assert waiting.cancelled()
+    assert machine.of(ProposalBuilt) == [ProposalBuilt(1, 1, ())]
 
 
 async def test_a_batch_may_arrive_before_the_loop_runs(four: Harness) -> None:
@@ -67,19 +94,6 @@ async def test_a_timer_is_set_for_its_time_and_a_late_one_for_now(
     }
 
 
-async def test_only_so_many_peers_are_remembered_as_shown(
-    four: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drivers, "PEERS_SHOWN_MAX", 2)
-    node, _ = scripted(four)
-    four.commit(node.executor)
-    for number in range(5):
-        peer = bytes([number]) * 32
-        await node.driver._send_decided(peer, 1)
-        assert peer in node.driver._shown
-        assert len(node.driver._shown) == 1 + number % 2
-
-
 async def test_the_end_stops_all_that_was_under_way(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of a driver that has ended may run later: what it works on is closed next."""
     batch = four.batch([four.transaction(four.wallets[0])], author=1)
@@ -96,10 +110,11 @@ async def test_the_end_stops_all_that_was_under_way(four: Harness, monkeypatch: 
     four.commit(node.executor)
     monkeypatch.setattr(node.executor, "decided", lambda height: go.wait(10) and None)
     node.driver._seal_delay_s = 60.0
+    node.driver._sealed_s = asyncio.get_running_loop().time()
     async with running(node):
         node.driver.work_arrived()
-        await until(lambda: node.driver._serving and node.driver._timers)
-        serving, sealing = list(node.driver._serving), node.driver._sealing
+        await until(lambda: node.driver._showing.tasks and node.driver._timers)
+        serving, sealing = list(node.driver._showing.tasks), node.driver._sealing
     assert sealing is not None
     assert sealing.cancelled()
     assert node.driver._timers == {}
