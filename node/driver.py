@@ -73,11 +73,6 @@ EVIDENCE_KEPT_MAX: Final = 64
 SEALS_AT_ONCE_MAX: Final = 8
 """Of our own batches: sealing hashes up to a megabyte on the event loop."""
 
-<<<<<<< Updated upstream
-PEERS_SHOWN_MAX: Final = 256
-
-=======
->>>>>>> Stashed changes
 _log = structlog.get_logger("consilium.driver")
 
 
@@ -356,38 +351,9 @@ class Driver:
     def _batches_held(self, block_hash: bytes) -> None:
         self._signal(("held", block_hash), BatchesHeld(block_hash))
 
-<<<<<<< Updated upstream
-    def _serve(self, peer: bytes, height: int) -> None:
-        if len(self._serving) >= SERVES_AT_ONCE_MAX:
-            return
-        task = asyncio.create_task(self._send_decided(peer, height))
-        self._serving.add(task)
-        task.add_done_callback(self._served)
-
-    def _served(self, task: asyncio.Task[None]) -> None:
-        self._serving.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._serving_failed = error
-            self._wake.set()
-
-    async def _send_decided(self, peer: bytes, height: int) -> None:
-        """Show a peer what was decided. Who is one height behind usually has the batches, and is only slower: it gets
-        the certificate first; when it is heard of again it is told how far the chain is."""
-        if height == self.context.height - 1 and self._shown.get(peer) != height:
-            if len(self._shown) >= PEERS_SHOWN_MAX:
-                self._shown.clear()
-            self._shown[peer] = height
-            decided = await asyncio.to_thread(self._executor.decided, height)
-            if decided is not None:
-                self._outlet.send(peer, Kind.CONSENSUS, encode_message(decided), Lane.VOTES)
-            return
-        # Whoever lacks more asks for it, whom it likes: blocks that nobody asked for are refused unread.
-        self._outlet.send(peer, Kind.TIP, self._executor.encoded_tip(), Lane.VOTES)
-=======
     def _fail(self, error: BaseException) -> None:
         self._failed = error
         self._wake.set()
->>>>>>> Stashed changes
 
     def _count(self, message: Message) -> None:
         if isinstance(message, ViewChange) and (demanded := (message.height, message.view)) > self._demanded:

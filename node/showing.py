@@ -1,8 +1,8 @@
 """Showing a peer that lags what was decided at its height.
 
 Who is one height behind usually has the batches, and is only slower: it gets the certificate first, which is a
-hundredth of the block, and the whole block when it is heard of at that height again. How often a peer is answered at
-all is the machine's affair (consensus/neighbours.py).
+hundredth of the block. When it is heard of at that height again it is told how far the chain is, and asks. How often a
+peer is answered at all is the machine's affair (consensus/neighbours.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from consilium.node.peer_messages import Kind
 from consilium.p2p.frame import Lane
 
 SERVES_AT_ONCE_MAX: Final = 16
-"""Peers that lag are sent so many blocks at a time; those beyond ask again."""
+"""Peers that lag are sent so many certificates at a time; those beyond are heard of again."""
 PEERS_SHOWN_MAX: Final = 256
 
 
@@ -62,6 +62,5 @@ class Showing:
             if decided is not None:
                 self._outlet.send(peer, Kind.CONSENSUS, encode_message(decided), Lane.VOTES)
             return
-        body = await asyncio.to_thread(self._executor.encoded_blocks, height, 1)
-        if body is not None:
-            self._outlet.send(peer, Kind.BLOCKS, body, Lane.BULK)
+        # Whoever lacks more asks for it, whom it likes: blocks that nobody asked for are refused unread.
+        self._outlet.send(peer, Kind.TIP, self._executor.encoded_tip(), Lane.VOTES)

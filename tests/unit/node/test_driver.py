@@ -261,13 +261,8 @@ async def test_a_peer_that_lags_is_sent_the_certificate_and_then_told_the_tip(fo
     four.commit(node.executor, [four.batch([four.transaction(four.wallets[0])])])
     async with running(node):
         node.driver.peer_at(peer, 1)
-<<<<<<< Updated upstream
         await until(lambda: len(node.outlet.sent(Kind.TIP, peer)) == 2)
-        await until(lambda: not node.driver._serving)
-=======
-        await until(lambda: node.outlet.sent(Kind.BLOCKS, peer))
         await until(lambda: not node.driver._showing.tasks)
->>>>>>> Stashed changes
     (raw,) = node.outlet.sent(Kind.CONSENSUS, peer)
     shown = decode_message(raw)
     assert isinstance(shown, Decided)
@@ -295,14 +290,9 @@ async def test_a_store_that_cannot_serve_ends_the_node(
 async def test_only_so_many_peers_are_served_at_a_time(
     four: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< Updated upstream
-    monkeypatch.setattr(drivers, "SERVES_AT_ONCE_MAX", 2)
+    monkeypatch.setattr(showing, "SERVES_AT_ONCE_MAX", 2)
     node, _ = scripted(four, Started=[SendDecided(bytes([number]) * 32, 1) for number in range(5)])
     four.commit(node.executor)
-=======
-    monkeypatch.setattr(showing, "SERVES_AT_ONCE_MAX", 2)
-    node, _ = scripted(four, Started=[SendDecided(four.keys[1].public, 1)] * 5)
->>>>>>> Stashed changes
     go = threading.Event()
     asked: list[int] = []
 

@@ -20,18 +20,18 @@ async def _settled(shower: Showing) -> None:
     await asyncio.gather(*shower.tasks)
 
 
-async def test_the_certificate_comes_first_and_the_block_when_asked_again(four: Harness) -> None:
+async def test_the_certificate_comes_first_and_then_how_far_the_chain_is(four: Harness) -> None:
     node, peer = HostedNode(four), four.keys[1].public
     four.commit(node.executor, [four.batch([four.transaction(four.wallets[0])])])
     shower = Showing(node.executor, node.outlet, _failed)
     shower.show(peer, 1)
     await _settled(shower)
     assert len(node.outlet.sent(Kind.CONSENSUS, peer)) == 1
-    assert node.outlet.sent(Kind.BLOCKS, peer) == []
+    assert node.outlet.sent(Kind.TIP, peer) == []
     shower.show(peer, 1)
     await _settled(shower)
     assert len(node.outlet.sent(Kind.CONSENSUS, peer)) == 1
-    assert len(node.outlet.sent(Kind.BLOCKS, peer)) == 1
+    assert len(node.outlet.sent(Kind.TIP, peer)) == 1
 
 
 async def test_only_so_many_peers_are_remembered(four: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
