@@ -170,6 +170,10 @@ class Mempool:
         known = self._weights.get(batch.digest)
         return known if known is not None else batch_weight(batch.transactions, self._weigh)
 
+    def holds(self, raw: bytes) -> bool:
+        """Whether a batch with these very bytes is held. Compares, and hashes nothing."""
+        return any(batch.raw == raw for batch in self._batches.values())
+
     def missing(self, digests: Iterable[bytes]) -> list[bytes]:
         """Those of the digests that are not held."""
         return [digest for digest in digests if digest not in self._batches and digest not in self._pinned]
@@ -200,9 +204,7 @@ class Mempool:
 
     def overdue(self) -> list[VerifiedBatch]:
         """Our own batches that peers may have missed: held for four ticks, then eight, sixteen, … Asked once a tick.
-
-        Under load a batch waits for a second or two, and is no sooner decided for being sent again.
-        """
+        Under load a batch waits for a second or two, and is no sooner decided for being sent again."""
         own = [b for b in self._batches.values() if b.author == self._key.public][:OVERDUE_MAX]
         ticks: dict[bytes, int] = {b.digest: self._offered.get(b.digest, -1) + 1 for b in own}
         self._offered = ticks

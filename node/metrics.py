@@ -120,6 +120,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
+        self._children: dict[tuple[Any, ...], Any] = {}
         self._chain()
         self._network()
         self._service()
@@ -204,7 +205,7 @@ class Metrics:
         self._blocks.inc()
         self._block_transactions.observe(sum(outcomes.values()))
         for outcome, count in outcomes.items():
-            self._transactions.labels(outcome).inc(count)
+            self._child(self._transactions, outcome).inc(count)
 
     def at(self, height: int) -> None:
         """The height after a start or a catch-up by snapshot."""
@@ -235,7 +236,7 @@ class Metrics:
 
     def synced(self, store: str, seconds: float) -> None:
         """A synced write; `store` is `chain` or `promise`."""
-        self._fsync.labels(store).observe(seconds)
+        self._child(self._fsync, store).observe(seconds)
 
     def commit_latency(self, seconds: float) -> None:
         """A transaction that this node admitted is committed."""
@@ -248,7 +249,7 @@ class Metrics:
 
     def refused(self, code: str) -> None:
         """A refusal with a code of the catalogue."""
-        self._refused.labels(code).inc()
+        self._child(self._refused, code).inc()
 
     def peers(self, connected: int) -> None:
         """Peers connected now."""
@@ -268,7 +269,7 @@ class Metrics:
 
     def rpc_call(self, method: str, outcome: str, seconds: float) -> None:
         """An answered call; `method` is a name of the table, or `-`."""
-        self._rpc.labels(method, outcome).observe(seconds)
+        self._child(self._rpc, method, outcome).observe(seconds)
 
     def rpc_connections(self, count: int) -> None:
         """RPC connections open now."""
@@ -281,6 +282,15 @@ class Metrics:
     def slow_subscriber(self) -> None:
         """A subscriber was dropped."""
         self._slow_subscribers.inc()
+
+    def _child(self, parent: Any, *labels: str) -> Any:
+        """The series with these labels. The client checks every name on each look-up, which takes longer than to count;
+        labels have few values each (see the module), so what was looked up is kept."""
+        key = parent, *labels
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = parent.labels(*labels)
+        return found
 
     def value(self, name: str, **labels: str) -> float:
         """One sample's value now, 0 where there is none yet: for status, tests and people."""

@@ -11,7 +11,14 @@ import asyncio
 from typing import Final
 
 from consilium.consensus.io import MessageReceived
-from consilium.consensus.messages import Commit, Prepare, decode_message, verify_message
+from consilium.consensus.messages import (
+    Commit,
+    Message,
+    Prepare,
+    PrePrepare,
+    decode_message,
+    verify_message,
+)
 from consilium.ledger import codec
 from consilium.ledger.batch import open_batch, verify_opened
 from consilium.ledger.errors import PeerFault, Refused
@@ -33,9 +40,18 @@ SPENT_REST_SHARE: Final = 4.0
 """After a batch that was checked for nothing, its bringer is not heard on this lane for so many times as long: nothing
 is at fault and nothing is kept, so neither score nor share would ever end it."""
 SPENT_REST_S_MAX: Final = 0.25
+INLINE_PROPOSAL_BATCHES: Final = 64
+"""A proposal that names no more, and needs no justification, is checked where it arrives: one signature."""
 INLINE_BATCH_BYTES: Final = 4 * 1024
 """A batch that is no longer, with so few transactions, is checked where it arrives: a thread and back takes three
 times what a signature takes."""
+
+
+def _is_light(message: Message) -> bool:
+    """Whether checking it takes one signature and little more: going to a thread and back would take longer."""
+    if isinstance(message, PrePrepare):
+        return message.justification is None and len(message.block.batches) <= INLINE_PROPOSAL_BATCHES
+    return isinstance(message, Prepare | Commit)
 
 
 class Router:
@@ -89,14 +105,15 @@ class Router:
         if validators is None:
             self._driver.peer_at(peer, message.height)
             return
-        if isinstance(message, Prepare | Commit):
-            # One signature: going to a thread and back would take longer.
+        if _is_light(message):
             verified = verify_message(message, self._chain_id, validators)
         else:
             verified = await checked(verify_message, message, self._chain_id, validators)
         await self._driver.receive(MessageReceived(verified))
 
     async def _batch(self, peer: bytes, body: bytes) -> None:
+        if self._mempool.holds(body):
+            return  # offered again: nothing of it is hashed again
         try:
             if small := len(body) <= INLINE_BATCH_BYTES:
                 batch, digest = open_batch(body, self._chain_id)

@@ -116,6 +116,27 @@ async def test_a_vote_of_this_height_or_the_next_reaches_the_machine(routed: Rou
     assert routed.heard() == {}
 
 
+async def test_what_takes_one_signature_is_checked_without_a_thread(
+    routed: Routed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four, trips = routed.harness, []
+
+    async def in_thread(work: Any, *args: Any) -> Any:
+        trips.append(work)
+        return work(*args)
+
+    monkeypatch.setattr(routers, "checked", in_thread)
+    monkeypatch.setattr(routers, "INLINE_PROPOSAL_BATCHES", 1)
+    one, two = one_batch(routed), one_batch(routed)
+    for batches, expected in (([one], 0), ([one, two], 1)):
+        block = four.decide(routed.node.executor.context, batches).block
+        proposal = sign_pre_prepare(four.keys[1], four.chain_id, 0, block, None)
+        await routed.handle(Kind.CONSENSUS, encode_message(proposal))
+        (received,) = routed.inbox()
+        assert received.message.message == proposal
+        assert len(trips) == expected
+
+
 @pytest.mark.parametrize("height", [0, 3, 2**63 - 1])
 async def test_a_vote_of_another_height_says_where_its_bringer_works(routed: Routed, height: int) -> None:
     four = routed.harness
@@ -234,6 +255,23 @@ async def test_an_authors_own_batch_is_kept_once(routed: Routed) -> None:
         await routed.handle(Kind.BATCH, batch.raw)
     assert routed.node.mempool.batch_count == 1
     assert ("work",) in routed.driver._signals
+
+
+async def test_a_batch_that_is_offered_again_is_not_opened_again(
+    routed: Routed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, other = one_batch(routed), one_batch(routed)
+    await routed.handle(Kind.BATCH, batch.raw)
+    opened: list[bytes] = []
+
+    def opening(raw: bytes, chain_id: bytes) -> tuple[Batch, bytes]:
+        opened.append(raw)
+        return batches_.open_batch(raw, chain_id)
+
+    monkeypatch.setattr(routers, "open_batch", opening)
+    await routed.handle(Kind.BATCH, batch.raw)
+    await routed.handle(Kind.BATCH, other.raw)
+    assert opened == [other.raw]
 
 
 async def test_anothers_batch_is_welcome_only_where_it_is_wanted(routed: Routed) -> None:
