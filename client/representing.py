@@ -79,7 +79,7 @@ async def take_over(
     `session` is the patient's, with a key that still speaks. `save` makes the fresh wallet durable, with the secrets of
     the new epochs, before anything is published; which compartment is of which class its words find again, with the
     chain, where the session's wallet knows it. Each compartment stays with its custodians, in the same threshold;
-    those of `custodians`, and the session's node where it is one, get their shares at once.
+    those of `custodians` get their shares at once, the others by `deliver_shares`.
     """
     patient = session.identity
     fresh = fresh.speaking_for(patient)

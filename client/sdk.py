@@ -5,9 +5,10 @@
         asked = await sdk.reading.request(session, "TREAT", record_ids=[record])
         opened = await sdk.reading.fetch(session, asked, custodian)
 
-The functions stand in modules by subject, all of them here. `OPERATIONS` says which one does each of the ledger's
-operations, `NODES` and `FOUNDERS` which are nobody's to call and why; a test holds the three against the registry.
-docs/sdk.md is the page.
+The functions stand in modules by subject, all of them here; `SUBJECTS` says what each is for, those too that submit
+nothing: charts, studies, pseudonyms, recovery words. `OPERATIONS` says which function does each of the ledger's
+operations, `NODES` and `FOUNDERS` which are nobody's to call and why. Tests hold all of it against the registry and the
+page, docs/sdk.md.
 """
 
 from __future__ import annotations
@@ -17,23 +18,31 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from consilium.client import (
+    accounting_export,
     attesting,
+    charts,
     consenting,
+    contradictions,
     credentialing,
+    did_document,
     disclosures,
     emergency,
     epochs,
     erasing,
+    erasure_certificate,
     governing,
     history,
     identities,
     mandates,
     preferences,
+    pseudonyms,
     reading,
     recording,
     recovering,
+    recovery_words,
     representing,
     shifts,
+    studies,
     summaries,
     teams,
     treatment,
@@ -47,24 +56,33 @@ __all__ = [
     "FOUNDERS",
     "NODES",
     "OPERATIONS",
+    "SUBJECTS",
+    "accounting_export",
     "attesting",
+    "charts",
     "connect",
     "consenting",
+    "contradictions",
     "credentialing",
+    "did_document",
     "disclosures",
     "emergency",
     "epochs",
     "erasing",
+    "erasure_certificate",
     "governing",
     "history",
     "identities",
     "mandates",
     "preferences",
+    "pseudonyms",
     "reading",
     "recording",
     "recovering",
+    "recovery_words",
     "representing",
     "shifts",
+    "studies",
     "summaries",
     "teams",
     "treatment",
@@ -136,6 +154,39 @@ FOUNDERS: Final[dict[str, str]] = {
     "settings.found": "in the genesis document only; later by vote: `consilium governance propose --settings`",
 }
 """Operations of the genesis document."""
+
+
+SUBJECTS: Final[dict[str, str]] = {
+    "accounting_export": "a patient's accounting as a table, each line with its receipt",
+    "attesting": "acts that take two, as a draft that goes from one to the other",
+    "charts": "reading more than one decision has room for: a patient's chart, a ward round",
+    "consenting": "consents, their conditions, and passing on",
+    "contradictions": "validators that contradicted themselves, as the ledger proves it",
+    "credentialing": "licences and other credentials: issued, bound to a key, taken back",
+    "did_document": "identities as other systems read them: DIDs and DID documents",
+    "disclosures": "to whom a patient's records went, with proof that no line is missing",
+    "emergency": "breaking the glass, reviews, notices",
+    "epochs": "new keys for a compartment, the same custodians or others",
+    "erasing": "erasure, holds, certificates",
+    "erasure_certificate": "verifying a certificate of erasure offline",
+    "governing": "proposals and votes of institutions",
+    "history": "what happened to somebody: records, accesses, consents",
+    "identities": "keys that are added and revoked; staff that is suspended",
+    "mandates": "legal mandates, countersigned",
+    "preferences": "what a patient decides once for everybody",
+    "pseudonyms": "one wallet, another identity at every institution",
+    "reading": "asking, and opening what custodians release",
+    "recording": "enrolling, compartments, shares, recording",
+    "recovering": "a new key for a patient who lost all, by guardians",
+    "recovery_words": "a wallet as 24 words, and again from these and the chain",
+    "representing": "delegates, guardians, take-over",
+    "shifts": "session keys for staff",
+    "studies": "files too large for memory, such as imaging: recorded and read by their author",
+    "summaries": "emergency summaries, opened without a quorum",
+    "teams": "teams of an institution",
+    "treatment": "treatment relationships",
+}
+"""Module to what it is for."""
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from consilium.client.envelope import HeaderFields, envelope_digest
 from consilium.client.recording import Imported, Payload
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
+from consilium.contracts.identity import Roles
 from consilium.ledger.genesis import Genesis
 from consilium.node.custodian import Custodian
 from consilium.node.ledger_reader import LedgerReader
@@ -24,7 +25,7 @@ from consilium.storage.kv import MemoryKV
 from consilium.storage.releases import ReleaseJournal
 from consilium.storage.shares import ShareVault
 from consilium.storage.vault import Vault
-from tests.unit.node.harness import Harness, HostedNode, wallet_of
+from tests.unit.node.harness import ORDINARY_ROLES, Harness, HostedNode, wallet_of
 from tests.unit.node.hosting import running, service_of
 
 HEADER = HeaderFields("Observation", "o", "application/fhir+json")
@@ -155,9 +156,9 @@ def note(label: str, index: int) -> bytes:
 
 
 @asynccontextmanager
-async def ward() -> AsyncIterator[Ward]:
-    """A running node with a custodian; its founders are institutions 0, 1 and 2."""
-    harness = Harness(1, more=2)
+async def ward(roles: Roles = ORDINARY_ROLES) -> AsyncIterator[Ward]:
+    """A running node with a custodian; its founders are institutions 0, 1 and 2, all with these roles."""
+    harness = Harness(1, more=2, roles=roles)
     node = HostedNode(harness)
     vault = Vault(MemoryKV(), envelope_digest, create=True)
     store = MemoryKV()

@@ -114,10 +114,15 @@ class FakeOutlet:
         return [entry[1] for entry in self.log if entry[0] == "send" and entry[2] == kind]
 
 
+ORDINARY_ROLES: identity.Roles = ["author", "custodian", "manager"]
+
+
 class Harness:
     """A network of `n` institutions, each with a wallet and a validator, and `more` institutions without."""
 
-    def __init__(self, n: int = 1, network: str = "harness", more: int = 0) -> None:
+    def __init__(
+        self, n: int = 1, network: str = "harness", more: int = 0, roles: identity.Roles = ORDINARY_ROLES
+    ) -> None:
         self.wallets = [wallet_of(f"institution {index}") for index in range(n + more)]
         keys = [SigningKey(some(f"validator {index}", 32)) for index in range(n)]
         self.genesis = Genesis(
@@ -125,7 +130,7 @@ class Harness:
             network,
             START_MS,
             [Validator(key.public, who.identity) for key, who in zip(keys, self.wallets[:n], strict=True)],
-            [operation("identity.found", _founding(who)) for who in self.wallets],
+            [operation("identity.found", _founding(who, roles)) for who in self.wallets],
         )
         self.chain_id = self.genesis.chain_id
         self.validators: ValidatorSet = self.genesis.validator_set
@@ -222,10 +227,8 @@ def enrolment(
     return identity.Enrol(kind, newcomer.signing.public, newcomer.encryption_public, proof)
 
 
-def _founding(who: Wallet) -> identity.FoundInstitution:
-    return identity.FoundInstitution(
-        who.signing.public, who.encryption_public, who.point, ["author", "custodian", "manager"]
-    )
+def _founding(who: Wallet, roles: identity.Roles) -> identity.FoundInstitution:
+    return identity.FoundInstitution(who.signing.public, who.encryption_public, who.point, roles)
 
 
 class RecordingKeeper:
