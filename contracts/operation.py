@@ -83,8 +83,10 @@ class Slot(Generic[_W]):
 
     def key(self, *parts: bytes) -> bytes:
         """The state key. Raises ValueError where a part has another width."""
-        if len(parts) == 1 and len(parts[0]) == self.width:
-            return self.prefix + parts[0]
+        if len(parts) == 2:
+            first, second = parts
+            if (len(first), len(second)) == self.parts:
+                return self.prefix + first + second
         if (*map(len, parts),) != self.parts:
             raise ValueError(f"a key of {self.kind.__name__} has parts of {self.parts} bytes")
         return b"".join((self.prefix, *parts))
@@ -121,7 +123,8 @@ class Slot(Generic[_W]):
         raw = codec.encode(value)
         if len(raw) > self.bytes_max or not codec.fits(raw, self.kind):
             raise ValueError(f"a {self.kind.__name__} passes its bounds")
-        state.put(self.key(*parts), raw)
+        one = len(parts) == 1 and len(parts[0]) == self.width
+        state.put(self.prefix + parts[0] if one else self.key(*parts), raw)
 
 
 @dataclass(frozen=True, slots=True)

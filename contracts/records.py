@@ -330,7 +330,8 @@ def _anchor(body: AnchorRecord, context: OperationContext) -> None:
         state, body.compartment, body.epoch
     ):
         raise Refused("erasure.erased", body.compartment.hex())
-    _note_further(body, compartment.patient, context)
+    if body.also:
+        _note_further(body, compartment.patient, context)
     bundle = _with_position(body, compartment.patient, context)
     BUNDLES.put(state, bundle, author, body.bundle)
     record = Record(
@@ -359,7 +360,7 @@ def _note_further(body: AnchorRecord, patient: bytes, context: OperationContext)
     Who keeps the record is noted in each: it is erased with any of them.
     """
     context.charge(weights.FURTHER_CLASS * len(body.also))
-    if body.also and body.also != sorted({*body.also} - {body.compartment}):
+    if body.also != sorted({*body.also} - {body.compartment}):
         raise Refused("records.bad_classes", "further compartments ascend, and are others")
     epoch = EPOCHS.get(context.state, body.compartment, epoch_bytes(body.epoch))
     keeping = [context.sender, *(epoch.custodians if epoch is not None else [])]
@@ -383,8 +384,7 @@ def _with_position(body: AnchorRecord, patient: bytes, context: OperationContext
         raise Refused("records.position_taken", f"position {body.position} of {body.count}")
     anchored = bundle.anchored + 1
     taken |= bit
-    length = 0 if anchored == body.count else (taken.bit_length() + 7) // 8
-    positions = taken.to_bytes(length, "little") if length else b""
+    positions = b"" if anchored == body.count else taken.to_bytes((taken.bit_length() + 7) // 8, "little")
     return Bundle(patient, body.count, anchored, positions)
 
 

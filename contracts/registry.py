@@ -39,6 +39,7 @@ from consilium.ledger.execution import RESULT_BYTES_MAX, OperationContext
 from consilium.ledger.state import StateReader
 from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation
 from consilium.ledger.validators import ValidatorSet
+from consilium.ledger.weight import NAME_BYTES
 
 CONTRACTS: Final = (
     identity.CONTRACT,
@@ -98,7 +99,8 @@ class Registry:
 
     def weight(self, operation: Operation) -> int:
         """What it costs at most, but for what it charges while it runs."""
-        return self._weights.get(operation.name, weights.UNKNOWN).of(operation.body)
+        fixed, each = self._weights.get(operation.name, weights.UNKNOWN)
+        return fixed + each * (len(operation.body) // NAME_BYTES)
 
     def run(self, operation: Operation, context: OperationContext) -> bytes:
         """Carry out one operation. Returns the encoded result, or nothing where the operation has none.

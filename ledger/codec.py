@@ -10,7 +10,8 @@ Source: the MessagePack specification, github.com/msgpack/msgpack/blob/master/sp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -34,29 +35,22 @@ class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """
 
 
-_encoder = msgspec.msgpack.Encoder()
-_encode = _encoder.encode
-
-
-def encode(value: Any) -> bytes:
-    """The canonical bytes of a Wire value (or of a plain list, int, bytes, str, None, bool of such)."""
-    return _encode(value)
+encode: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder().encode
+"""The canonical bytes of a Wire value (or of a plain list, int, bytes, str, None, bool of such)."""
 
 
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    found = _decoders.get(kind)
-    return (
-        found if found is not None else _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind, strict=True))
-    )
+    return _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind, strict=True))
 
 
 def fits(raw: bytes, kind: Any) -> bool:
     """Whether bytes that `encode` made of a value keep the bounds, which making a Struct does not look at."""
+    decoder = _decoders.get(kind) or _decoder(kind)
     try:
-        _decoder(kind).decode(raw)
+        decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
@@ -70,12 +64,12 @@ def decode(raw: bytes, kind: type[_T], bytes_max: int) -> _T:
     """
     if len(raw) > bytes_max:
         raise Refused("codec.oversized", f"{_name(kind)} has {len(raw)} bytes; the limit is {bytes_max}")
-    decoder = _decoder(kind)
+    decoder = _decoders.get(kind) or _decoder(kind)
     try:
         value: _T = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused("codec.malformed", f"no {_name(kind)}: {error}") from None
-    if _encode(value) != raw:
+    if encode(value) != raw:
         raise Refused("codec.not_canonical", f"{_name(kind)} is not canonically encoded")
     return value
 

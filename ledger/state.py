@@ -99,7 +99,9 @@ class Overlay:
         return [(key, value) for key in sorted(before) if (value := values[key]) != before[key]]
 
     def _write(self, key: bytes, value: bytes | None) -> None:
-        old = self.get(key)
+        old = self._values.get(key, _UNREAD)
+        if old is _UNREAD:
+            old = self._base.get(key)
         self._before.setdefault(key, old)
         self._undo.setdefault(key, old)
         self._values[key] = value

@@ -36,10 +36,6 @@ class Weight(NamedTuple):
     fixed: int
     each: int
 
-    def of(self, body: bytes) -> int:
-        """Of an operation with this body."""
-        return self.fixed + self.each * (len(body) // NAME_BYTES)
-
 
 def require_light(weight: int) -> None:
     """Raises Refused `transaction.too_heavy` where a transaction has more than it may have."""
