@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from consilium.ledger.crypto import Digest
 from consilium.ledger.trie_nodes import (
@@ -23,11 +23,14 @@ from consilium.ledger.trie_nodes import (
     BUCKET_HEAD,
     BYTES,
     DEPTHS,
+    FULL_BYTES,
     HASHES_AT,
     HIGH_NIBBLES,
     NOTHING,
     PAIRS_AT,
     ROOT_KEY,
+    Child,
+    NodeReader,
     NodeRef,
     branch_hash,
     branch_head,
@@ -36,6 +39,7 @@ from consilium.ledger.trie_nodes import (
     children_of,
     node_key,
     node_move,
+    place_in,
 )
 from consilium.ledger.trie_proof import (
     BUCKET_KEYS_MAX,
@@ -47,25 +51,10 @@ from consilium.ledger.trie_proof import (
     value_hash,
 )
 
-_FULL_BYTES: Final = PAIRS_AT + BUCKET_KEYS_MAX * PAIR_BYTES
 _GONE: Final = (b"", NOTHING)
+_SAME_KIND: Final = tuple(BYTES[kind << 4 | kind] for kind in (NOTHING, BUCKET, BRANCH))
 _SEARCHED_MIN: Final = 48
 """From so many changes on, where a slot's changes end is searched rather than walked to."""
-
-_Child = tuple[bytes, int]
-"""What a place holds after the pass: hash and kind."""
-
-
-class NodeReader(Protocol):
-    """Where nodes come from: a store, with a cache before it. Both raise InvariantBroken for what is not there."""
-
-    def branch(self, key: bytes) -> bytes:
-        """The branch at a place."""
-        ...
-
-    def bucket(self, key: bytes) -> bytes:
-        """The bucket at a place."""
-        ...
 
 
 class TrieUpdate(NamedTuple):
@@ -110,7 +99,7 @@ def apply_sorted(
     if any(map(bytes.__ge__, keys, keys[1:])):
         raise ValueError("keys are not ascending, or one is changed twice in one update")
     work = _Pass(reader, keys, values)
-    after: _Child | None = None
+    after: Child | None = None
     if root is None:
         after = work.grow(ROOT_KEY, 0, 0, len(keys))
     elif keys:
@@ -127,7 +116,17 @@ class _Pass:
     This is the dearest loop of a block, so it works on the nodes' bytes, and spells out what could be calls.
     """
 
-    __slots__ = ("branches", "buckets", "deletes", "keys", "moves", "read_branch", "read_bucket", "values")
+    __slots__ = (
+        "branches",
+        "buckets",
+        "deletes",
+        "keys",
+        "moves",
+        "read_branch",
+        "read_bucket",
+        "ready",
+        "values",
+    )
 
     def __init__(self, reader: NodeReader, keys: list[bytes], values: list[bytes | None]) -> None:
         self.read_branch = reader.branch
@@ -139,15 +138,14 @@ class _Pass:
         self.buckets: dict[bytes, bytes | None] = {}
         self.moves: dict[bytes, bytes] = {}
 
-    def branch(self, key: bytes, depth: int, low: int, high: int) -> _Child | None:
+    def branch(self, key: bytes, depth: int, low: int, high: int) -> Child | None:
         """Apply the changes [low, high) to the branch at `key`, which is at `depth` on their common path."""
         node = self.read_branch(key)
         bitmap, below = branch_head(node)
-        keys, moves = self.keys, self.moves
+        keys = self.keys
         byte, shift = depth >> 1, 0 if depth & 1 else 4
         label, half, odd = DEPTHS[depth + 1], depth + 1 >> 1, not depth & 1
-        body = bytearray(node)
-        changed = False
+        changed: list[tuple[bytes, int, Child]] = []
         while low < high:
             path = keys[low]
             prefix = path[byte] >> shift
@@ -161,67 +159,72 @@ class _Pass:
                 while end < high and keys[end][byte] >> shift == prefix:
                     end += 1
             bit = 1 << (prefix & 15)
-            at = HASHES_AT + 32 * (bitmap & bit - 1).bit_count()
             child = label + path[:half] + HIGH_NIBBLES[path[half]] if odd else label + path[:half]
-            if below & bit:
-                before = BRANCH
-                after = self.branch(child, depth + 1, low, end)
-            elif bitmap & bit:
-                before = BUCKET
-                one = end - low == 1
-                after = self.pair(child, depth + 1, low) if one else self.bucket(child, depth + 1, low, end)
-            else:
-                before = NOTHING
+            if not bitmap & bit:
                 after = self.grow(child, depth + 1, low, end)
+            elif below & bit:
+                after = self.branch(child, depth + 1, low, end)
+            elif end - low == 1:
+                after = self.pair(child, depth + 1, low)
+            else:
+                after = self.bucket(child, depth + 1, low, end)
+            if after is not None:
+                changed.append((child, bit, after))
             low = end
-            if after is None:
-                continue
-            changed = True
-            digest, now = after
-            if now == before:
-                moves[child] = node_move(body[at : at + 32], digest, before, now)
-                body[at : at + 32] = digest
-                continue
-            size = 32 if before else 0
-            moves[child] = node_move(body[at : at + size], digest, before, now)
-            body[at : at + size] = digest
-            bitmap = bitmap | bit if now else bitmap & ~bit
-            below = below | bit if now == BRANCH else below & ~bit
-        if not changed:
-            return None
+        if len(changed) == 1 and (below or not self.deletes):
+            child, bit, (digest, kind) = changed[0]
+            if kind == ((BRANCH if below & bit else BUCKET) if bitmap & bit else NOTHING):
+                # Most branches: one child has another hash, and that is all.
+                at = HASHES_AT + 32 * (bitmap & bit - 1).bit_count()
+                self.moves[child] = b"".join((node[at : at + 32], digest, _SAME_KIND[kind]))
+                node = b"".join((node[:at], digest, node[at + 32 :]))
+                self.branches[key] = node
+                return sha256(node[:-2]).digest(), BRANCH
+        return self._rebuilt(key, bytearray(node), bitmap, below, changed) if changed else None
+
+    def _rebuilt(
+        self, key: bytes, body: bytearray, bitmap: int, below: int, changed: list[tuple[bytes, int, Child]]
+    ) -> Child:
+        """The branch at `key` with some children that changed."""
+        for child, bit, (digest, kind) in changed:
+            at = HASHES_AT + 32 * (bitmap & bit - 1).bit_count()
+            before, end = ((BRANCH if below & bit else BUCKET), at + 32) if bitmap & bit else (NOTHING, at)
+            self.moves[child] = node_move(body[at:end], digest, before, kind)
+            body[at:end] = digest
+            if kind != before:
+                bitmap = bitmap | bit if kind else bitmap & ~bit
+                below = below | bit if kind == BRANCH else below & ~bit
         body[BITMAP_AT:HASHES_AT] = bitmap.to_bytes(2, "big")
         body[-2:] = below.to_bytes(2, "big")
         if self.deletes and not below:
             pairs = self._pairs_below(key, bitmap)
             if pairs is not None:
                 return self._collapse(key, body, pairs)
-        whole = bytes(body)
-        self.branches[key] = whole
-        return sha256(whole[:-2]).digest(), BRANCH
+        node = bytes(body)
+        self.branches[key] = node
+        return branch_hash(node), BRANCH
 
-    def pair(self, key: bytes, depth: int, index: int) -> _Child | None:
+    def pair(self, key: bytes, depth: int, index: int) -> Child | None:
         """Apply one change to a bucket: most of all work is this. The general way is `bucket`."""
         path, value = self.keys[index], self.values[index]
         node = self.read_bucket(key)
         at = node.find(path, PAIRS_AT)
-        if value is None:
+        if value is None or (at < 0 and len(node) >= FULL_BYTES):
             return self.bucket(key, depth, index, index + 1)
         if at < 0:
-            if len(node) >= _FULL_BYTES:
-                return self.bucket(key, depth, index, index + 1)
-            at = _place_in(node, path)
+            at = place_in(node, path)
             node = b"".join((node[:at], path, value, node[at:]))
         elif (at - PAIRS_AT) % PAIR_BYTES:  # the key's bytes stand across other hashes
             return self.bucket(key, depth, index, index + 1)
         else:
             at += 32
-            if node[at : at + 32] == value:
+            if node.startswith(value, at):
                 return None
             node = b"".join((node[:at], value, node[at + 32 :]))
         self.buckets[key] = node
         return sha256(node).digest(), BUCKET
 
-    def bucket(self, key: bytes, depth: int, low: int, high: int) -> _Child | None:
+    def bucket(self, key: bytes, depth: int, low: int, high: int) -> Child | None:
         """Apply the changes [low, high) to the bucket at `key`, which is at `depth` on their common path."""
         node = before = self.read_bucket(key)
         for index in range(low, high):
@@ -231,7 +234,7 @@ class _Pass:
         if len(node) == PAIRS_AT:
             self.buckets[key] = None
             return _GONE
-        if len(node) <= _FULL_BYTES:
+        if len(node) <= FULL_BYTES:
             self.buckets[key] = node
             return sha256(node).digest(), BUCKET
         self.buckets[key] = None
@@ -239,12 +242,12 @@ class _Pass:
             key, [(node[at : at + 32], node[at + 32 : at + 64]) for at in _places(node)], depth
         )
 
-    def grow(self, key: bytes, depth: int, low: int, high: int) -> _Child | None:
+    def grow(self, key: bytes, depth: int, low: int, high: int) -> Child | None:
         """Apply the changes [low, high) where nothing stands. None when all of them delete."""
         pairs = [(self.keys[at], value) for at in range(low, high) if (value := self.values[at]) is not None]
         return self._build(key, pairs, depth) if pairs else None
 
-    def _build(self, key: bytes, pairs: Sequence[tuple[bytes, bytes]], depth: int) -> _Child:
+    def _build(self, key: bytes, pairs: Sequence[tuple[bytes, bytes]], depth: int) -> Child:
         """The subtree over sorted pairs that share their first `depth` nibbles; at least one pair."""
         if len(pairs) <= BUCKET_KEYS_MAX:
             node = BUCKET_HEAD + b"".join([path + value for path, value in pairs])
@@ -278,7 +281,7 @@ class _Pass:
                 found.append(node[PAIRS_AT:])
         return found
 
-    def _collapse(self, key: bytes, body: bytearray, pairs: list[bytes]) -> _Child:
+    def _collapse(self, key: bytes, body: bytearray, pairs: list[bytes]) -> Child:
         """Fold the buckets below a branch that has become too small for one into a bucket in its place."""
         self.branches[key] = None
         children = child_keys(key)
@@ -328,19 +331,6 @@ def _places(node: bytes) -> range:
     return range(PAIRS_AT, len(node), PAIR_BYTES)
 
 
-def _place_in(node: bytes, path: bytes) -> int:
-    """Where a key that a bucket has not would stand."""
-    low, high = 0, (len(node) - PAIRS_AT) // PAIR_BYTES
-    while low < high:
-        half = low + high >> 1
-        at = PAIRS_AT + half * PAIR_BYTES
-        if node[at : at + 32] < path:
-            low = half + 1
-        else:
-            high = half
-    return PAIRS_AT + low * PAIR_BYTES
-
-
 def _bucket_with(node: bytes, path: bytes, value: bytes | None) -> bytes:
     """A bucket with one key set to a value hash, or removed. The same bytes when nothing changes."""
     at = node.find(path, PAIRS_AT)
@@ -350,5 +340,5 @@ def _bucket_with(node: bytes, path: bytes, value: bytes | None) -> bytes:
         return node[:at] + (path + value if value is not None else b"") + node[at + PAIR_BYTES :]
     if value is None:
         return node
-    at = _place_in(node, path)
+    at = place_in(node, path)
     return b"".join((node[:at], path, value, node[at:]))

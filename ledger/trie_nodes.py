@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from consilium.ledger.errors import InvariantBroken
-from consilium.ledger.trie_proof import BRANCH_TAG, BUCKET_TAG
+from consilium.ledger.trie_proof import BRANCH_TAG, BUCKET_KEYS_MAX, BUCKET_TAG, PAIR_BYTES
 
 NOTHING: Final = 0
 BUCKET: Final = 1
@@ -33,6 +33,7 @@ ROOT_KEY: Final = b"\x00"
 NO_HASH: Final = bytes(32)
 
 PAIRS_AT: Final = len(BUCKET_HEAD)
+FULL_BYTES: Final = PAIRS_AT + BUCKET_KEYS_MAX * PAIR_BYTES
 BITMAP_AT: Final = len(BRANCH_HEAD)
 HASHES_AT: Final = BITMAP_AT + 2
 BYTES: Final = tuple(bytes((byte,)) for byte in range(256))
@@ -46,6 +47,22 @@ class NodeRef(NamedTuple):
 
     hash: bytes
     branch: bool
+
+
+Child = tuple[bytes, int]
+"""What a place holds after an update: hash and kind."""
+
+
+class NodeReader(Protocol):
+    """Where nodes come from: a store, with a cache before it. Both raise InvariantBroken for what is not there."""
+
+    def branch(self, key: bytes) -> bytes:
+        """The branch at a place."""
+        ...
+
+    def bucket(self, key: bytes) -> bytes:
+        """The bucket at a place."""
+        ...
 
 
 def node_key(depth: int, path: bytes) -> bytes:
@@ -122,3 +139,16 @@ def moved_to(move: bytes) -> NodeRef | None:
     """What stands at a place after a move."""
     kind = move[64] & 15
     return None if kind == NOTHING else NodeRef(move[32:64], kind == BRANCH)
+
+
+def place_in(node: bytes, path: bytes) -> int:
+    """Where a key that a bucket has not would stand."""
+    low, high = 0, (len(node) - PAIRS_AT) // PAIR_BYTES
+    while low < high:
+        half = low + high >> 1
+        at = PAIRS_AT + half * PAIR_BYTES
+        if node[at : at + 32] < path:
+            low = half + 1
+        else:
+            high = half
+    return PAIRS_AT + low * PAIR_BYTES

@@ -10,8 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from consilium.ledger.trie import NodeReader
-from consilium.ledger.trie_nodes import BUCKET_HEAD, NodeRef, branch_hash, branch_of, children_of, node_key
+from consilium.ledger.trie_nodes import (
+    BUCKET_HEAD,
+    NodeReader,
+    NodeRef,
+    branch_hash,
+    branch_of,
+    children_of,
+    node_key,
+)
 from consilium.ledger.trie_proof import BUCKET_KEYS_MAX, BUCKET_TAG, DEPTH_MAX
 
 _HEX: Final = b"0123456789abcdef" + bytes(240)

@@ -73,3 +73,38 @@ class GenerationCache:
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
+
+
+class NodeCache:
+    """As GenerationCache, of values of a known size at most: bounded by their number, so that nothing is measured."""
+
+    __slots__ = ("_half", "_old", "young")
+
+    def __init__(self, bytes_max: int, value_bytes: int) -> None:
+        """`value_bytes` is what a value has on average."""
+        self._half = max(1, bytes_max // 2 // (value_bytes + ENTRY_OVERHEAD_BYTES))
+        self.young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The cached value, or None."""
+        value = self.young.get(key)
+        if value is None:
+            value = self._old.pop(key, None)
+            if value is not None:
+                self.put_all({key: value})
+        return value
+
+    def put_all(self, values: dict[bytes, bytes]) -> None:
+        """Remember values, in place of earlier ones: the bound is kept to within one call."""
+        self.young.update(values)
+        if len(self.young) > self._half:
+            self._old, self.young = self.young, {}
+
+    def drop(self, key: bytes) -> None:
+        """Forget what does not stand any more."""
+        self.young.pop(key, None)
+        self._old.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)

@@ -70,6 +70,8 @@ class StateStore:
         self._trie = TrieStore(store, proof_heights, node_cache_bytes)
         self._values = GenerationCache(value_cache_bytes)
         self._known = KnownKeys()
+        if self._trie.root is None:  # nothing was here before
+            self._known.upto = EVERYTHING
         self._hashes: dict[bytes, bytes] = {}
         self._epoch = 0
         self._block = _Sorted((), [], [])
@@ -117,18 +119,23 @@ class StateStore:
         """All that a height writes and deletes of the state, to be part of its batch."""
         _, paths, ordered = self._sorted(changes)
         state, cached, lacks = schema.STATE, self._values.young.get, self._known.lacks
-        undo: dict[bytes, bytes | None] = {path: cached(path, _MISSING) for path in paths}
-        for path, (key, _) in zip(paths, ordered, strict=True):
-            if undo[path] is _MISSING:
-                undo[path] = None if lacks(path) else self.get(key)
-        self._new = [path for path, value in undo.items() if value is None]
+        before = [cached(path, _MISSING) for path in paths]
+        for at, value in enumerate(before):
+            if value is _MISSING:
+                before[at] = None if lacks(paths[at]) else self.get(ordered[at][0])
+        self._new = [path for path, value in zip(paths, before, strict=True) if value is None]
         writes: list[Write] = [
             (state + path, None if value is None else b"".join((_LENGTHS[len(key)], key, value)))
             for path, (key, value) in zip(paths, ordered, strict=True)
         ]
         writes += self._trie.writes(height, update)
         if height > 0:  # nothing comes before genesis
-            writes.append((schema.at_height(schema.UNDO, height), msgspec.msgpack.encode(undo)))
+            writes.append(
+                (
+                    schema.at_height(schema.UNDO, height),
+                    msgspec.msgpack.encode(dict(zip(paths, before, strict=True))),
+                )
+            )
         oldest = height - self._proof_heights
         if oldest > 0:  # what only heights below it need
             writes.append((schema.at_height(schema.MOVES, oldest), None))
@@ -236,7 +243,8 @@ class StateStore:
     def _sorted(self, changes: Sequence[Change]) -> _Sorted:
         block = self._block
         if block.changes is not changes:
-            by_path = {self._hash(change[0]): change for change in changes}
+            known, hashed = self._hashes.get, self._hash
+            by_path = {known(change[0]) or hashed(change[0]): change for change in changes}
             paths = sorted(by_path)
             if len(paths) != len(changes):
                 raise ValueError("a key is changed twice in one block")

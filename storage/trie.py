@@ -24,13 +24,18 @@ from consilium.ledger.trie_nodes import BRANCH_HEAD, NodeRef
 from consilium.ledger.trie_parts import bucket_of
 from consilium.ledger.trie_proof import value_hash
 from consilium.storage import schema
-from consilium.storage.cache import GenerationCache
+from consilium.storage.cache import NodeCache
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
 
 WAITING_BRANCHES_MAX: Final = 32_768
 """Some 20 MB of branches that are not written yet; beyond that all are."""
+TURNS: Final = 8
+"""Branches are written in so many groups, one after the other: looking through all that wait is not free."""
 BRANCHES_OF_CACHE: Final = 8
 """One part of so many of the cache is for branches: a key has 2.3 bytes in them, and 70 in its bucket."""
+BRANCH_BYTES: Final = 600
+BUCKET_BYTES: Final = 1_000
+"""Of a node on average, with Python's own: a full bucket has half as many more."""
 
 Moves = Mapping[bytes, bytes]
 Undo = Mapping[bytes, bytes | None]
@@ -59,9 +64,11 @@ class TrieStore:
     def __init__(self, store: KeyValue, proof_heights: int, cache_bytes: int) -> None:
         """Takes up the branches that were not written. Raises InvariantBroken where they do not fit the roots."""
         self._store = store
-        self._turns = min(schema.BRANCH_HEIGHTS_MAX, proof_heights)
-        self._branches = GenerationCache(cache_bytes // BRANCHES_OF_CACHE)
-        self._buckets = GenerationCache(cache_bytes - cache_bytes // BRANCHES_OF_CACHE)
+        heights = min(schema.BRANCH_HEIGHTS_MAX, proof_heights)
+        self._stride = max(1, heights // TURNS)
+        self._turns = heights // self._stride
+        self._branches = NodeCache(cache_bytes // BRANCHES_OF_CACHE, BRANCH_BYTES)
+        self._buckets = NodeCache(cache_bytes - cache_bytes // BRANCHES_OF_CACHE, BUCKET_BYTES)
         height = last_height(store)
         row = store.get(schema.at_height(schema.ROOT, height)) if height >= 0 else b""
         self.root = schema.root_of(row or b"")
@@ -72,30 +79,31 @@ class TrieStore:
 
     def branch(self, key: bytes) -> bytes:
         """The branch at a place. Raises InvariantBroken."""
-        node = self._branches.young.get(key) or self._branches.get(key, _MISSING)
-        if node is _MISSING or node is None:
+        node = self._branches.young.get(key) or self._branches.get(key)
+        if node is None:
             waits = self.waiting.branches.get(key, _MISSING)
             node = waits if waits is not _MISSING else _branch_in(self._store, key)
             if node is None:
                 raise InvariantBroken(f"the state trie's branch {key.hex()} is not in the store")
-            self._branches.put(key, node)
+            self._branches.put_all({key: node})
         return node
 
     def bucket(self, key: bytes) -> bytes:
         """The bucket at a place. Raises InvariantBroken."""
-        node = self._buckets.young.get(key) or self._buckets.get(key, _MISSING)
-        if node is _MISSING or node is None:
+        node = self._buckets.young.get(key) or self._buckets.get(key)
+        if node is None:
             node = _bucket_in(self._store, key, {})
-            self._buckets.put(key, node)
+            self._buckets.put_all({key: node})
         return node
 
     def writes(self, height: int, update: TrieUpdate) -> list[Write]:
         """What a height writes of the trie, to be part of its batch."""
         waiting = {**self.waiting.branches, **update.branches}
+        due: list[bytes] = []
         if height == 0 or len(waiting) > WAITING_BRANCHES_MAX:
             due = sorted(waiting)
-        else:
-            turn, turns = height % self._turns, self._turns
+        elif height % self._stride == 0:
+            turn, turns = height // self._stride % self._turns, self._turns
             due = sorted([key for key in waiting if key[len(key) >> 1] % turns == turn])
         head, branch = len(BRANCH_HEAD), schema.BRANCH
         writes: list[Write] = [
@@ -198,12 +206,12 @@ def read_moves(height: int, source: KeyValueReader) -> Moves:
     return MappingProxyType(_moves_decoder.decode(raw) if raw is not None else {})
 
 
-def _install(cache: GenerationCache, nodes: Mapping[bytes, bytes | None]) -> None:
-    gone = [key for key, node in nodes.items() if node is None]
-    if gone:
-        cache.drop_all(gone)
-        nodes = {key: node for key, node in nodes.items() if node is not None}
-    cache.put_all(list(nodes), list(nodes.values()))
+def _install(cache: NodeCache, nodes: dict[bytes, bytes | None]) -> None:
+    gone = [key for key, node in nodes.items() if node is None] if None in nodes.values() else []
+    for key in gone:
+        cache.drop(key)
+    stand = {key: node for key, node in nodes.items() if node is not None} if gone else nodes
+    cache.put_all(stand)  # type: ignore[arg-type]  # the others are gone
 
 
 def _set(children: dict[int, NodeRef], slot: int, ref: NodeRef | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from consilium.storage.cache import ENTRY_OVERHEAD_BYTES, GenerationCache
+from consilium.storage.cache import ENTRY_OVERHEAD_BYTES, GenerationCache, NodeCache
 
 MISSING = b"missing"
 
@@ -60,3 +60,36 @@ def test_many_are_put_as_one_by_one() -> None:
             assert cache.get(key, MISSING) == twin[key]
     for key, value in twin.items():
         assert cache.get(key, MISSING) in (MISSING, value)
+
+
+def test_replaced_values_are_measured_once() -> None:
+    cache = GenerationCache(20 * (ENTRY_OVERHEAD_BYTES + 5))
+    cache.put(b"kept", b"")
+    for number in range(500):
+        # One key over and over fills nothing, one by one or many at once.
+        cache.put(b"same", b"%d" % (number % 10))
+        cache.put_all([b"same", b"more"], [b"%d" % (number % 10), None if number % 2 else b"1"])
+    assert len(cache) == 3
+    # Until it grows.
+    cache.put_all([b"same"], [bytes(20 * (ENTRY_OVERHEAD_BYTES + 5))])
+    assert cache.young == {}
+
+
+def test_a_cache_of_nodes_keeps_what_is_used_and_forgets_what_is_dropped() -> None:
+    cache, twin = NodeCache(20 * (ENTRY_OVERHEAD_BYTES + 8), 8), dict[bytes, bytes]()
+    draw = random.Random(2)
+    cache.put_all({b"used": b"1"})
+    for number in range(400):
+        keys = [b"%d" % draw.randrange(30) for _ in range(3)]
+        made = dict.fromkeys(keys, b"%d" % number)
+        cache.put_all(dict(made))
+        twin.update(made)
+        gone = b"%d" % draw.randrange(30)
+        cache.drop(gone)
+        twin.pop(gone, None)
+        assert cache.get(b"used") == b"1"
+        assert cache.get(gone) is None
+        assert len(cache) <= 26
+        asked = b"%d" % draw.randrange(30)
+        assert cache.get(asked) in (None, twin.get(asked))
+        assert all(cache.young.get(key, value) == value for key, value in twin.items())
