@@ -129,6 +129,10 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "This node keeps no shares and releases nothing: it has no institution wallet.",
         "Ask the custodian that the compartment names, or give this node its wallet in [custodian].",
     ),
+    "custodian.fork": _entry(
+        "Nodes proved two different blocks of one height: more than a third of the validators lied.",
+        "Release nothing. Keep both receipts: they are evidence; tell the institutions of the network.",
+    ),
     "custodian.incomplete": _entry(
         "The custodians left out records that the decision opens: what they sent is not the whole.",
         "Ask the other custodians of the patient's compartments as well, and report the one that left them out.",
@@ -160,6 +164,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
     "custodian.stale": _entry(
         "The custodian's newest block is too old by its own clock to act on.",
         "Wait until the node follows the chain again; check its clock and its peers.",
+    ),
+    "custodian.too_few_nodes": _entry(
+        "A custodian without a node asks several, and fewer than two showed a certified block.",
+        "Check the addresses and the nodes; nothing is released on the word of one.",
+    ),
+    "custodian.unlisted": _entry(
+        "A custodian without a node cannot know which records there are, or it would have to ask for too many proofs.",
+        "Ask for the records by their ids, fewer at a time, or ask a custodian that runs a node.",
     ),
     "custodian.untold": _entry(
         "The custodian has so many releases to attest on the ledger that it may not release more.",
@@ -1114,7 +1126,7 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Draw a new random id.",
     ),
     "erasure.mapping_needed": _entry(
-        "The institution still needs to know whose the pseudonym is: the patient is not erased, or a hold keeps a part.",
+        "The institution still needs to know whose the pseudonym is: the patient is not erased, or a hold keeps some.",
         "Have the whole patient erased, or wait until the hold ends and ask again; then destroy the mapping.",
     ),
     "erasure.not_a_holder": _entry(
