@@ -115,8 +115,9 @@ class Session:
         decided = await self.send(signed, certified=certified)
         if decided.leaf.code != OK:
             failed = decided.leaf.failed
-            name = operations[failed].name if failed is not None else "transaction"
-            raise Refused(decided.leaf.code, f"the ledger refused {name} (operation {failed})")
+            name = operations[failed].name if failed is not None else "the transaction"
+            why = Refused(decided.leaf.code, decided.detail).words
+            raise Refused(decided.leaf.code, f"the ledger refused {name}: {why}")
         return decided
 
     async def send(self, signed: Verified[Transaction], *, certified: bool = False) -> Committed:

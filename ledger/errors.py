@@ -9,11 +9,13 @@ must halt rather than continue. Everything else that is raised is a bug.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from consilium.ledger.catalogue import CATALOGUE, CatalogueEntry
 
 DETAIL_CHARS_MAX: Final = 2_000
+_ID: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?", re.ASCII)
 
 
 class ConsiliumError(Exception):
@@ -31,6 +33,13 @@ class Refused(ConsiliumError):
         self.code: str = code
         self.detail: str = detail[:DETAIL_CHARS_MAX]
         super().__init__(code, self.detail)
+
+    @property
+    def words(self) -> str:
+        """What to tell a person: the detail; where that is an id alone or nothing, the cause with it."""
+        if _ID.fullmatch(self.detail):
+            return f"{self.detail}: {self.entry.cause}"
+        return self.detail or self.entry.cause
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail or self.entry.cause}"

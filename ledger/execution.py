@@ -99,6 +99,7 @@ class OperationContext:
     ancestor: Ancestor = no_ancestor
     weighed: int = 0
     weight: int = 0
+    refusal: Refused | None = None
 
     @property
     def is_genesis(self) -> bool:
@@ -157,7 +158,10 @@ class SeenTransactions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of executing one block. `leaves` are encoded ReceiptLeaf values in order of execution."""
+    """The result of executing one block. `leaves` are encoded ReceiptLeaf values in order of execution.
+
+    `refusals` are those of the leaves, with what contracts said: for people, in no root, and kept nowhere.
+    """
 
     height: int
     leaves: tuple[bytes, ...]
@@ -167,6 +171,7 @@ class Outcome:
     changes: list[Change]
     events: tuple[Event, ...]
     next_validators: ValidatorSet
+    refusals: tuple[tuple[Digest, Refused], ...] = ()
 
     @property
     def postponed(self) -> frozenset[bytes]:
@@ -195,6 +200,7 @@ def execute(
     executed: list[Verified[Transaction]] = []
     skipped: list[tuple[Digest, str]] = []
     events: list[Event] = []
+    refusals: list[tuple[Digest, Refused]] = []
     in_block: set[bytes] = set()
     spent = 0
     rank = contracts.rank
@@ -231,6 +237,8 @@ def execute(
             events += context.events
         else:
             block_state.drop()
+        if context.refusal is not None:
+            refusals.append((transaction.id, context.refusal))
         leaves.append(codec.encode(leaf))
         executed.append(transaction)
     return Outcome(
@@ -242,6 +250,7 @@ def execute(
         changes=block_state.changes(),
         events=tuple(events),
         next_validators=contracts.next_validators(block_state, validators),
+        refusals=tuple(refusals),
     )
 
 
@@ -297,5 +306,6 @@ def _run(
                 )
             results.append(result)
     except Refused as refusal:
+        context.refusal = refusal.with_traceback(None)  # which would hold all of the block's state
         return ReceiptLeaf(Digest(context.transaction), refusal.code, index, [])
     return ReceiptLeaf(Digest(context.transaction), OK, None, results)

@@ -359,7 +359,8 @@ class Service:
         leaf = codec.decode(self._store.leaves(place.height)[place.index], ReceiptLeaf, LEAF_BYTES_MAX)
         header = self._store.header(place.height)
         certified = self._store.tip.height > place.height
-        return Committed(transaction, place.height, place.index, header.time_ms, leaf, certified)
+        said = self._waiting.said(transaction)
+        return Committed(transaction, place.height, place.index, header.time_ms, leaf, certified, said)
 
     def _stored_block(self, height: int) -> StoredBlock:
         return StoredBlock(

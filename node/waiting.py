@@ -19,6 +19,8 @@ from consilium.node.executor import Commit
 
 WAITING_MAX: Final = 40_000
 """Transactions that clients wait for at a time."""
+SAID_MAX: Final = 1_024
+"""Refusals whose words are known still: a client asks for them at once, or never."""
 EXPIRY_LOOK_MS: Final = 1_000
 """So often, in block time, those that wait are looked through for what can no longer be included."""
 
@@ -42,6 +44,7 @@ class Waiting:
         self._entries: dict[bytes, _Entry] = {}
         self._looked_ms = 0
         self._closed: str | None = None
+        self._said: dict[bytes, str] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -65,8 +68,15 @@ class Waiting:
             if not entry.takers:
                 del self._entries[transaction]
 
+    def said(self, transaction: bytes) -> str:
+        """What a contract said when it refused the transaction, if that was of late."""
+        return self._said.get(transaction, "")
+
     def committed(self, commit: Commit) -> None:
         """Tell whoever waits for something that the block decided, or that expired with its time."""
+        self._said.update((refused, refusal.detail) for refused, refusal in commit.outcome.refusals)
+        while len(self._said) > SAID_MAX:
+            del self._said[next(iter(self._said))]
         entries = self._entries
         if not entries:
             return
@@ -74,7 +84,9 @@ class Waiting:
         for index, (transaction, raw) in enumerate(zip(outcome.transactions, outcome.leaves, strict=True)):
             if transaction.id in entries:
                 leaf = codec.decode(raw, ReceiptLeaf, LEAF_BYTES_MAX)
-                found = Committed(transaction.id, height, index, time_ms, leaf, certified=False)
+                found = Committed(
+                    transaction.id, height, index, time_ms, leaf, False, self.said(transaction.id)
+                )
                 self._tell(transaction.id, found)
         for skipped, code in outcome.skipped:
             if code not in ("transaction.duplicate", POSTPONED):

@@ -88,11 +88,11 @@ class Report:
 
     def error(self, code: str, detail: str) -> None:
         """Why the command did not do it, and what to do."""
-        entry = CATALOGUE[code]
+        refusal = Refused(code, detail)
         if self.as_json:
             self._say({"error": error_value(code, detail)})
-        self.errors.print(f"[bold red]error:[/] {escape(code)}: {escape(detail or entry.cause)}")
-        self.errors.print(f"[bold]what to do:[/] {escape(entry.remedy)}")
+        self.errors.print(f"[bold red]error:[/] {escape(code)}: {escape(refusal.words)}")
+        self.errors.print(f"[bold]what to do:[/] {escape(refusal.entry.remedy)}")
 
     def _say(self, value: Any) -> None:
         """Standard output gets one value: a result that is a refusal too (a denied reading) is not said twice."""

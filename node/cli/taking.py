@@ -61,7 +61,7 @@ async def import_files(
 
 def said(refusal: Refused) -> str:
     """A refusal's detail or cause as a sentence."""
-    told = refusal.detail or refusal.entry.cause
+    told = refusal.words
     return told if told.endswith((".", "!", "?")) else f"{told}."
 
 

@@ -49,6 +49,7 @@ class ScriptedRpc:
         self.waited: list[tuple[float, bool]] = []
         self.leaf_code = "ok"
         self.failed: int | None = None
+        self.detail = ""
 
     async def status(self) -> dict[str, Any]:
         return {"tip_time_ms": self.tip_ms}
@@ -60,7 +61,7 @@ class ScriptedRpc:
     async def wait(self, transaction: bytes, timeout_s: float, certified: bool) -> rpc.Committed:
         self.waited.append((timeout_s, certified))
         leaf = ReceiptLeaf(transaction, self.leaf_code, self.failed, [])
-        return rpc.Committed(transaction, 3, 0, self.tip_ms, leaf, certified)
+        return rpc.Committed(transaction, 3, 0, self.tip_ms, leaf, certified, self.detail)
 
 
 def scripted(
@@ -160,14 +161,17 @@ async def test_a_repetition_after_a_lost_answer_is_waited_for() -> None:
     assert len(talk.waited) == 1
 
 
-@pytest.mark.parametrize(("failed", "named"), [(1, "test.two"), (None, "transaction")])
+@pytest.mark.parametrize(("failed", "named"), [(1, "test.two"), (None, "the transaction")])
 async def test_a_refusal_on_the_chain_comes_through(failed: int | None, named: str) -> None:
     made, talk = scripted()
     talk.leaf_code, talk.failed = "consent.unknown", failed
     with pytest.raises(Refused) as refused:
         await made.submit([OPERATION, Operation("test.two", b"")])
     assert refused.value.code == "consent.unknown"
-    assert named in refused.value.detail
+    assert refused.value.detail == f"the ledger refused {named}: {refused.value.entry.cause}"
+    talk.detail = "at most 2"
+    with pytest.raises(Refused, match=f"{named}: at most 2"):
+        await made.submit([OPERATION, Operation("test.two", b"")])
 
 
 async def test_nothing_is_handed_in_that_every_node_would_refuse() -> None:

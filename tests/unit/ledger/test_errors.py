@@ -35,6 +35,15 @@ def test_details_are_bounded() -> None:
     assert len(Refused("codec.malformed", "x" * 10 * DETAIL_CHARS_MAX).detail) == DETAIL_CHARS_MAX
 
 
+def test_words_are_more_than_an_id() -> None:
+    cause = Refused("identity.unknown").entry.cause
+    assert Refused("identity.unknown").words == cause
+    assert Refused("identity.unknown", "ab" * 16).words == f"{'ab' * 16}: {cause}"
+    assert Refused("identity.unknown", "ab" * 32).words == f"{'ab' * 32}: {cause}"
+    for said in ("abc", "ab" * 15, "at most 2"):
+        assert Refused("identity.unknown", said).words == said
+
+
 def test_faults_have_a_weight() -> None:
     assert (PeerFault("noise").weight, PeerFault("lies", 100).weight) == (10, 100)
     assert PeerFault("lies", 100).reason == "lies"

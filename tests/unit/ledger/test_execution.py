@@ -89,6 +89,14 @@ def test_a_refused_operation_undoes_the_others(place: int) -> None:
     assert outcome.transactions == (transaction,)
 
 
+def test_what_a_contract_said_is_for_people_and_in_no_receipt() -> None:
+    refused, done = sign("refused", put(name="refuse")), sign("done", put((b"a", b"1")))
+    outcome = run(refused, done)
+    ((identifier, refusal),) = outcome.refusals
+    assert (identifier, refusal.detail, refusal.__traceback__) == (refused.id, "as it was asked to", None)
+    assert b"as it was asked to" not in b"".join(outcome.leaves)
+
+
 def test_a_refused_transaction_leaves_no_trace_for_the_next() -> None:
     refused = sign("refused", put((b"a", b"1")), put((b"b", b"2"), name="refuse"))
     reads = sign("reads", put((b"a", None), (b"b", None), name="read"))

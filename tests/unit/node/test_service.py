@@ -12,6 +12,7 @@ from consilium.client.envelope import envelope_digest
 from consilium.client.rpc_answers import EventAt
 from consilium.client.rpc_values import Cursor
 from consilium.contracts import identity
+from consilium.contracts.consent import RevokeConsent
 from consilium.contracts.registry import operation
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import FOUNDER
@@ -141,6 +142,18 @@ async def test_waiting_ends_with_the_block(solo: Harness) -> None:
     assert (certified.certified, again.certified) == (True, True)
     assert node.executor.store.header(found.height).time_ms == found.time_ms
     assert len(service._waiting) == 0
+
+
+async def test_a_refusal_comes_with_what_was_said(four: Harness) -> None:
+    node = HostedNode(four)
+    service = service_of(node)
+    one = four.transaction(four.wallets[0], operation("consent.revoke", RevokeConsent(bytes(16))))
+    waiting = asyncio.create_task(service.wait(one.id, 20, certified=False))
+    await asyncio.sleep(0)
+    commit(node, service, one)
+    found = await waiting
+    assert (found.leaf.code, found.detail) == ("consent.unknown", bytes(16).hex())
+    assert (await service.transaction(one.id)).detail == found.detail
 
 
 async def test_many_wait_for_one_and_one_gives_up(four: Harness) -> None:

@@ -15,12 +15,18 @@ from consilium.node.waiting import Gathering, Waiting
 ONE, TWO, THREE = b"1" * 32, b"2" * 32, b"3" * 32
 
 
-def commit(*ids: bytes, time_ms: int = 5, skipped: tuple[tuple[bytes, str], ...] = ()) -> Any:
+def commit(
+    *ids: bytes,
+    time_ms: int = 5,
+    skipped: tuple[tuple[bytes, str], ...] = (),
+    said: tuple[tuple[bytes, str], ...] = (),
+) -> Any:
     leaves = tuple(codec.encode(ReceiptLeaf(identifier, "ok", None, [b"r"])) for identifier in ids)
     outcome = SimpleNamespace(
         transactions=tuple(SimpleNamespace(id=identifier) for identifier in ids),
         leaves=leaves,
         skipped=skipped,
+        refusals=tuple((identifier, Refused("consent.unknown", words)) for identifier, words in said),
     )
     block = SimpleNamespace(height=3, header=SimpleNamespace(time_ms=time_ms))
     return SimpleNamespace(block=block, outcome=outcome)
@@ -55,6 +61,19 @@ def test_a_taker_hears_why_its_transaction_was_skipped_but_a_duplicate_is_still_
     held.committed(commit(skipped=skipped))
     assert told.calls == [(TWO, "transaction.too_far_ahead")]
     assert len(held) == 2
+
+
+def test_what_a_contract_said_is_told_and_known_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SAID_MAX", 1)
+    held, told = Waiting(), Told()
+    held.add(ONE, None, told)
+    held.committed(commit(ONE, said=((ONE, "at most 2"),)))
+    ((_, became),) = told.calls
+    assert isinstance(became, Committed)
+    assert became.detail == "at most 2"
+    assert (held.said(ONE), held.said(TWO)) == ("at most 2", "")
+    held.committed(commit(TWO, said=((TWO, "at most 3"),)))
+    assert (held.said(ONE), held.said(TWO)) == ("", "at most 3")
 
 
 def test_what_expired_is_told_by_the_time_of_a_block() -> None:
