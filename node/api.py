@@ -76,7 +76,8 @@ class NodeApi(Protocol):
         ...
 
     async def transaction(self, transaction: bytes) -> Committed:
-        """A committed transaction. Raises Refused `transaction.unknown`."""
+        """A committed transaction. Raises Refused `transaction.unknown`, or `chain.before_snapshot` where the chain
+        here began with a snapshot, so that nobody can say."""
         ...
 
     async def block(self, height: int) -> StoredBlock:

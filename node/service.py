@@ -251,7 +251,8 @@ class Service:
         """See `NodeApi.transaction`."""
         place = await asyncio.to_thread(self._store.place_of, transaction)
         if place is None:
-            raise Refused("transaction.unknown", transaction.hex())
+            unknown = "chain.before_snapshot" if self._store.base else "transaction.unknown"
+            raise Refused(unknown, transaction.hex())
         return await asyncio.to_thread(self._committed_at, transaction, place)
 
     async def block(self, height: int) -> StoredBlock:

@@ -32,6 +32,8 @@ from consilium.storage.staging import Staging
 
 KINDS: Final = (*shelf.KINDS, *SHAPES)
 LOOK_S: Final = 0.25
+HEAD_START_S: Final = 60.0
+"""A snapshot that the operator asked for is looked for so long before blocks are fetched."""
 NEW_S: Final = 60.0
 """So long after its start a node without much of a chain may find that the network is far ahead."""
 
@@ -63,6 +65,7 @@ class Snapshots:
         self._questions = Questions(send)
         self._shelf = Shelf(executor.store, send, config.storage.snapshot_every_s * 1_000, broken, serving)
         self._fetching: StateSync | None = None
+        self._chosen = False
         self._new_until_s = (
             asyncio.get_running_loop().time() + NEW_S
             if executor.store.tip.height < LITTLE_HEIGHTS and not executor.store.base
@@ -96,6 +99,8 @@ class Snapshots:
     async def run(self) -> None:
         """Until the node should start again, on a chain that came as a snapshot; else for ever."""
         requested = is_staging(self._config)
+        if requested:
+            self._give_head_start()
         while True:
             while not requested and not self._needed():  # noqa: ASYNC110 - what peers claim can only be looked at
                 await asyncio.sleep(LOOK_S)
@@ -127,8 +132,17 @@ class Snapshots:
             self._fetching = None
             await in_thread(store.close)
 
-    def _pause(self) -> None:
+    def _give_head_start(self) -> None:
+        """Blocks wait a while: who has them is above every snapshot that is held, and would not get what was asked for.
+        Should nobody offer one in that time, blocks are better than nothing."""
         self._synchroniser.paused = True
+        asyncio.get_running_loop().call_later(HEAD_START_S, self._end_head_start)
+
+    def _end_head_start(self) -> None:
+        self._synchroniser.paused = self._chosen
+
+    def _pause(self) -> None:
+        self._chosen = self._synchroniser.paused = True
 
     def _needed(self) -> bool:
         section, synchroniser = self._config.sync, self._synchroniser

@@ -143,7 +143,7 @@ class Synchroniser:
     @property
     def catching_up(self) -> bool:
         """Whether the network is ahead by more than the height that is being decided, and stays so for a while."""
-        return self._chasing and self.best_known > self._context().height
+        return (self._chasing or self.paused) and self.best_known > self._context().height
 
     @property
     def starved(self) -> bool:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consilium.ledger.block import CommitCertificate
-from consilium.node.stores import init_stores
+from consilium.node.config import Config
+from consilium.node.stores import CHAIN_FOLDER, init_stores, read_genesis
 from consilium.node.testing import LocalCluster
+from consilium.storage.chain import ChainStore
+from consilium.storage.leveldb import LevelKV
 
 pytestmark = pytest.mark.cluster
 
@@ -33,6 +37,15 @@ async def until_status(
         while not condition(status := await cluster.clients[index].status()):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
     return status
+
+
+def stored_height(config: Config) -> int:
+    """How high the chain of a stopped node is."""
+    store = LevelKV(config.data_dir / CHAIN_FOLDER)
+    try:
+        return ChainStore(store, read_genesis(config).chain_id).tip.height
+    finally:
+        store.close()
 
 
 async def nobody_contradicted(cluster: LocalCluster, *indexes: int) -> None:
@@ -133,6 +146,78 @@ async def test_a_stale_copy_never_contradicts_and_rejoins() -> None:
         assert found["memory"] == "stale"
         assert found["from_height"] > last.height + 2
         await until_status(cluster, 3, lambda now: now["voting"]["silent"] == "")
+        await needs(cluster, voter=3, dead=2)
+        await nobody_contradicted(cluster)
+
+
+async def same_chain(cluster: LocalCluster, index: int, of: int) -> None:
+    """Both have the same blocks at every height, and so, by the roots in the headers, the same state."""
+    top = await cluster.height(of)
+    await cluster.wait_height(top, [index], WAIT_S)
+    for height in range(top + 1):
+        mine, theirs = [(await cluster.clients[one].block(height)).block for one in (index, of)]
+        assert mine == theirs
+        assert mine.header.hash == theirs.header.hash
+
+
+def cut_log(chain: Path) -> int:
+    """Lose the second half of LevelDB's newest log, as a disk does whose cache was not written. How many bytes."""
+    log = max(path for path in chain.glob("*.log") if path.stat().st_size)
+    size = log.stat().st_size
+    with log.open("r+b") as file:
+        file.truncate(size // 2)
+    return size - size // 2
+
+
+async def test_a_store_that_lost_its_tail_follows_and_never_contradicts() -> None:
+    """LevelDB opens it without a word, at an older height. The promise is whole: it keeps it silent up to there."""
+    async with LocalCluster(4) as cluster:
+        await cluster.commit(0)
+        await cluster.kill(1)  # so that 3 must vote, and has promised at the last heights
+        for _ in range(8):
+            last = await cluster.commit(0)
+        assert node_key(cluster, 3) in await sealers_at(cluster, 0, last.height)
+        await cluster.kill(3)
+        await cluster.restart(1)
+        config = cluster.nodes[3].config()
+        assert cut_log(config.data_dir / CHAIN_FOLDER) > 0
+        below = stored_height(config)
+        assert 0 <= below < last.height
+        for _ in range(3):
+            await cluster.commit(0)
+        await cluster.restart(3)
+        assert (await voting(cluster, 3))["memory"] == "intact"
+        await until_status(cluster, 3, lambda now: now["voting"]["silent"] == "")
+        await same_chain(cluster, 3, of=0)
+        await needs(cluster, voter=3, dead=2)
+        await nobody_contradicted(cluster)
+
+
+async def test_a_chain_of_an_older_height_beside_a_whole_promise_follows_and_never_contradicts() -> None:
+    """Whoever puts back the chain's folder alone from a copy: its word is newer than its blocks."""
+    async with LocalCluster(4) as cluster:
+        await cluster.commit(0)
+        await cluster.stop_node(3)
+        config = cluster.nodes[3].config()
+        chain = config.data_dir / CHAIN_FOLDER
+        copy = config.data_dir.with_name("an older chain")
+        shutil.copytree(chain, copy)
+        below = stored_height(config)
+        await cluster.restart(3)
+        await cluster.kill(1)
+        for _ in range(5):
+            last = await cluster.commit(0)
+        assert node_key(cluster, 3) in await sealers_at(cluster, 0, last.height)
+        await cluster.kill(3)
+        await cluster.restart(1)
+        shutil.rmtree(chain)
+        copy.rename(chain)
+        assert stored_height(config) == below < last.height
+        await cluster.commit(0)
+        await cluster.restart(3)
+        assert (await voting(cluster, 3))["memory"] == "intact"
+        await until_status(cluster, 3, lambda now: now["voting"]["silent"] == "")
+        await same_chain(cluster, 3, of=0)
         await needs(cluster, voter=3, dead=2)
         await nobody_contradicted(cluster)
 

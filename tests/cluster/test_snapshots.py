@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from consilium.client import disclosures, history, recording
+from consilium.client import wallet as wallets
 from consilium.client.rpc import RpcClient
+from consilium.client.rpc_values import Cursor
+from consilium.client.session import Session
+from consilium.client.wallet import Wallet
 from consilium.contracts import keys
 from consilium.ledger import codec
 from consilium.ledger.block import BLOCK_BYTES_MAX, Block
 from consilium.ledger.errors import Refused
 from consilium.ledger.receipt import verify_receipt
+from consilium.node.cli.main import app
 from consilium.node.stores import CHAIN_FOLDER, SYNCED_FOLDER, SYNCING_FOLDER, request_staging
 from consilium.node.testing import LocalCluster
 from consilium.storage import schema
@@ -101,6 +110,82 @@ async def test_an_observer_joins_by_a_snapshot_and_answers_as_its_peers() -> Non
             "chain.before_snapshot",
         )
         assert await code(newcomer.verdict_receipt(bytes(32))) == "chain.before_snapshot"
+
+
+async def test_a_newcomer_says_what_it_cannot_know_instead_of_a_short_answer(tmp_path: Path) -> None:
+    """Whose records went to whom before its snapshot, it has never heard: it names that, and where to ask."""
+    async with LocalCluster(4, settings=SETTINGS, observers=1, observer_settings=SETTINGS) as cluster:
+        ada = Wallet.create("patient")
+        home = cluster.session(0)
+        await recording.enrol(home, "patient", ada)
+        owner = cluster.session(0, ada)
+        ada = await recording.open_compartments(owner, ada, home.identity, lambda kept: None)
+        old = (await commits(cluster, 1))[0]
+        before = await disclosures.consult(owner, ada.identity)
+        assert len(before.lines) == 1
+        await held(cluster, await cluster.height(0))
+        request_staging(cluster.observers[0].config())
+        index = await cluster.join_observer(WAIT_S)
+        newcomer = cluster.clients[index]
+        base = (await until_base(newcomer))["sync"]["base_height"]
+        done = await cluster.commit(0, WAIT_S)
+        await cluster.wait_height(done.height, [index], WAIT_S)
+
+        async def first(after: Cursor | None) -> Cursor:
+            async with contextlib.aclosing(newcomer.subscribe(after)) as told, asyncio.timeout(WAIT_S):
+                async for event in told:
+                    return event.cursor
+            raise AssertionError("the subscription ended")
+
+        refused = {
+            "all events": newcomer.events(),
+            "those of a kind": newcomer.events(kinds=["records.anchored"]),
+            "those of a subject": newcomer.events(subject=ada.identity),
+            "from the base itself": newcomer.events(Cursor(base - 1, 0)),
+            "a subscription": first(None),
+            "records of a patient": history.records_of(newcomer, ada.identity),
+            "consents of a patient": history.consents_of(newcomer, ada.identity),
+            "accesses to a patient": history.accesses_of(newcomer, ada.identity),
+            "a transaction that it never heard of": newcomer.transaction(bytes(32)),
+            "an accounting": disclosures.consult(Session(newcomer, cluster.genesis, ada), ada.identity),
+        }
+        assert {name: await code(call) for name, call in refused.items()} == dict.fromkeys(
+            refused, "chain.before_snapshot"
+        )
+        # Within the window of repetition it has what each block executed, and so answers whole.
+        assert await newcomer.transaction(old) == await cluster.clients[0].transaction(old)
+        # The same question at a node that followed from genesis: the one refused is in it, for it was decided.
+        assert len((await disclosures.consult(owner, ada.identity)).lines) == 3
+
+        # What came after it, it tells as anybody does.
+        after = Cursor(base, 2**32 - 1)
+        new = await cluster.commit(1, WAIT_S)
+        await cluster.wait_height(new.height, [0, index], WAIT_S)
+        told = [await client.events(after) for client in (cluster.clients[0], newcomer)]
+        assert told[0] == told[1] != []
+        assert await first(after) == told[0][0].cursor
+        assert (await newcomer.transaction(new.id)).height == new.height
+
+        # On the command line: the name, the reason, and what to do.
+        wallet, secret = tmp_path / "ada.wallet", tmp_path / "passphrase"
+        wallets.save(ada, wallet, "a passphrase for tests")
+        secret.write_text("a passphrase for tests")
+        secret.chmod(0o600)
+        url = cluster.nodes[index].url()
+        asking = [
+            "access",
+            "accounting",
+            "--node",
+            url,
+            "--wallet",
+            str(wallet),
+            "--passphrase-file",
+            str(secret),
+        ]
+        shown = await asyncio.to_thread(CliRunner().invoke, app, asking)
+        assert shown.exit_code == 1
+        assert "chain.before_snapshot" in shown.output
+        assert "followed the chain from genesis" in " ".join(shown.output.split())
 
 
 async def test_an_observer_whose_peers_have_pruned_takes_a_snapshot_by_itself() -> None:

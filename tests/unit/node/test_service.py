@@ -315,6 +315,24 @@ async def test_what_is_unknown_is_said_to_be(four: Harness) -> None:
         assert code_of(refused) == code
 
 
+async def test_what_may_have_been_before_the_snapshot_is_not_said_to_be_unknown(four: Harness) -> None:
+    node = HostedNode(four)
+    service = service_of(node)
+    node.executor.store._base = 1
+    for question in (
+        service.transaction(bytes(32)),
+        service.verdict_receipt(bytes(32)),
+        service.transaction_receipt(bytes(32)),
+        service.events(BEFORE_ALL, 10, None, None),
+        service.events(BEFORE_ALL, 10, frozenset({"records.anchored"}), None),
+        service.events(BEFORE_ALL, 10, None, bytes(16)),
+        anext(aiter(service.subscribe(BEFORE_ALL, None, None))),
+    ):
+        with pytest.raises(Refused) as refused:
+            await question
+        assert code_of(refused) == "chain.before_snapshot"
+
+
 async def test_state_is_answered_as_certified(four: Harness) -> None:
     node = HostedNode(four)
     service = service_of(node)

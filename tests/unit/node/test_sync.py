@@ -793,6 +793,15 @@ def test_one_liar_does_not_make_the_node_say_that_it_lags(four: Harness) -> None
     assert network.sync.catching_up
 
 
+def test_a_node_that_waits_for_a_snapshot_says_that_it_lags(four: Harness) -> None:
+    network = Network(four)
+    network.sync.paused = True
+    assert not network.sync.catching_up
+    for index in (1, 2):
+        network.sync.hint(four.keys[index].public, 7)
+    assert network.sync.catching_up
+
+
 def test_a_claim_never_falls_by_a_later_smaller_one(four: Harness) -> None:
     network = Network(four)
     for tip in (7, 3):
