@@ -16,6 +16,7 @@ from consilium.contracts import ballot, identity
 from consilium.contracts.ballot import AdmitInstitution, Change, Proposal, Propose, Vote, VoteCounted
 from consilium.contracts.registry import operation
 from consilium.ledger import codec
+from consilium.ledger.errors import Refused
 from consilium.ledger.execution import EVENT_BYTES_MAX, RESULT_BYTES_MAX
 from consilium.ledger.transaction import identity_of
 
@@ -36,7 +37,12 @@ class ProposalLine:
 
 
 async def propose(session: Session, change: Change) -> tuple[bytes, VoteCounted]:
-    """Propose a change, and approve it by that. Returns its id (16 bytes) and where it stands. Raises Refused."""
+    """Propose a change, and approve it by that. Returns its id (16 bytes) and where it stands. Raises Refused, as the
+    ledger does, and `governance.already_member`."""
+    if isinstance(change, AdmitInstitution):
+        known = await session.state(identity.IDENTITIES, admitted(change))
+        if known is not None:
+            raise Refused("governance.already_member", admitted(change).hex())
     proposal = new_id()
     done = await session.submit([operation("governance.propose", Propose(proposal, change))])
     return proposal, codec.decode(done.leaf.results[0], VoteCounted, RESULT_BYTES_MAX)

@@ -266,6 +266,11 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Nothing needs doing: it convinces nobody. Whoever sent it is mistaken or malicious.",
     ),
     # governance: who validates
+    "governance.already_member": _entry(
+        "The institution that is to be admitted is a member of the network already.",
+        "Nothing is left to do. Its node becomes a validator by `--add-validator`; `--change-roles` gives it other "
+        "roles.",
+    ),
     "governance.already_validator": _entry(
         "The key is a validator's or a candidate's already.",
         "Propose another key; see the network's validators with `consilium network show`.",

@@ -11,7 +11,7 @@ from consilium.client.history import AccessLine, accesses_of
 from consilium.client.rpc import RpcClient
 from consilium.contracts.words import BASES
 from consilium.node.cli import options
-from consilium.node.cli.inputs import Target, identity_id, target, when
+from consilium.node.cli.inputs import Target, identity_id, require_known, target, when
 from consilium.node.cli.output import example, reporting, table
 
 app = typer.Typer(no_args_is_help=True, help="The access log, and the accounting of disclosures.")
@@ -59,6 +59,7 @@ def log(
 
 async def _log(node: Target, subject: bytes) -> list[AccessLine]:
     async with RpcClient(node.url) as rpc:
+        await require_known(rpc, subject)
         return await accesses_of(rpc, subject)
 
 

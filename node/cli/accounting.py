@@ -147,6 +147,7 @@ def check(
         document = founding.read_genesis(genesis)
         found = disclosures.verify(_read(folder / PROOF_FILE, PROOF_BYTES_MAX), document)
         compared = [name for form, name in FILES.items() if _same(folder / name, _rendered(found, form))]
+        missing = [name for name in FILES.values() if name not in compared]
         proved = 0
         for transaction in dict.fromkeys(line.transaction for line in found.lines):
             path = folder / accounting_export.receipt_file(transaction)
@@ -161,6 +162,7 @@ def check(
             "shown": len(found.lines),
             "as_of_ms": found.time_ms,
             "files": compared,
+            "missing": missing,
             "receipts": proved,
         }
         report.result(
@@ -170,6 +172,8 @@ def check(
                 f"as of {when(found.time_ms)}; {', '.join(compared) or 'no file'} compared, {proved} receipts verified"
             ),
         )
+        if missing:
+            report.note(f"not there, and so not compared: {', '.join(missing)}")
 
 
 async def _consult(

@@ -25,6 +25,7 @@ from consilium.node.cli.inputs import (
     moment,
     open_wallet,
     purpose_code,
+    require_known,
     target,
     when,
 )
@@ -281,6 +282,7 @@ def list_(
 
 async def _list(node: Target, subject: bytes) -> tuple[list[ConsentLine], int]:
     async with RpcClient(node.url) as rpc:
+        await require_known(rpc, subject)
         return await consents_of(rpc, subject), int((await rpc.status())["tip_time_ms"])
 
 

@@ -25,6 +25,7 @@ from consilium.node.cli.acting import (
 from consilium.node.cli.inputs import (
     identity_id,
     moment,
+    require_known,
     target,
     when,
 )
@@ -247,4 +248,5 @@ async def _alarms(url: str) -> AlarmsValue:
 
 async def _notices(url: str, subject: bytes) -> list[Notice]:
     async with RpcClient(url) as rpc:
+        await require_known(rpc, subject)
         return await emergency.notices_of(rpc, subject)

@@ -34,6 +34,7 @@ from consilium.node.cli.inputs import (
     identity_id,
     moment,
     open_wallet,
+    require_known,
     target,
     when,
 )
@@ -239,6 +240,7 @@ def list_(
         whose = identity_id(patient)
 
         async def collect(session: Session) -> list[dict[str, Any]]:
+            await require_known(session.rpc, whose)
             return [erasure_value(*found) for found in await erasing.erasures_of(session, whose)]
 
         values = _run(chosen, None, collect)

@@ -18,8 +18,10 @@ from consilium.client import wallet as wallets
 from consilium.client.did import KeyKind, parse_did
 from consilium.client.rpc import RpcClient
 from consilium.client.wallet import Wallet
+from consilium.contracts.identity import IDENTITIES
 from consilium.contracts.operation import ID_BYTES
 from consilium.contracts.purposes import require_purpose
+from consilium.contracts.teams import TEAMS
 from consilium.ledger.crypto import DIGEST_BYTES
 from consilium.ledger.errors import Refused
 from consilium.ledger.genesis import Genesis
@@ -186,6 +188,16 @@ def target(text: str) -> Target:
         return Target(text)
     config = node_config(Path(text))
     return Target(rpc_url(config), files.load_token(config.token_path), config)
+
+
+async def require_known(rpc: RpcClient, identity: bytes) -> None:
+    """Raises Refused `identity.unknown` where the ledger knows nobody, and no team, by this id: an empty list would say
+    that there is nothing about somebody."""
+    for slot in (IDENTITIES, TEAMS):
+        raw, _ = await rpc.state(slot.key(identity))
+        if raw is not None:
+            return
+    raise Refused("identity.unknown", identity.hex())
 
 
 def node_config(folder: Path) -> Config:

@@ -15,6 +15,7 @@ from consilium.node.cli.acting import act, committed
 from consilium.node.cli.inputs import (
     connected,
     identity_id,
+    require_known,
     target,
 )
 from consilium.node.cli.output import Report, example, reporting, table
@@ -84,6 +85,7 @@ def show(node: options.Node, patient: options.Patient, as_json: options.Json = F
 
         async def ask() -> Preferences:
             async with connected(target(node)) as (rpc, _):
+                await require_known(rpc, who)
                 raw, _height = await rpc.state(PREFERENCES.key(who))
             return DEFAULTS if raw is None else PREFERENCES.decode(raw)
 

@@ -34,6 +34,7 @@ from consilium.node.cli.inputs import (
     optional_passphrase,
     passphrase,
     purpose_code,
+    require_known,
     target,
     when,
 )
@@ -160,6 +161,7 @@ def list_(
 
 async def _list(node: Target, patient: bytes) -> list[RecordLine]:
     async with RpcClient(node.url) as rpc:
+        await require_known(rpc, patient)
         return await records_of(rpc, patient)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from consilium.client import recovering
 from consilium.client.session import Session
-from consilium.contracts.recovery import ProposeRecovery
+from consilium.contracts.recovery import ProposeRecovery, Recovery
 from consilium.ledger.crypto import KEY_BYTES
 from consilium.ledger.errors import Refused
 from consilium.node import files
@@ -27,6 +27,7 @@ from consilium.node.cli.inputs import (
     hexadecimal,
     identity_id,
     open_wallet,
+    require_known,
     target,
     when,
 )
@@ -178,7 +179,12 @@ def list_(node: options.Node, patient: options.Patient, as_json: options.Json = 
     """List a patient's open recoveries: who proposed which key, who approves, when it can be completed."""
     with reporting(as_json) as report:
         who = identity_id(patient)
-        found = act(node, lambda session: recovering.proposals(session, who))
+
+        async def ask(session: Session) -> list[Recovery]:
+            await require_known(session.rpc, who)
+            return await recovering.proposals(session, who)
+
+        found = act(node, ask)
         value = [
             {
                 "key": one.key.hex(),

@@ -11,7 +11,7 @@ from consilium.client import teams
 from consilium.client.session import Session
 from consilium.node.cli import options
 from consilium.node.cli.acting import act, committed, identifier, tell
-from consilium.node.cli.inputs import identity_id
+from consilium.node.cli.inputs import identity_id, require_known
 from consilium.node.cli.output import example, reporting, table
 
 app = typer.Typer(no_args_is_help=True, help="Teams: form, admit, join, leave.")
@@ -108,7 +108,12 @@ def list_(node: options.Node, member: MemberOption, as_json: options.Json = Fals
     """List the teams that a practitioner is a member of. Asked with the folder of a node."""
     with reporting(as_json) as report:
         who = identity_id(member)
-        found = act(node, lambda session: teams.members_teams(session, who))
+
+        async def ask(session: Session) -> list[bytes]:
+            await require_known(session.rpc, who)
+            return await teams.members_teams(session, who)
+
+        found = act(node, ask)
         value = [one.hex() for one in found]
         report.result(
             value,

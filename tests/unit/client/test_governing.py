@@ -13,7 +13,9 @@ from consilium.client.rpc_answers import EventAt
 from consilium.contracts import ballot
 from consilium.contracts.ballot import Proposal, SuspendInstitution, VoteCounted
 from consilium.ledger import codec
+from consilium.ledger.errors import Refused
 from consilium.ledger.execution import Event
+from tests.unit.node.care import ward
 
 ANNA, BERT = bytes([1]) * 16, bytes([2]) * 16
 
@@ -58,3 +60,11 @@ async def test_an_open_proposal_lapses() -> None:
     told: Any = Told(1)
     (line,) = await governing.proposals(told)
     assert [line.standing(time_ms) for time_ms in (9, 10)] == ["open", "lapsed"]
+
+
+async def test_a_member_is_not_proposed_for_admission() -> None:
+    async with ward() as care:
+        member = governing.admission(care.harness.chain_id, care.harness.wallets[1], ["author"])
+        with pytest.raises(Refused, match=r"governance\.already_member"):
+            await governing.propose(care.north, member)
+        assert "submit" not in care.rpc.calls

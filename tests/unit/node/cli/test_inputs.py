@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from consilium.ledger.errors import Refused
 from consilium.node import files, founding
 from consilium.node.cli import inputs
 from consilium.node.config import load_config, write_ports
+from tests.unit.node.care import ward
 
 NOW_MS = 1_800_000_000_000
 
@@ -174,3 +176,11 @@ def test_a_missing_wallet_is_found_missing_before_a_passphrase_is_asked_for(tmp_
     with pytest.raises(Refused) as refused:
         inputs.open_wallet(tmp_path / "no.wallet", None)
     assert refused.value.code == "wallet.missing"
+
+
+async def test_somebody_is_known_or_it_is_said() -> None:
+    async with ward() as care:
+        rpc: Any = care.rpc
+        await inputs.require_known(rpc, care.north.identity)
+        with pytest.raises(Refused, match=r"identity\.unknown"):
+            await inputs.require_known(rpc, bytes(16))
