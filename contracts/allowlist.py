@@ -37,6 +37,7 @@ _GENERAL = (
 _CLASS = "a blinded hash: only the patient's class map opens it"
 _ALSO = "random ids of compartments: a record of several classes takes a permit for each"
 _RULE = "what the network decided for itself: anybody must be able to check it"
+_GROWTH = "how much state somebody added of late: every node refuses what is too much alike"
 _EPOCH = "which key a record is sealed to: an ended one is refused"
 _SHARING = "public points: shares and partials are checked against them"
 _CUSTODIANS = "who must obey decisions about the compartment, and can be asked to"
@@ -93,6 +94,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     },
     "AddKey": {"key": _SIGNING, "proof": _PROOF},
     "AddValidator": {"key": _VALIDATOR_KEY, "institution": _RUNS},
+    "Added": {"bytes": _GROWTH, "at_ms": _WHEN},
     "AdmitInstitution": {
         "key": _SIGNING,
         "encryption_key": _ENCRYPTION,
@@ -129,6 +131,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "Candidate": {"key": _VALIDATOR_KEY, "institution": _RUNS, "expires_ms": _PERIOD_OF_VOTE},
     "CandidateAccepted": {"key": _VALIDATOR_KEY, "expires_ms": _PERIOD_OF_VOTE},
     "Candidates": {"candidates": _VALIDATOR_KEY},
+    "ChangeQuotas": {"quotas": _RULE},
     "ChangeRoles": {"institution": "whom", "roles": _ROLES},
     "ChangeSettings": {"settings": _RULE},
     "Compartment": {
@@ -216,6 +219,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     },
     "Propose": {"proposal": _RANDOM, "change": _BALLOT},
     "ProvedFault": {"evidence": _FAULT, "reporter": _BALLOT, "reported_height": _HEIGHT},
+    "Quotas": {"member_bytes": _RULE, "patient_bytes": _RULE},
     "Ready": {
         "key": _VALIDATOR_KEY,
         "height": _HEIGHT,

@@ -13,6 +13,7 @@ import msgspec
 from consilium.consensus.evidence import Evidence
 from consilium.contracts import identity, keys
 from consilium.contracts.operation import ID_BYTES, KEY_BYTES, EventKind, Slot
+from consilium.contracts.quotas import Quotas
 from consilium.contracts.settings import Settings
 from consilium.ledger import codec
 from consilium.ledger.crypto import Digest, Tag
@@ -89,6 +90,12 @@ class ChangeSettings(codec.Wire, frozen=True, tag=7):
     settings: Settings
 
 
+class ChangeQuotas(codec.Wire, frozen=True, tag=8):
+    """How much state members and patients may add, from the next block on."""
+
+    quotas: Quotas
+
+
 Change: TypeAlias = (
     AddValidator
     | RemoveValidator
@@ -97,6 +104,7 @@ Change: TypeAlias = (
     | AdmitInstitution
     | ChangeRoles
     | ChangeSettings
+    | ChangeQuotas
 )
 
 

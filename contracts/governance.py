@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from consilium.consensus.evidence import verify_evidence
-from consilium.contracts import identity, settings
+from consilium.contracts import identity, quotas, settings
 from consilium.contracts.ballot import (
     CANDIDATE_ACCEPTED,
     CANDIDATE_LIFETIME_MS,
@@ -51,6 +51,7 @@ from consilium.contracts.ballot import (
     CandidateAccepted,
     Candidates,
     Change,
+    ChangeQuotas,
     ChangeRoles,
     ChangeSettings,
     DecidedSet,
@@ -235,6 +236,8 @@ def _enact(change: Change, current: ValidatorSet, context: OperationContext) -> 
             change_roles(institution, roles, context)
         case ChangeSettings(settled):
             settings.change(settled, context)
+        case ChangeQuotas(allowed):
+            quotas.change(allowed, context)
 
 
 def _remove(key: bytes, current: ValidatorSet, context: OperationContext) -> None:

@@ -59,6 +59,8 @@ KEEPERS: Final = (
 )
 ERASED_COMPARTMENT: Final = b"Y"  # compartment:16 -> tombstones.Tombstones
 ERASED_PATIENT: Final = b"Z"  # patient:16 -> tombstones.Tombstones
+QUOTAS: Final = b"t"  # -> quotas.Quotas, how much state a member, and a patient, may add
+ADDED: Final = b"0"  # identity:16 -> quotas.Added, how much state an institution or patient added of late
 OWN_KEY: Final = b"s"  # compartment:16 -> rekeying.OwnKey, that the patient made its key
 PREFERENCES: Final = b"P"  # patient:16 -> preferences.Preferences, what a patient decided once for everybody
 RELATIONSHIP: Final = b"R"  # relationship:16 -> treatment.Relationship, for ever: who treated whom, and when

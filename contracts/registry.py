@@ -20,6 +20,7 @@ from consilium.contracts import (
     identity,
     mandates,
     preferences,
+    quotas,
     records,
     recovery,
     representation,
@@ -36,7 +37,7 @@ from consilium.contracts.operation import Contract, EventKind, OperationSpec, Ra
 from consilium.ledger import codec
 from consilium.ledger.errors import Refused
 from consilium.ledger.execution import RESULT_BYTES_MAX, OperationContext
-from consilium.ledger.state import StateReader
+from consilium.ledger.state import Overlay, StateReader
 from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation
 from consilium.ledger.validators import ValidatorSet
 from consilium.ledger.weight import NAME_BYTES
@@ -49,6 +50,7 @@ CONTRACTS: Final = (
     disclosures.CONTRACT,
     governance.CONTRACT,
     settings.CONTRACT,
+    quotas.CONTRACT,
     sessions.CONTRACT,
     credentials.CONTRACT,
     representation.CONTRACT,
@@ -101,6 +103,10 @@ class Registry:
         """What it costs at most, but for what it charges while it runs."""
         fixed, each = self._weights.get(operation.name, weights.UNKNOWN)
         return fixed + each * (len(operation.body) // NAME_BYTES)
+
+    def meter(self, state: Overlay, time_ms: int) -> quotas.Meter:
+        """What counts how much state a block's transactions add."""
+        return quotas.Meter(state, time_ms)
 
     def run(self, operation: Operation, context: OperationContext) -> bytes:
         """Carry out one operation. Returns the encoded result, or nothing where the operation has none.

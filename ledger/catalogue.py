@@ -187,6 +187,14 @@ CATALOGUE: Final[dict[str, CatalogueEntry]] = {
         "Send the transaction again after the time that the answer names, or to another node.",
     ),
     # receipts
+    "quota.member_full": _entry(
+        "The institution has added as much state as a member may in a day.",
+        "Wait, for the quota runs off evenly, or have the members vote for a larger one.",
+    ),
+    "quota.patient_full": _entry(
+        "The patient has added as much state as a patient may in thirty days.",
+        "Wait, for the quota runs off evenly; what takes rights away is not refused.",
+    ),
     "receipt.cannot_extend": _entry(
         "The receipt cannot be led to that height: its own header is not below it.",
         "Name a height above the receipt's header, and none below the header that you trust.",

@@ -141,12 +141,28 @@ class Contracts(Protocol):
         """What it costs at most, but for what it charges while it runs (`ledger.weight`)."""
         ...
 
+    def meter(self, state: Overlay, time_ms: int) -> Meter:
+        """What counts how much state the transactions of a block add, for one block on its overlay."""
+        ...
+
     def run(self, operation: Operation, context: OperationContext) -> bytes:
         """Carry out one operation on the context's state. Returns its result. Raises Refused."""
         ...
 
     def next_validators(self, state: StateReader, current: ValidatorSet) -> ValidatorSet:
         """The validator set that state asks for from the height after next."""
+        ...
+
+
+class Meter(Protocol):
+    """What state a block's transactions add: `contracts.quotas.Meter`."""
+
+    def charge(self, operations: Sequence[Operation], context: OperationContext) -> None:
+        """Count what was written since the last transaction was kept. Raises Refused where it is too much."""
+        ...
+
+    def close(self) -> None:
+        """The block is at its end."""
         ...
 
 
@@ -204,6 +220,7 @@ def execute(
     in_block: set[bytes] = set()
     spent = 0
     rank = contracts.rank
+    meter = contracts.meter(block_state, time_ms)
     for transaction in sorted(transactions, key=lambda t: max(map(rank, t.value.operations))):
         try:
             check_time(transaction.value, time_ms)
@@ -230,7 +247,7 @@ def execute(
             validators=validators,
             ancestor=ancestor,
         )
-        leaf = _run(value.operations, context, contracts, weight=weight)
+        leaf = _run(value.operations, context, contracts, weight=weight, meter=meter)
         spent += min(context.weight, TRANSACTION_WEIGHT_MAX)
         if leaf.code == OK:
             block_state.keep()
@@ -241,6 +258,7 @@ def execute(
             refusals.append((transaction.id, context.refusal))
         leaves.append(codec.encode(leaf))
         executed.append(transaction)
+    meter.close()
     return Outcome(
         height=height,
         leaves=tuple(leaves),
@@ -288,9 +306,14 @@ def execute_genesis(genesis: Genesis, state: StateReader, contracts: Contracts) 
 
 
 def _run(
-    operations: Sequence[Operation], context: OperationContext, contracts: Contracts, *, weight: int | None
+    operations: Sequence[Operation],
+    context: OperationContext,
+    contracts: Contracts,
+    *,
+    weight: int | None,
+    meter: Meter | None = None,
 ) -> ReceiptLeaf:
-    """`weight` is that of the operations, None for those of genesis, which nobody has to authorise."""
+    """`weight` is that of the operations, None for those of genesis, which nobody has to authorise or to count."""
     results: list[bytes] = []
     index = 0
     try:
@@ -305,6 +328,8 @@ def _run(
                     f"the result of {operation.name!r} has {len(result)} bytes: beyond the limit"
                 )
             results.append(result)
+        if meter is not None:
+            meter.charge(operations, context)
     except Refused as refusal:
         context.refusal = refusal.with_traceback(None)  # which would hold all of the block's state
         return ReceiptLeaf(Digest(context.transaction), refusal.code, index, [])

@@ -93,6 +93,17 @@ class Overlay:
         self._values.update(self._undo)
         self._undo = {}
 
+    def growth(self) -> int:
+        """By how many bytes of keys and values state is longer than at the last `keep`; negative where shorter."""
+        values, grown = self._values, 0
+        for key, old in self._undo.items():
+            value = values[key]
+            if old is None:
+                grown += 0 if value is None else len(key) + len(value)
+            else:
+                grown += -len(key) - len(old) if value is None else len(value) - len(old)
+        return grown
+
     def changes(self) -> list[Change]:
         """What differs from the base, sorted by key: the same on every node, however it was written."""
         values, before = self._values, self._before

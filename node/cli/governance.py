@@ -16,7 +16,7 @@ from consilium.client.governing import ProposalLine
 from consilium.client.rpc import RpcClient
 from consilium.client.session import Session
 from consilium.client.wallet import Wallet
-from consilium.contracts import ballot, settings
+from consilium.contracts import ballot, quotas, settings
 from consilium.ledger.crypto import KEY_BYTES, SIGNATURE_BYTES
 from consilium.ledger.errors import Refused
 from consilium.node import files, founding, terms
@@ -142,14 +142,25 @@ def propose(
             "--settings", metavar="FILE", help="Change settings of the network: those that differ, as TOML."
         ),
     ] = None,
+    member_quota: Annotated[
+        int | None,
+        typer.Option("--member-quota", metavar="BYTES", help="Of state, that a member adds in a day."),
+    ] = None,
+    patient_quota: Annotated[
+        int | None,
+        typer.Option(
+            "--patient-quota", metavar="BYTES", help="Of state, that a patient adds in thirty days."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Propose one change, as the node's institution, which approves it by that. The others vote on its id."""
     with reporting(as_json) as report:
-        if [admit, add, remove, suspend, reinstate, change_roles, settings_file].count(None) != 6:
+        bytes_ = (member_quota, patient_quota) if (member_quota, patient_quota) != (None, None) else None
+        if [admit, add, remove, suspend, reinstate, change_roles, settings_file, bytes_].count(None) != 7:
             raise typer.BadParameter(
                 "give one of --admit, --add-validator, --remove-validator, --suspend, --reinstate, "
-                "--change-roles, --settings"
+                "--change-roles, --settings, or the quotas"
             )
         if (roles is None) != (change_roles is None):
             raise typer.BadParameter("--change-roles and --role belong together")
@@ -157,6 +168,8 @@ def propose(
         if change_roles is not None:
             named: list[Any] = sorted({role.value for role in roles or []})
             change: ballot.Change = ballot.ChangeRoles(identity_id(change_roles), named)
+        elif bytes_ is not None:
+            change = asyncio.run(_quotas(chosen, *bytes_))
         elif settings_file is not None:
             change = asyncio.run(_settings(chosen, settings_file))
         else:
@@ -171,6 +184,18 @@ async def _settings(node: Target, file: Path) -> ballot.ChangeSettings:
     async with connected(node) as (rpc, _):
         current = await _current(rpc)
     return ballot.ChangeSettings(terms.settings_from(changes, current))
+
+
+async def _quotas(node: Target, member: int | None, patient: int | None) -> ballot.ChangeQuotas:
+    """The network's quotas as they are now, with what is given changed."""
+    async with connected(node) as (rpc, _):
+        raw, _ = await rpc.state(quotas.QUOTAS.key())
+    current = quotas.DEFAULTS if raw is None else quotas.QUOTAS.decode(raw)
+    wanted = [member or current.member_bytes, patient or current.patient_bytes]
+    try:
+        return ballot.ChangeQuotas(msgspec.convert(wanted, quotas.Quotas))
+    except msgspec.ValidationError as error:
+        raise Refused("cli.bad_value", str(error)) from None
 
 
 async def _current(rpc: RpcClient) -> settings.Settings:
@@ -298,6 +323,8 @@ def _words(change: ballot.Change, current: settings.Settings | None = None) -> s
             return f"admit institution {governing.admitted(change).hex()}"
         case ballot.ChangeRoles(institution, roles):
             return f"{institution.hex()} is {', '.join(roles) or 'nothing'} from then on"
+        case ballot.ChangeQuotas(allowed):
+            return f"quotas: {allowed.member_bytes} bytes a day for members, {allowed.patient_bytes} in 30 for patients"
         case ballot.ChangeSettings(settled):
             told = [
                 f"{name} = {msgspec.json.encode(value).decode()}"

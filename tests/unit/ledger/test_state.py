@@ -45,6 +45,26 @@ def test_an_overlay_reads_what_it_wrote(
     assert below.values == twin
 
 
+@given(STATES, STEPS, STEPS)
+def test_growth_is_what_state_is_longer_by_than_when_it_was_last_kept(
+    base: dict[bytes, bytes],
+    kept: list[tuple[bytes, bytes | None]],
+    steps: list[tuple[bytes, bytes | None]],
+) -> None:
+    def size(values: dict[bytes, bytes]) -> int:
+        return sum(len(key) + len(value) for key, value in values.items())
+
+    overlay, twin = Overlay(MemoryState(dict(base))), dict(base)
+    write(overlay, twin, kept)
+    assert overlay.growth() == size(twin) - size(base)
+    overlay.keep()
+    before = size(twin)
+    write(overlay, twin, steps)
+    assert overlay.growth() == size(twin) - before
+    overlay.drop()
+    assert overlay.growth() == 0
+
+
 @given(STATES, st.lists(st.tuples(STEPS, st.sets(KEYS), st.booleans()), max_size=5))
 def test_what_is_not_kept_never_was(
     base: dict[bytes, bytes], transactions: list[tuple[list[tuple[bytes, bytes | None]], set[bytes], bool]]
