@@ -68,3 +68,14 @@ def test_a_network_that_chooses_nothing_has_these_limits() -> None:
     config = limits.ReplicaConfig()
     for name in config.__dataclass_fields__:
         assert getattr(config, name) == getattr(limits, name.upper())
+
+
+def test_the_least_that_a_network_may_choose() -> None:
+    least = limits.ReplicaConfig(1, 1, 1, 1, 0, 0)
+    assert least.view_timeout_max_ms == least.resend_ms == 1
+    for wrong in ((0, 1, 1, 1, 0, 0), (2, 1, 1, 1, 0, 0), (1, 1, 0, 1, 0, 0), (1, 1, 2, 1, 0, 0)):
+        with pytest.raises(ValueError, match="must hold"):
+            limits.ReplicaConfig(*wrong)
+    for wrong in ((1, 1, 1, 1, -1, 0), (1, 1, 1, 1, 1, 0)):
+        with pytest.raises(ValueError, match="clock_bound_ms"):
+            limits.ReplicaConfig(*wrong)

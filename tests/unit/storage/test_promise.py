@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from consilium.ledger.errors import InvariantBroken, Refused
 from consilium.storage import promise
-from consilium.storage.promise import RING_SLOTS, SLOT_BYTES, Kept, MemoryPromises, Promises, PromiseStore
+from consilium.storage.promise import (
+    PROPOSAL_SLOTS,
+    RING_SLOTS,
+    SLOT_BYTES,
+    Kept,
+    MemoryPromises,
+    Promises,
+    PromiseStore,
+)
 
 OWNER = b"o" * 32
 
@@ -275,6 +283,16 @@ def test_a_cut_off_proposal_is_written_anew(store: PromiseStore) -> None:
     store.keep(name_of(1), proposal_of(1))
     store.save(b"more", [name_of(1)])
     assert reopened(store).load() == Kept(b"more", {name_of(1): proposal_of(1)})
+
+
+def test_after_a_restart_too_the_oldest_proposal_makes_room(store: PromiseStore) -> None:
+    for number in range(PROPOSAL_SLOTS):
+        store.keep(name_of(number), proposal_of(number))
+    store = reopened(store)
+    for number in range(PROPOSAL_SLOTS, PROPOSAL_SLOTS + 2):
+        store.keep(name_of(number), proposal_of(number))
+    held = [number for number in range(PROPOSAL_SLOTS + 2) if store.holds(name_of(number))]
+    assert held == list(range(2, PROPOSAL_SLOTS + 2))
 
 
 def test_the_folder_itself_is_locked_while_a_store_is_open(store: PromiseStore) -> None:
