@@ -14,6 +14,7 @@ from consilium.consensus.io import (
     ProposalBuilt,
     SendDecided,
     SetTimer,
+    Started,
     TimerKind,
     WorkPending,
 )
@@ -72,6 +73,18 @@ async def test_a_batch_may_arrive_before_the_loop_runs(four: Harness) -> None:
     async with running(node):
         await until(lambda: machine.of(WorkPending))
     assert machine.of(WorkPending)[0] == WorkPending(True)
+
+
+async def test_the_machine_hears_at_once_of_a_batch_that_arrives(four: Harness) -> None:
+    """Not with the next tick: a primary would propose it a second late."""
+    node, machine = scripted(four)
+    async with running(node):
+        await until(lambda: machine.of(Started))
+        assert machine.of(WorkPending) == []
+        node.mempool.add_batch(four.batch([four.transaction(four.wallets[0])], author=1), 1)
+        node.driver.batch_arrived()
+        await until(lambda: machine.of(WorkPending))
+    assert machine.of(WorkPending) == [WorkPending(True)]
 
 
 async def test_a_timer_is_set_for_its_time_and_a_late_one_for_now(
