@@ -312,15 +312,22 @@ class Flooder(Attacker):
 
 
 class LyingSyncPeer(Attacker):
-    """Boasts of heights it has not, and answers with blocks that do not check."""
+    """Boasts of heights it has not, and answers with blocks that do not check: of another state, or with nothing wrong
+    but the seals, which are another block's."""
+
+    def forged(self, decided: Decided) -> Decided:
+        if self.world.rng.randrange(2):
+            return Decided(self.variant(decided.block, state_root=bytes(32)), decided.certificate)
+        block = self.variant(decided.block, time_ms=decided.block.header.time_ms + 1)
+        return Decided(block, msgspec.structs.replace(decided.certificate, block_hash=block.hash))
 
     async def receive(self, source: int, packet: Packet) -> None:
         if packet.kind == Kind.BLOCKS_REQUEST:
             first = codec.decode(packet.body, BlocksRequest, 32).first
             if 1 <= first <= self.tip and (decided := self.executor.decided(first)) is not None:
-                forged = self.variant(decided.block, state_root=bytes(32))
+                forged = self.forged(decided)
                 batches = self.executor.store.batches(first)
-                lie = Blocks([DecidedBlock(forged, decided.certificate, batches)])
+                lie = Blocks([DecidedBlock(forged.block, forged.certificate, batches)])
                 self.acts += 1
                 self.post(source, Kind.BLOCKS, codec.encode(lie))
             return
@@ -333,8 +340,7 @@ class LyingSyncPeer(Attacker):
             self.post(target, Kind.TIP, codec.encode(Tip(boast, bytes(32))), Lane.VOTES)
         decided = self.executor.decided(self.tip)
         if decided is not None:
-            forged = self.variant(decided.block, time_ms=decided.block.header.time_ms + 1)
-            self.shout(Decided(forged, decided.certificate))
+            self.shout(self.forged(decided))
 
 
 class _Blind(Mempool):
@@ -393,6 +399,20 @@ class HeavyProposer(Attacker):
         super().speak(message, body)
 
 
+class StaleSealer(Attacker):
+    """Seals what has expired, what is not good for long yet, and what is good, into one batch."""
+
+    def mischief(self) -> None:
+        if self.world.rng.randrange(3):
+            return
+        self.acts += 1
+        tip_ms, clients = self.executor.store.tip.time_ms, self.cluster.clients
+        sealed = [clients.enrolment(self.index, tip_ms + by_ms) for by_ms in (-3_600_000, 3_600_000, 0)]
+        batch = seal_batch(self.key, self.chain_id, self.world.rng.randrange(2**50), sealed)
+        for target in self.everyone:
+            self.post(target, Kind.BATCH, batch.raw)
+
+
 class BatchWithholder(Attacker):
     """Proposes batches that nobody else has, and gives them to few."""
 
@@ -429,4 +449,5 @@ CAST: Final[tuple[type[Attacker], ...]] = (
     CensoringPrimary,
     BatchWithholder,
     HeavyProposer,
+    StaleSealer,
 )

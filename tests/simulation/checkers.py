@@ -16,15 +16,24 @@ from consilium.consensus.evidence import Evidence, verify_evidence
 from consilium.consensus.limits import CLOCK_BOUND_MS
 from consilium.consensus.messages import Commit, Decided, Message, Prepare, PrePrepare, ViewChange
 from consilium.consensus.restart import Memory
+from consilium.consensus.round import Phase
 from consilium.ledger.batch import verify_batch
 from consilium.ledger.block import check_certified
 from consilium.ledger.errors import Refused
 from consilium.node import executor
+from consilium.node.holding import BATCH_RETRY_S
+from consilium.storage import schema
+from tests.simulation.disk import SYNC_MS
 from tests.simulation.founding import Founding, replayed
+from tests.simulation.model import Model
 from tests.simulation.world import WALL_EPOCH_MS, World
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
+
+
+ASKED_WITHIN_MS = int(1_500 * BATCH_RETRY_S)
+"""Whoever waits for batches asks in such intervals at the most."""
 
 
 class Violated(Exception):
@@ -60,8 +69,12 @@ class Checkers:
     peer_faults: int = 0
     view_changes: int = 0
     honest: tuple[bytes, ...] = ()
+    model: Model = field(init=False)
     fastest_ms: int = 0
     """How far the clock of an honest host that voted was ever ahead."""
+
+    def __post_init__(self) -> None:
+        self.model = Model(self.founding)
 
     def fail(self, what: str, detail: str) -> NoReturn:
         """End the schedule, whoever swallows the exception."""
@@ -154,6 +167,8 @@ class Checkers:
             check_certified(block.header, certificate, before.validators)
         except Refused as refusal:
             self.fail("certificate", f"host {host.index} at height {block.height}: {refusal}")
+        if not host.disk.chain.is_durable(schema.at_height(schema.BLOCK, block.height)):
+            self.fail("durable", f"host {host.index} commits height {block.height} unsynced")
         latest = WALL_EPOCH_MS + self.world.now + self.fastest_ms + CLOCK_BOUND_MS
         if not before.parent.time_ms < block.header.time_ms <= max(latest, before.parent.time_ms + 1):
             self.fail("time", f"host {host.index} commits a block of a time that no honest clock allows")
@@ -164,8 +179,27 @@ class Checkers:
                 self.fail("validity", f"host {host.index} executes a transaction twice")
         if block.header.chain_id != self.founding.chain_id or block.header.state_root != before.state_root:
             self.fail("validity", f"host {host.index} commits a block of another state")
+        differs = self.model.follow(chain, commit)
+        if differs is not None:
+            self.fail("execution", f"host {host.index} has {differs}")
         if not block.batches and not before.may_be_empty(block.header.time_ms):
             self.fail("validity", f"host {host.index} commits an empty block that nothing calls for")
+
+    def on_packet(self, host: Host) -> None:
+        """Something arrives: a good moment to see that whoever waits for batches asks for them again and again. What is
+        asked once may be lost, and the machine's own repetition comes too late for most views."""
+        slow = host.paused or not host.alive or host.sync_ms != SYNC_MS
+        if slow or host.replica.phase is not Phase.HOLDING or host.driver._holding._wanted is None:
+            host.waiting = None
+            return
+        place = host.life, host.replica.height, host.replica.view
+        if host.waiting is None or host.waiting[0] != place:
+            host.waiting = place, self.world.now
+        latest = self.world.now - ASKED_WITHIN_MS
+        if host.waiting[1] <= latest and host.asked_ms < latest:
+            self.fail(
+                "asking", f"host {host.index} waits for batches, and has not asked since {host.asked_ms} ms"
+            )
 
     def on_evidence(self, host: Host, evidence: Evidence) -> None:
         """Evidence must be sound, and never against an honest host."""

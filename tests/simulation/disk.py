@@ -16,6 +16,8 @@ from consilium.storage.kv import MemoryKV, Write
 from consilium.storage.promise import MemoryPromises
 
 COPIES_MAX = 6
+SYNC_MS = (0, 2)
+"""A sync takes so long, where the disk is not slow."""
 
 
 class DiskKV(MemoryKV):
@@ -37,6 +39,10 @@ class DiskKV(MemoryKV):
         if not unsynced:
             return DiskKV(self._durable, self.effect)
         return DiskKV(self.crash(rng.randint(0, unsynced))._values, self.effect)
+
+    def is_durable(self, key: bytes) -> bool:
+        """Whether a crash now would leave this row."""
+        return key in self._durable
 
     def values(self) -> dict[bytes, bytes]:
         """A copy of what is durable."""

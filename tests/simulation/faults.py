@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from consilium.consensus.messages import Commit, Prepare, PrePrepare, ViewChange
 from consilium.node.peer_messages import Kind
 from tests.simulation.cluster import Cluster
-from tests.simulation.host import SYNC_MS, Host, Packet
+from tests.simulation.disk import SYNC_MS
+from tests.simulation.host import Host, Packet
 from tests.simulation.network import CALM
 
 

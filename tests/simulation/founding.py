@@ -28,6 +28,8 @@ from tests.simulation.keys import Keyring, point_of
 from tests.simulation.world import WALL_EPOCH_MS
 
 VALIDITY_MS = 9 * 60 * 1000
+HALF_EVERY = 4
+"""One transaction in so many is refused at its second operation."""
 CACHE_BYTES = 4 * 1024 * 1024
 
 
@@ -119,6 +121,8 @@ class Clients:
             )
         )
         body = identity.Enrol("application", key.public, encryption_key, proof)
+        if self._made % HALF_EVERY == 0:
+            return self.half(index, operation("identity.enrol", body), tip_ms)
         return self.sign(index, operation("identity.enrol", body), tip_ms)
 
     def heavy(self, index: int, tip_ms: int) -> Verified[Transaction]:
@@ -133,6 +137,20 @@ class Clients:
     def vote(self, index: int, name: bytes, tip_ms: int) -> Verified[Transaction]:
         """An institution approves."""
         return self.sign(index, operation("governance.vote", ballot.Vote(name, True)), tip_ms)
+
+    def half(self, index: int, said: Operation, tip_ms: int) -> Verified[Transaction]:
+        """Refused at its second operation: of the first, nothing may stay."""
+        nonce = self._rng.randbytes(16)
+        transaction = sign_transaction(
+            self.wallets[index],
+            chain_id=self.chain_id,
+            sender=self.institutions[index],
+            nonce=nonce,
+            valid_until=tip_ms + VALIDITY_MS,
+            operations=[said, operation("governance.vote", ballot.Vote(nonce, True))],
+        )
+        self.made[transaction.id] = None
+        return transaction
 
 
 def opened(store: MemoryKV, chain_id: bytes) -> Executor:

@@ -34,7 +34,7 @@ from consilium.node.router import Router
 from consilium.node.sync import Synchroniser
 from consilium.node.voices import Voices
 from consilium.p2p.frame import Lane
-from tests.simulation.disk import Copy, Disk
+from tests.simulation.disk import SYNC_MS, Copy, Disk
 from tests.simulation.founding import contracts, opened
 from tests.simulation.loop import HostLoop, Killed, Rest
 from tests.simulation.world import WALL_EPOCH_MS
@@ -46,7 +46,6 @@ TICK_S = 1.0
 COPY_IN = 3
 """One commit in so many is followed by a backup."""
 INBOX_MAX = 512
-SYNC_MS = (0, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +110,10 @@ class Host:
         """What happens to the disk when it dies before an effect."""
         self.acts = 0
         """How often a liar lied."""
+        self.waiting: tuple[tuple[int, int, int], int] | None = None
+        """In which life, height and view it waits for batches, and since when."""
+        self.asked_ms = 0
+        """When it last asked for batches, or found nobody to ask."""
         self.admitted: dict[bytes, tuple[int, int]] = {}
         """Of each transaction that was admitted: in which life, and until which block time it is good."""
         self.loop = self._new_loop()
@@ -332,7 +335,10 @@ class Host:
 
     def connected(self) -> frozenset[bytes]:
         """Whom a connection could be kept to."""
-        return self.cluster.reachable(self.index)
+        reachable = self.cluster.reachable(self.index)
+        if not reachable:
+            self.asked_ms = self.world.now
+        return reachable
 
     def broadcast(self, kind: int, body: bytes, lane: Lane) -> int:
         """As the mesh's."""
@@ -349,6 +355,8 @@ class Host:
         target = self.cluster.index_of.get(peer_key)
         if target is None or target == self.index:
             return False
+        if kind == Kind.BATCH_REQUEST:
+            self.asked_ms = self.world.now
         self.cluster.network.send(self.index, target, Packet(kind, body, lane))
         return True
 
@@ -376,6 +384,8 @@ class Host:
 
     def deliver(self, source: int, from_life: int, life: int, packet: Packet) -> None:
         """A packet arrives that was sent to this life of the host: connections end with the process."""
+        if self.honest:
+            self.cluster.checkers.on_packet(self)
         if life == self.life and self.alive and not self.loop.crowded:
             self.loop.enter(self._arrive, source, from_life, packet)
 

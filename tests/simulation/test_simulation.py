@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,12 @@ from consilium.ledger.execution import OperationContext
 from consilium.ledger.transaction import Operation
 from consilium.node.executor import SeenWindow
 from consilium.node.promises import PromiseKeeper
+from consilium.storage.chain import Tip
 from scripts._simulate import regressions
 from tests.conftest import PROJECT
-from tests.simulation.attackers import CAST
+from tests.simulation.attackers import CAST, StaleSealer
 from tests.simulation.checkers import Checkers, Violated
+from tests.simulation.faults import crash, crash_at_effect, delay
 from tests.simulation.founding import contracts
 from tests.simulation.host import Host, Packet
 from tests.simulation.schedule import (
@@ -250,14 +253,45 @@ class Deaf(Host):
         return
 
 
+class AskingOnce(Host):
+    """Honest, but asks for the batches of a proposal once, and then waits."""
+
+    def _boot(self) -> None:
+        super()._boot()
+        holding = self.driver._holding
+        ask = holding._ask
+
+        def once() -> None:
+            ask()
+            if holding._retry is not None:
+                holding._retry.cancel()
+
+        holding._ask = once  # type: ignore[method-assign]
+
+
+class Unsynced(Host):
+    """Honest, but commits without a sync."""
+
+    def _boot(self) -> None:
+        super()._boot()
+        store = self.executor.store
+        commit = store.commit
+
+        def unsynced(block: Any, certificate: Any, raws: Any, outcome: Any, update: Any, sync: bool) -> Tip:
+            return commit(block, certificate, raws, outcome, update, False)
+
+        store.commit = unsynced  # type: ignore[method-assign, assignment]
+
+
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
+        (AskingOnce, "asking"),
+        (Unsynced, "durable"),
         (Forgetful, "durable"),
         (Credulous, "invariant"),
-        (Deviating, ("state", "invariant")),
+        (Deviating, ("state", "invariant", "execution")),
         (Deaf, "progress"),
-        (Repeating, ("state", "invariant", "validity")),
         (Hasty, ("contradiction", "evidence")),
     ],
 )
@@ -266,6 +300,34 @@ def test_a_planted_fault_is_found(broken: type[Host], found: str | tuple[str, ..
     violation = first_violation(broken, range(200))
     assert violation is not None
     assert violation.startswith(found), violation
+
+
+def test_who_forgets_at_a_start_what_is_in_blocks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a crash, and then a transaction that comes again: here all are, and hosts crash all the time."""
+    monkeypatch.setattr("tests.simulation.schedule.AGAIN_IN", 1)
+    monkeypatch.setattr("tests.simulation.schedule.KINDS", (crash, crash_at_effect, delay))
+    violation = first_violation(Repeating, range(200))
+    assert violation is not None
+    assert violation.startswith(("state", "invariant", "validity", "execution")), violation
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("consilium.ledger.state.Overlay.drop", lambda overlay: None),
+        ("consilium.ledger.execution.check_time", lambda transaction, time_ms: None),
+    ],
+    ids=["what is refused leaves traces", "what is expired is executed"],
+)
+def test_a_fault_that_all_hosts_have_alike_is_found(
+    place: str, fault: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing hosts cannot find it: the model does."""
+    monkeypatch.setattr(place, fault)
+    monkeypatch.setattr("tests.simulation.schedule.CAST", (StaleSealer,))
+    violation = first_violation(Host, range(200))
+    assert violation is not None
+    assert violation.startswith("execution"), violation
 
 
 def test_a_fork_is_found() -> None:
