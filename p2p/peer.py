@@ -34,6 +34,11 @@ FRAMES_PER_TURN_MAX: Final = 32
 """After so many frames in one go, everybody else on the event loop has a turn."""
 
 
+LAST_LOOK_S: Final = 0.05
+"""Who seems to be gone is looked at once more after so long: where this process itself stood still, what the peer said
+meanwhile has arrived and is read first."""
+
+
 class Port:
     """One lane of one peer: its boxes, and the link that serves it, if any."""
 
@@ -65,7 +70,17 @@ class Pulse:
     said nothing for `beat_s`, `ended` with the reason when the peer is gone.
     """
 
-    __slots__ = ("_beat", "_ended", "_loop", "_policy", "_said_s", "_timer", "reading_s", "sending_s")
+    __slots__ = (
+        "_beat",
+        "_doubted",
+        "_ended",
+        "_loop",
+        "_policy",
+        "_said_s",
+        "_timer",
+        "reading_s",
+        "sending_s",
+    )
 
     def __init__(
         self, policy: MeshPolicy, beat: Callable[[], object], ended: Callable[[str], object]
@@ -78,6 +93,7 @@ class Pulse:
         self.reading_s: float | None = None
         self.sending_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._doubted = False
 
     def start(self) -> None:
         """Look from now on, until `stop`."""
@@ -108,9 +124,14 @@ class Pulse:
         silent_s = (now_s if self.reading_s is None else self.reading_s) + policy.silence_timeout_s
         stalled_s = (now_s if self.sending_s is None else self.sending_s) + policy.stall_timeout_s
         if silent_s <= now_s or stalled_s <= now_s:
+            if not self._doubted:
+                self._doubted = True
+                self._timer = self._loop.call_later(LAST_LOOK_S, self._look)
+                return
             self._timer = None
             self._ended("silent" if silent_s <= now_s else "stalled")
             return
+        self._doubted = False
         if self._said_s + policy.beat_s <= now_s:
             self._said_s = now_s
             self._beat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -130,6 +131,23 @@ async def test_beats_are_life_and_silence_is_death(fast: MeshPolicy, socket: Scr
         await asyncio.sleep(0.1)  # together more than the silence that would be death
         socket.feed(aiohttp.WSMsgType.PONG)
     assert not running.done()
+    assert await asyncio.wait_for(running, TIMEOUT_S) == "silent"
+
+
+async def test_who_spoke_while_this_side_stood_still_is_not_silent(
+    fast: MeshPolicy, socket: ScriptedSocket
+) -> None:
+    peer = make_peer(fast)
+    link = make_link(peer, LOW, replace(fast, silence_timeout_s=0.2), socket)
+    running = asyncio.create_task(link.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert link._pulse.reading_s is not None
+    frame = next(Chunker().frames(1, b"x"))
+    asyncio.get_running_loop().call_later(0.1, socket.feed, aiohttp.WSMsgType.BINARY, frame)
+    time.sleep(0.3)  # noqa: ASYNC251 - a process that gets no processor stands still just so
+    assert (await asyncio.wait_for(peer.ports[Lane.VOTES].inbox.get(), TIMEOUT_S)).body == b"x"
+    assert not link._closing.done()
     assert await asyncio.wait_for(running, TIMEOUT_S) == "silent"
 
 
