@@ -15,6 +15,7 @@ import structlog
 from consilium.ledger import codec
 from consilium.ledger.block import Block
 from consilium.ledger.errors import InvariantBroken, Refused
+from consilium.ledger.receipt_format import SET_CHANGES_MAX
 from consilium.ledger.snapshot import (
     BLOCKS_BYTES_MAX,
     MANIFEST_BYTES_MAX,
@@ -180,8 +181,11 @@ class Shelf:
 
 def make_manifest(store: ChainStore, height: int) -> Manifest:
     """Why the state after `height` may be believed. Raises Refused `chain.*` where the next height is not here yet, or
-    certificates that it needs are not kept any more."""
-    changes = [set_change_at(store, changed) for changed in store.set_changes(0, height + 2)]
+    certificates that it needs are not kept any more; `receipt.too_many_changes` where nobody could read it."""
+    heights = store.set_changes(0, height + 2)
+    if len(heights) > SET_CHANGES_MAX:
+        raise Refused("receipt.too_many_changes", f"{len(heights)} changes; at most {SET_CHANGES_MAX}")
+    changes = [set_change_at(store, changed) for changed in heights]
     return Manifest(
         SNAPSHOT_VERSION,
         height,

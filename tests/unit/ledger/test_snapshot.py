@@ -191,6 +191,25 @@ def test_manifests_that_lie_are_refused() -> None:
     check_manifest(at_change, world.genesis)
 
 
+def test_ghsa_g5xx_c4hv_9ccc_a_field_of_a_validator_that_is_not_what_was_sealed() -> None:
+    """A state that was fetched named another proposer, for one field of the set was covered by no hash: whoever took it
+    voted on another chain. Here every field is."""
+    world = restless()
+    good = make_manifest(world.store, world.store.tip.height - 1)
+    bent = 0
+    for place, change in enumerate(good.changes):
+        for number, validator in enumerate(change.added):
+            for field, value in (("institution", bytes(16)), ("key", bytes(32))):
+                added = list(change.added)
+                added[number] = replace(validator, **{field: value})
+                changes = list(good.changes)
+                changes[place] = replace(change, added=added)
+                wrong = replace(good, changes=changes)
+                assert code(partial(check_manifest, wrong, world.genesis)) == "snapshot.invalid"
+                bent += 1
+    assert bent > 1
+
+
 def test_a_change_at_the_top_must_be_the_top() -> None:
     """A header with the top's height that is sealed, and is another, would be a fork: it cannot stand for the top."""
     world = restless()

@@ -233,7 +233,9 @@ async def test_heights_without_transactions_are_not_asked_for(monkeypatch: pytes
     same(world, executor)
 
 
-async def test_what_was_fetched_before_a_crash_is_not_asked_for_again(world: World) -> None:
+async def test_what_was_fetched_before_a_crash_is_not_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stop = world.peers[0]
     gone = asyncio.Event()
     parts = 0
@@ -256,6 +258,9 @@ async def test_what_was_fetched_before_a_crash_is_not_asked_for_again(world: Wor
     await asyncio.gather(task, return_exceptions=True)
     kept = world.staging().progress.parts
     assert kept >= 1
+    # Questions are counted: none may be repeated because the machine was slow.
+    monkeypatch.setattr(state_sync, "PIECE_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(state_sync, "OFFER_TIMEOUT_S", 60.0)
     world.treatments = dict.fromkeys(world.peers, honest)
     world.asked.clear()
     whole = World.staging(world).progress
@@ -564,3 +569,18 @@ async def test_questions_without_an_answer_are_answered_so(world: World) -> None
     assert [codec.decode(raw, LeavesAnswer, 1000).heights for kind, raw in sent if kind == Kind.LEAVES] == [
         []
     ]
+
+
+async def test_a_manifest_that_nobody_could_read_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more changes of the validator set than a manifest may carry: else whoever offers it honestly would be at
+    fault, with every newcomer."""
+    world = World(monkeypatch)
+    monkeypatch.setattr(world.source.store, "set_changes", lambda after, before: [1, 2, 3])
+    monkeypatch.setattr("consilium.node.shelf.SET_CHANGES_MAX", 2)
+    running = asyncio.create_task(world.sync.run())
+    await until(lambda: len(world.asked) >= 2 * len(world.peers))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert world.faults == []
+    assert world.sync.refused == 0
+    assert {kind for _, kind in world.asked} == {Kind.SNAPSHOT_REQUEST}

@@ -572,6 +572,48 @@ async def test_being_cancelled_leaves_nothing_asked(four: Harness) -> None:
     assert not network.sync.catching_up
 
 
+async def test_ghsa_22qq_3xwm_r5x4_a_peer_that_claims_a_great_height_and_then_a_lower_one(
+    four: Harness,
+) -> None:
+    """The node waited for the great height for ever, and never left its catching up."""
+    network = Network(four, blocks=5)
+    liar = network.peer(1, silent, tip=2**60)
+    network.sync.hint(liar, 1)
+    for index in (2, 3):
+        network.peer(index)
+    async with network.running():
+        await until(lambda: network.height == 5)
+        network.sync.hint(liar, 2**60)
+        network.sync.hint(liar, 1)
+        await until(lambda: not network.sync._chasing)
+        assert not network.sync.catching_up
+        four.commit(network.source)
+        for index in (2, 3):
+            network.sync.hint(four.keys[index].public, 6)
+        await until(lambda: network.height == 6)
+
+
+async def test_ghsa_hg58_rf2h_6rr7_invalid_blocks_neither_end_nor_hold_a_node_that_catches_up(
+    four: Harness,
+) -> None:
+    """The node panicked, went on in an invalid state, or never left its catching up."""
+    network = Network(four, blocks=5)
+    every = [encoded(one) for one in lies(four, network.executor).values()]
+
+    def lie(request: BlocksRequest) -> list[bytes]:
+        return [every[len(network.asked) % len(every)]]
+
+    liars = [network.peer(index, lie) for index in (1, 2)]
+    network.peer(3)
+    async with network.running() as following:
+        await until(lambda: network.height == 5)
+        await until(lambda: not network.sync._chasing)
+        assert not following.done()
+        assert not network.sync.catching_up
+    assert network.executor.context == network.source.context
+    assert {peer for peer, _ in network.faults} <= set(liars)
+
+
 # --- memory, and what others are told -------------------------------------------------------------------------------
 
 
