@@ -186,14 +186,18 @@ class _Pass:
         self, key: bytes, body: bytearray, bitmap: int, below: int, changed: list[tuple[bytes, int, Child]]
     ) -> Child:
         """The branch at `key` with some children that changed."""
+        moves = self.moves
         for child, bit, (digest, kind) in changed:
             at = HASHES_AT + 32 * (bitmap & bit - 1).bit_count()
             before, end = ((BRANCH if below & bit else BUCKET), at + 32) if bitmap & bit else (NOTHING, at)
-            self.moves[child] = node_move(body[at:end], digest, before, kind)
+            if kind == before:
+                moves[child] = b"".join((body[at:end], digest, _SAME_KIND[kind]))
+                body[at:end] = digest
+                continue
+            moves[child] = node_move(body[at:end], digest, before, kind)
             body[at:end] = digest
-            if kind != before:
-                bitmap = bitmap | bit if kind else bitmap & ~bit
-                below = below | bit if kind == BRANCH else below & ~bit
+            bitmap = bitmap | bit if kind else bitmap & ~bit
+            below = below | bit if kind == BRANCH else below & ~bit
         body[BITMAP_AT:HASHES_AT] = bitmap.to_bytes(2, "big")
         body[-2:] = below.to_bytes(2, "big")
         if self.deletes and not below:

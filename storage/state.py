@@ -230,8 +230,8 @@ class StateStore:
         path = self._hash(key)
         for later in range(height + 1, last_height(snapshot) + 1):
             undo = self._undo_of(later, snapshot)
-            if path in undo:
-                return undo[path]
+            if path in undo.values:
+                return undo.values[path]
         return _value_in(snapshot.get(schema.STATE + path), key)
 
     def _undo_of(self, height: int, snapshot: KeyValueReader) -> Undo:
@@ -289,7 +289,8 @@ def _read_undo(height: int, source: KeyValueReader) -> Undo:
     raw = source.get(schema.at_height(schema.UNDO, height))
     if raw is None:
         raise Refused("chain.height_pruned", f"the values before height {height} are no longer kept")
-    return _undo_decoder.decode(raw)
+    values = _undo_decoder.decode(raw)
+    return Undo(values, sorted(values))
 
 
 def _value_in(row: bytes | None, key: bytes) -> bytes | None:

@@ -11,7 +11,8 @@ Memory: two caches, and the branches that wait (WAITING_BRANCHES_MAX).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -38,10 +39,16 @@ BUCKET_BYTES: Final = 1_000
 """Of a node on average, with Python's own: a full bucket has half as many more."""
 
 Moves = Mapping[bytes, bytes]
-Undo = Mapping[bytes, bytes | None]
 
 _MISSING: Final = b"missing"
 _moves_decoder = msgspec.msgpack.Decoder(dict[bytes, bytes])
+
+
+class Undo(NamedTuple):
+    """The values that a height overwrote, by key hash, and these hashes, ascending."""
+
+    values: Mapping[bytes, bytes | None]
+    paths: Sequence[bytes]
 
 
 class Waiting(NamedTuple):
@@ -171,8 +178,13 @@ class TrieAt:
         if node is _MISSING:
             node = _branch_in(self._snapshot, key)
         if self._later or self._forth:
+            places = trie_nodes.child_keys(key)
+            if node is not None and not any(
+                child in moves for moves in (*self._forth, *self._later) for child in places
+            ):
+                return node
             children = dict(trie_nodes.children_of(node)) if node is not None else {}
-            for slot, child in enumerate(trie_nodes.child_keys(key)):
+            for slot, child in enumerate(places):
                 for moves in self._forth:
                     if child in moves:
                         _set(children, slot, trie_nodes.moved_to(moves[child]))
@@ -189,7 +201,8 @@ class TrieAt:
         before: dict[bytes, bytes | None] = {}
         low, high = _bounds(key)
         for undo in self._undo:
-            before.update({path: value for path, value in undo.items() if low <= path <= high})
+            inside = undo.paths[bisect_left(undo.paths, low) : bisect_right(undo.paths, high)]
+            before.update({path: undo.values[path] for path in inside})
         return _bucket_in(self._snapshot, key, before)
 
 
