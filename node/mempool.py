@@ -22,9 +22,9 @@ from consilium.ledger.block import BLOCK_BATCHES_MAX, BLOCK_PAYLOAD_BYTES_MAX, B
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import Transaction, Verified, check_time
-from consilium.ledger.weight import BATCH_WEIGHT_MAX, BLOCK_WEIGHT_MAX, Weigh, batch_weight, require_light
+from consilium.ledger.weight import BATCH_WEIGHT_MAX, Weigh, batch_weight, require_light
 from consilium.ledger.weight import transaction_weight as weight_of
-from consilium.node.room import Room
+from consilium.node.room import PROPOSED_WEIGHT_MAX, Room
 
 BATCH_ENVELOPE_BYTES: Final = 512
 """Room for a batch's own fields and the lengths of its transactions' encodings."""
@@ -220,7 +220,7 @@ class Mempool:
             by_author.setdefault(batch.author, deque()).append(batch)
         chosen: list[bytes] = []
         transactions_max = max(transactions_max, BATCH_TRANSACTIONS_MAX)
-        room = Room(BLOCK_PAYLOAD_BYTES_MAX, transactions_max, BLOCK_WEIGHT_MAX)
+        room = Room(BLOCK_PAYLOAD_BYTES_MAX, transactions_max, PROPOSED_WEIGHT_MAX)
         turns = deque(by_author.values())
         while turns and len(chosen) < BLOCK_BATCHES_MAX:
             queue = turns.popleft()

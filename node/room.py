@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from consilium.ledger.weight import BLOCK_WEIGHT_MAX
+
+PROPOSED_WEIGHT_MAX: Final = BLOCK_WEIGHT_MAX // 2
+"""So much an honest primary proposes: what it costs fits into the patience of view 0, and state may still add to it."""
+
 
 class Room:
     """What is left of each."""

@@ -15,6 +15,7 @@ from consilium.ledger.transaction import VALIDITY_MAX_MS, Operation
 from consilium.ledger.weight import BATCH_WEIGHT_MAX, BLOCK_WEIGHT_MAX, TRANSACTION_WEIGHT_MAX
 from consilium.node import mempool as pools
 from consilium.node.mempool import Mempool, MempoolLimits, is_spent
+from consilium.node.room import PROPOSED_WEIGHT_MAX
 from tests.unit.node.harness import START_MS, VALID_MS, Harness
 
 HEAVY = "no.such.heavy"
@@ -345,10 +346,14 @@ def test_a_chosen_block_keeps_the_weight_of_a_block(four: Harness) -> None:
         pool.add_batch(one, 1)
     chosen = [batch for digest in pool.choose() if (batch := pool.batch(digest)) is not None]
     assert light in chosen  # an author whose heavy batch does not fit does not stop the others
-    assert sum(map(pool.weight, chosen)) <= BLOCK_WEIGHT_MAX
-    assert len(chosen) == 1 + (BLOCK_WEIGHT_MAX - 1) // (4 * part)
+    assert sum(map(pool.weight, chosen)) <= PROPOSED_WEIGHT_MAX
+    assert len(chosen) == 1 + (PROPOSED_WEIGHT_MAX - 1) // (4 * part)
     pool.committed([batch.digest for batch in chosen], [], 1, START_MS, NOBODY)
-    assert pool.choose() == [batch.digest for batch in heavy_ones if batch not in chosen]
+    assert pool.choose() == [batch.digest for batch in heavy_ones if batch not in chosen][: len(chosen) - 1]
+
+
+def test_any_batch_alone_can_be_proposed_and_what_is_proposed_is_no_more_than_a_block_may_weigh() -> None:
+    assert BATCH_WEIGHT_MAX <= PROPOSED_WEIGHT_MAX <= BLOCK_WEIGHT_MAX
 
 
 def test_what_was_postponed_is_sealed_again_by_who_sealed_it(four: Harness) -> None:
