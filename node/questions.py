@@ -95,12 +95,18 @@ class Questions:
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
-            if len(self._late) >= LATE_MAX:
-                self._late.clear()
-            self._late[key] = self._late.get(key, 0) + 1
+            self._expect_late(key)
             return None
+        except asyncio.CancelledError:
+            self._expect_late(key)  # who asked has gone: no fault of who answers
+            raise
         finally:
             del self._open[key]
+
+    def _expect_late(self, key: Key) -> None:
+        if len(self._late) >= LATE_MAX:
+            self._late.clear()
+        self._late[key] = self._late.get(key, 0) + 1
 
     async def take(self, peer: bytes, kind: int, body: bytes) -> None:
         """An answer of one of SHAPES' kinds. Raises PeerFault where it is none, or nobody asked for it."""
