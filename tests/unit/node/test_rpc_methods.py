@@ -12,7 +12,8 @@ from consilium.ledger.block import BLOCK_BYTES_MAX, Block
 from consilium.ledger.genesis import GENESIS_BYTES_MAX, Genesis
 from consilium.node.dispatch import Caller, Dispatcher, usage
 from consilium.node.metrics import Metrics
-from consilium.node.rpc_methods import METHODS, SUBMIT_TRANSACTIONS_MAX
+from consilium.node.rpc_methods import METHODS
+from consilium.node.rpc_params import SUBMIT_TRANSACTIONS_MAX
 from tests.conftest import PROJECT
 from tests.unit.node.fake_node import GENESIS, FakeNode, event_at, transaction_id
 
