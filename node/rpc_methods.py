@@ -1,4 +1,4 @@
-"""The RPC's methods: for each the Struct of `rpc_params` that its parameters must fit, and a handler of the node's port.
+"""The RPC's methods: for each the Struct of `rpc_params` that its parameters must fit, and a handler.
 
 Handlers translate and nothing else: JSON's hexadecimal and base64 to bytes, dataclasses to the shapes of
 `client.rpc_values`. `METHODS` at the end is the whole table; docs/rpc.md has a section for each row, and a test holds
