@@ -219,9 +219,8 @@ def execute(
     refusals: list[tuple[Digest, Refused]] = []
     in_block: set[bytes] = set()
     spent = 0
-    rank = contracts.rank
     meter = contracts.meter(block_state, time_ms)
-    for transaction in sorted(transactions, key=lambda t: max(map(rank, t.value.operations))):
+    for transaction in sorted(transactions, key=lambda t: max(map(contracts.rank, t.value.operations))):
         try:
             check_time(transaction.value, time_ms)
         except Refused as refusal:
