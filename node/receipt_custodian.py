@@ -32,7 +32,10 @@ from consilium.node.custodian import Custodian
 
 TIPS_MIN: Final = 2
 """So many nodes must show a certified header: one alone could keep the newest to itself."""
-FETCH_TIMEOUT_S: Final = 10.0
+NODE_TIMEOUT_S: Final = 3.0
+"""A node that proves nothing for so long is passed over, and asked last from then on."""
+RELEASE_TIMEOUT_S: Final = 60.0
+"""One release at a time: whoever answers slowly each time must not keep all that follow waiting."""
 KEYS_MAX: Final = 20_000
 """Of one release: some twenty for a verdict, about one for each further record."""
 
@@ -129,14 +132,15 @@ class ReceiptCustodian:
         async with self._one_at_a_time:
             header = await self._tip()
             loop = asyncio.get_running_loop()
+            until_s = loop.time() + RELEASE_TIMEOUT_S
 
             def fetch(key: bytes, at: Header) -> bytes | None:
                 asked = asyncio.run_coroutine_threadsafe(self._value(key, at), loop)
                 try:
-                    return asked.result(FETCH_TIMEOUT_S)
+                    return asked.result(max(0.0, until_s - loop.time()))
                 except TimeoutError:
                     asked.cancel()
-                    raise Refused("rpc.timeout", "no node proved an entry of state in time") from None
+                    raise Refused("rpc.timeout", "no node proved the entries of state in time") from None
 
             custodian = self._build(_View(header, fetch))
             return await asyncio.to_thread(custodian.release, transaction, operation, signature, start)
@@ -162,7 +166,7 @@ class ReceiptCustodian:
     async def _shown(self, node: StateSource, key: bytes) -> Header | None:
         """The header that a node's newest state is proved against; None where it shows none, or a bad one."""
         try:
-            async with asyncio.timeout(FETCH_TIMEOUT_S):
+            async with asyncio.timeout(NODE_TIMEOUT_S):
                 raw = await node.state_receipt(key, None, self._since)
             return self._proved(raw, key)[0]
         except (Refused, TimeoutError):
@@ -171,17 +175,22 @@ class ReceiptCustodian:
     async def _value(self, key: bytes, at: Header) -> bytes | None:
         """What a key held in the state that the header commits to, from the first node that proves it."""
         last = Refused("custodian.too_few_nodes", "no node proved an entry of state")
-        for node in self._nodes:
+        for node in list(self._nodes):
             try:
-                raw = await node.state_receipt(key, at.height - 1, self._since)
+                async with asyncio.timeout(NODE_TIMEOUT_S):
+                    raw = await node.state_receipt(key, at.height - 1, self._since)
                 header, value = self._proved(raw, key)
+            except TimeoutError:
+                last = Refused("rpc.timeout", f"a node proved no entry of state within {NODE_TIMEOUT_S:g} s")
             except Refused as refusal:
                 last = refusal
-                continue
-            if header == at:
-                return value
-            if header.height == at.height:
-                raise Refused("custodian.fork", f"height {at.height}")
+            else:
+                if header == at:
+                    return value
+                if header.height == at.height:
+                    raise Refused("custodian.fork", f"height {at.height}")
+            self._nodes.remove(node)
+            self._nodes.append(node)
         raise last
 
     @property

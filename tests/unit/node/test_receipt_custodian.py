@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from consilium.contracts import access, consent, disclosures
 from consilium.contracts.registry import operation
 from consilium.ledger.errors import Refused
 from consilium.ledger.receipt_format import decode_receipt, encode_receipt
+from consilium.node import receipt_custodian
 from consilium.node.attesting import Attesting
 from consilium.node.custodian import Custodian
 from consilium.node.receipt_custodian import TIPS_MIN, ReceiptCustodian, SessionSpeaker, Trusted
@@ -36,6 +38,8 @@ class Node:
         self.frozen_at: int | None = None
         """Shows nothing above this height, as a node that fell behind, or withholds."""
         self.silent = False
+        self.hangs_on_values = False
+        """Shows its newest header, and answers nothing else."""
         self.spoils = False
         self.instead: bytes | None = None
         """Proves another key than it is asked for."""
@@ -45,6 +49,8 @@ class Node:
         self.asked.append(key)
         if self.silent:
             raise Refused("rpc.unreachable", "it is down")
+        if self.hangs_on_values and height is not None:
+            await asyncio.Event().wait()
         store = self.care.node.executor.store
         newest = store.tip.height - 1 if self.frozen_at is None else self.frozen_at
         if height is not None and height > newest:
@@ -176,6 +182,30 @@ async def test_one_node_alone_is_not_enough(care: Ward, nodes: list[Node], remot
     assert await code_of(remote, asked) == "custodian.too_few_nodes"
     with pytest.raises(ValueError, match=str(TIPS_MIN)):
         Remote(care, nodes[:1])
+
+
+async def test_a_node_that_hangs_is_passed_over_once(
+    care: Ward, nodes: list[Node], remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, _ = await permitted(care)
+    monkeypatch.setattr(receipt_custodian, "NODE_TIMEOUT_S", 0.5)
+    nodes[0].hangs_on_values = True
+    assert await code_of(remote, asked) == "ok"
+    assert len(nodes[0].asked) == 2, "its tip, and one value: the others are asked of who answers"
+
+
+async def test_a_release_ends_however_slow_the_nodes_are(
+    care: Ward, nodes: list[Node], remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, _ = await permitted(care)
+    monkeypatch.setattr(receipt_custodian, "RELEASE_TIMEOUT_S", 0.1)
+    for node in nodes:
+        node.hangs_on_values = True
+    assert await code_of(remote, asked) == "rpc.timeout"
+    for node in nodes:
+        node.hangs_on_values = False
+    monkeypatch.setattr(receipt_custodian, "RELEASE_TIMEOUT_S", 60.0)
+    assert await code_of(remote, asked) == "ok"
 
 
 async def test_what_is_not_sealed_or_of_another_key_proves_nothing(
