@@ -98,8 +98,9 @@ class StateStore:
             return value
         if self._known.lacks(path):
             return None
-        epoch = self._epoch
-        value = self._values.get(path, _MISSING)
+        with self._lock:  # which a commit takes too: what it puts is not overwritten by what stood before
+            epoch = self._epoch
+            value = self._values.get(path, _MISSING)
         if value is _MISSING:
             value = _value_in(self._store.get(schema.STATE + path), key)
             with self._lock:

@@ -89,6 +89,32 @@ def test_a_read_that_is_overtaken_by_a_commit_leaves_no_old_value_behind() -> No
     assert overtaken.get(b"key") == b"new"
 
 
+def test_a_commit_while_a_read_value_changes_generation_is_not_undone_by_that() -> None:
+    """A reader takes the value from the old generation, and puts it into the young one: a commit between the two would
+    be overwritten, and the next block executed on what stood before."""
+    chain = Chain(MemoryKV(), 10**6)
+    chain.add([(b"key", b"old")])
+    path = trie_proof.key_hash(b"key")
+    state, cache = chain.state, chain.state._values
+    committed = []
+
+    class Old(dict[bytes, bytes | None]):
+        """Lets a commit in where one can come: it waits for whoever holds the lock."""
+
+        def pop(self, key: bytes, default: bytes | None = None) -> bytes | None:  # type: ignore[override]
+            value = super().pop(key, default)
+            if not committed and not state._lock.locked():
+                committed.append(True)
+                chain.add([(b"key", b"new")])
+            return value
+
+    cache._old, cache.young = Old({path: b"old"}), {}
+    assert state.get(b"key") == b"old"
+    if not committed:
+        chain.add([(b"key", b"new")])
+    assert state.get(b"key") == b"new"
+
+
 def test_a_row_of_another_key_halts() -> None:
     chain = Chain(MemoryKV(), 1)
     chain.add([(b"key 1", b"one"), (b"key 2", b"two")])
