@@ -66,6 +66,7 @@ class Snapshots:
         self._shelf = Shelf(executor.store, send, config.storage.snapshot_every_s * 1_000, broken, serving)
         self._fetching: StateSync | None = None
         self._chosen = False
+        self._head_start = False
         self._new_until_s = (
             asyncio.get_running_loop().time() + NEW_S
             if executor.store.tip.height < LITTLE_HEIGHTS and not executor.store.base
@@ -107,10 +108,14 @@ class Snapshots:
             if await self._fetch(requested):
                 await in_thread(complete_staging, self._config)
                 return
-            # Blocks were to be had after all.
+            # Blocks were to be had after all, or nobody gives what is offered.
+            requested = False
             await in_thread(drop_staging, self._config)
 
     async def _fetch(self, requested: bool) -> bool:
+        def hopeless() -> bool:
+            return self._fetching is not None and self._fetching.hopeless
+
         _log.info("state_sync.started", height=self._executor.store.tip.height, requested=requested)
         store = await in_thread(open_staging, self._config)
         try:
@@ -123,8 +128,9 @@ class Snapshots:
                 connected=self._connected,
                 fault=self._fault,
                 above=lambda: self._executor.store.tip.height,
-                needed=lambda: requested or self._needed(),
+                needed=lambda: (requested and not hopeless()) or self._needed(),
                 chosen=self._pause,
+                lost=self._resume,
                 trusted=bytes.fromhex(trusted) if trusted else None,
             )
             return await self._fetching.run()
@@ -135,14 +141,21 @@ class Snapshots:
     def _give_head_start(self) -> None:
         """Blocks wait a while: who has them is above every snapshot that is held, and would not get what was asked for.
         Should nobody offer one in that time, blocks are better than nothing."""
-        self._synchroniser.paused = True
+        self._head_start = self._synchroniser.paused = True
         asyncio.get_running_loop().call_later(HEAD_START_S, self._end_head_start)
 
     def _end_head_start(self) -> None:
+        self._head_start = False
         self._synchroniser.paused = self._chosen
 
     def _pause(self) -> None:
         self._chosen = self._synchroniser.paused = True
+
+    def _resume(self) -> None:
+        """Until another is chosen, blocks are better than nothing: one peer that offers a snapshot and does not give it
+        must not keep the node from what all others have."""
+        self._chosen = False
+        self._synchroniser.paused = self._head_start
 
     def _needed(self) -> bool:
         section, synchroniser = self._config.sync, self._synchroniser

@@ -43,6 +43,8 @@ RETRY_S: Final = 2.0
 FAILURE_PAUSE_S: Final = 0.5
 FAILURES_MAX: Final = 3
 """A peer that fails so often in a row is not asked for more of this snapshot."""
+FRUITLESS_MAX: Final = 3
+"""Snapshots in a row of which not a piece was to be had: whoever offers them does not give them."""
 QUESTIONS_PER_PEER: Final = 2
 """At a time: one is checked while the other travels."""
 PEERS_ASKED_MAX: Final = 32
@@ -103,6 +105,7 @@ class StateSync:
         above: Callable[[], int] = lambda: 0,
         needed: Callable[[], bool] = lambda: True,
         chosen: Callable[[], None] = lambda: None,
+        lost: Callable[[], None] = lambda: None,
         trusted: bytes | None = None,
     ) -> None:
         self._genesis = genesis
@@ -114,6 +117,8 @@ class StateSync:
         """A snapshot of this height or below would lead back."""
         self._needed = needed
         self._chosen = chosen
+        self._lost = lost
+        """Of what was chosen nothing came; another may be chosen."""
         self._trusted = trusted
         self._writing = asyncio.Lock()
         self._failed: dict[bytes, int] = {}
@@ -121,6 +126,7 @@ class StateSync:
         self._target: _Target | None = None
         self._phase = "asking"
         self._receipts = 0
+        self._fruitless = 0
         self.refused = 0
         """Pieces and manifests that were refused."""
 
@@ -138,8 +144,14 @@ class StateSync:
             "refused": self.refused,
         }
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether what was chosen of late brought nothing, again and again."""
+        return self._fruitless >= FRUITLESS_MAX
+
     async def run(self) -> bool:
-        """Until the staged store is a chain's store; False where it is not needed any more before one was chosen.
+        """Until the staged store is a chain's store; False where it is not needed any more before one was chosen, or
+        after what was chosen brought nothing, again and again.
 
         Raises InvariantBroken where the disk fails.
         """
@@ -148,6 +160,7 @@ class StateSync:
             if target is None:
                 return False
             self._chosen()
+            before = self._staging.progress
             try:
                 self._phase = "state"
                 await self._fetch_state(target)
@@ -165,6 +178,9 @@ class StateSync:
                 _log.info("state_sync.finished", height=target.certified.height)
                 return True
             self._phase = "asking"
+            self._fruitless = self._fruitless + 1 if self._staging.progress == before else 0
+            if self._fruitless:
+                self._lost()
             self._failed = {peer: count // 2 for peer, count in self._failed.items()}
             await asyncio.sleep(RETRY_S)
 
@@ -176,7 +192,7 @@ class StateSync:
     # ---- choosing
 
     async def _choose(self) -> _Target | None:
-        while self._target is not None or self._needed():
+        while (self._target is not None and not self.hopeless) or self._needed():
             offered = await self._offers(None)
             if offered:
                 best = max(offered, key=lambda height: self._rank(height, offered[height].sources))

@@ -114,13 +114,23 @@ class World:
             self.kv, genesis_block(genesis), execute_genesis(genesis, MemoryState(), default_registry())
         )
 
-    def newcomer(self, trusted: bytes | None = None) -> StateSync:
+    def newcomer(
+        self,
+        trusted: bytes | None = None,
+        *,
+        needed: Callable[[], bool] = lambda: True,
+        chosen: Callable[[], None] = lambda: None,
+        lost: Callable[[], None] = lambda: None,
+    ) -> StateSync:
         return StateSync(
             genesis=self.harness.genesis,
             staging=self.staging(),
             questions=self.questions,
             connected=lambda: frozenset(self.treatments),
             fault=lambda peer, fault: self.faults.append((peer, fault)),
+            needed=needed,
+            chosen=chosen,
+            lost=lost,
             trusted=trusted,
         )
 
@@ -450,6 +460,41 @@ async def test_a_snapshot_that_is_offered_and_not_there(world: World) -> None:
     same(world, await fetched(world))
     asked = sum(1 for peer, kind in world.asked if peer == world.peers[0] and kind == Kind.PART_REQUEST)
     assert asked <= state_sync.FAILURES_MAX * state_sync.QUESTIONS_PER_PEER
+
+
+async def test_who_offers_and_never_gives_does_not_hold_a_node_for_ever(world: World) -> None:
+    """Blocks wait while a snapshot is fetched, so what is not to be had is given up."""
+    for peer in world.peers[1:]:
+        del world.treatments[peer]
+    world.treatments[world.peers[0]] = of_part(lambda answer: [msgspec.structs.replace(answer, part=None)])
+    paused: list[bool] = []
+    sync = world.newcomer(
+        needed=lambda: not paused,
+        chosen=lambda: paused.append(True),
+        lost=lambda: paused.append(False),
+    )
+    async with asyncio.timeout(30):
+        assert not await sync.run()
+    assert sync.hopeless
+    assert paused == [True, False] * state_sync.FRUITLESS_MAX
+
+
+async def test_a_snapshot_of_which_something_came_is_gone_on_with_though_nothing_is_needed(
+    world: World,
+) -> None:
+    for peer in world.peers[1:]:
+        del world.treatments[peer]
+    given = 0
+
+    def one_each_time(answer: PartAnswer) -> list[PartAnswer]:
+        nonlocal given
+        given += 1
+        return [answer if given % 7 < 3 else msgspec.structs.replace(answer, part=None)]
+
+    world.treatments[world.peers[0]] = of_part(one_each_time)
+    chosen: list[bool] = []
+    sync = world.newcomer(needed=lambda: not chosen, chosen=lambda: chosen.append(True))
+    same(world, await fetched(world, sync))
 
 
 async def test_a_peer_that_says_nothing(world: World) -> None:
