@@ -293,9 +293,10 @@ class Driver:
         commits = await in_thread(self._executor.commit_all, decisions)
         for one, done in zip(decisions, commits, strict=True):
             header, pool = one.block.header, self._mempool
-            included = [t.id for batch in one.batches for t in batch.transactions]
+            postponed = done.outcome.postponed
+            included = [t.id for batch in one.batches for t in batch.transactions if t.id not in postponed]
             pool.committed(one.block.batches, included, header.height, header.time_ms, self._executor.seen)
-            pool.take_back(one.batches, done.outcome.postponed, header.time_ms)
+            pool.take_back(one.batches, postponed, header.time_ms)
             self._on_commit(done)
         self._holding.clear()
         if self._building is not None:

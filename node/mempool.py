@@ -12,19 +12,19 @@ A class with a life, and the only writer of that life is the event loop: nothing
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from consilium.ledger.batch import BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX, VerifiedBatch, seal_batch
-from consilium.ledger.block import BLOCK_BATCHES_MAX, BLOCK_PAYLOAD_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
+from consilium.ledger.block import BLOCK_TRANSACTIONS_MAX
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import Transaction, Verified, check_time
 from consilium.ledger.weight import BATCH_WEIGHT_MAX, Weigh, batch_weight, require_light
 from consilium.ledger.weight import transaction_weight as weight_of
-from consilium.node.room import PROPOSED_WEIGHT_MAX, Room
+from consilium.node.room import Room, filled_block
 
 BATCH_ENVELOPE_BYTES: Final = 512
 """Room for a batch's own fields and the lengths of its transactions' encodings."""
@@ -33,6 +33,8 @@ WANTED_MAX: Final = 1_024
 """So many digests are asked for at a time; beyond it the oldest wish is given up."""
 WANTED_BEFORE_MAX: Final = 4_096
 """So many digests are remembered as asked for at an earlier height: an answer that comes late is nobody's fault."""
+LEADERS_MAX: Final = 1_024
+"""Of so many authors it is remembered when they led a block: more than a set of validators has."""
 OVERDUE_MAX: Final = 16
 OVERDUE_TICKS: Final = 4
 SEALED_AHEAD_MAX: Final = 2_048
@@ -88,15 +90,17 @@ class Mempool:
         """Of our own oldest batches: how many ticks each has been held."""
         self._served_at: dict[bytes, int] = {}
         """Of each author with batches here: the height at which its oldest one last went."""
+        self._led_at: dict[bytes, int] = {}
+        """Of the last authors whose batch was a block's first: at which height."""
 
     # Admission
 
-    def admit(self, transaction: Verified[Transaction], tip_time_ms: int) -> None:
-        """Take a verified transaction in. Raises Refused: expired, too_far_ahead, duplicate, too_heavy,
-        mempool.full."""
+    def admit(self, transaction: Verified[Transaction], tip_time_ms: int, *, again: bool = False) -> None:
+        """Take a verified transaction in; `again` though a batch has it: others may let theirs rest. Raises Refused:
+        expired, too_far_ahead, duplicate, too_heavy, mempool.full."""
         check_time(transaction.value, tip_time_ms)
         require_light(weight_of(transaction.value, self._weigh))
-        if transaction.id in self._known:
+        if transaction.id in (self._pending if again else self._known):
             raise Refused("transaction.duplicate", "it is already on its way into a block")
         if (
             len(self._pending) >= self._limits.pending_transactions_max
@@ -130,9 +134,9 @@ class Mempool:
 
     # Batches
 
-    def add_batch(self, batch: VerifiedBatch, height: int) -> bool:
-        """Keep a peer's batch. False where it is known already. Raises Refused `batch.too_heavy`,
-        `mempool.author_full`.
+    def add_batch(self, batch: VerifiedBatch, height: int, *, first: bool = False) -> bool:
+        """Keep a peer's batch, `first` before all others. False where it is known already. Raises Refused
+        `batch.too_heavy`, `mempool.author_full`.
 
         A batch that a proposal names is kept whatever its author's share: the proposal is bounded itself.
         """
@@ -146,7 +150,15 @@ class Mempool:
                 raise Refused("mempool.author_full", f"{count} batches are waiting")
             self._guests[batch.digest] = None
         self._add(batch, height)
+        if first:
+            self._batches.move_to_end(batch.digest, last=False)
         return True
+
+    def make_room(self, author: bytes, batch_bytes: int, parts: int = 1) -> None:
+        """Drop the newest batches of a peer, until another fits that waited elsewhere for longer."""
+        own = [d for d, b in self._batches.items() if b.author == author and d not in self._wanted]
+        while own and author != self.key and not self._has_room(author, batch_bytes, parts):
+            self._drop_batch(own.pop())
 
     def may_add(self, author: bytes, batch_bytes: int, parts: int = 1) -> bool:
         """Whether a batch of this author would fit: asked before its signatures are verified. The author's share is
@@ -211,26 +223,8 @@ class Mempool:
         return [b for b in own if (held := ticks[b.digest]) >= OVERDUE_TICKS and held & (held - 1) == 0]
 
     def choose(self, transactions_max: int = BLOCK_TRANSACTIONS_MAX) -> list[bytes]:
-        """Digests for the next block: oldest first, authors in turn, within the limits of a block.
-
-        At most so many transactions; a single batch may have more.
-        """
-        by_author: dict[bytes, deque[VerifiedBatch]] = {}
-        for batch in self._batches.values():
-            by_author.setdefault(batch.author, deque()).append(batch)
-        chosen: list[bytes] = []
-        transactions_max = max(transactions_max, BATCH_TRANSACTIONS_MAX)
-        room = Room(BLOCK_PAYLOAD_BYTES_MAX, transactions_max, PROPOSED_WEIGHT_MAX)
-        turns = deque(by_author.values())
-        while turns and len(chosen) < BLOCK_BATCHES_MAX:
-            queue = turns.popleft()
-            batch = queue.popleft()
-            if not room.take(len(batch.raw), len(batch.transactions), self._weights[batch.digest]):
-                continue  # this author's turn is over: its later batches must not overtake
-            chosen.append(batch.digest)
-            if queue:
-                turns.append(queue)
-        return chosen
+        """Digests for the next block (`room.filled_block`)."""
+        return filled_block(self._batches.values(), self._weights, self._led_at, transactions_max)
 
     def committed(
         self,
@@ -244,6 +238,11 @@ class Mempool:
         proposals waited for, and every other batch that can do nothing any more, because all it holds was included
         (`seen`) or has expired."""
         oldest = self._oldest()
+        if batches and (first := self.batch(batches[0])) is not None:
+            self._led_at.pop(first.author, None)
+            self._led_at[first.author] = height
+            if len(self._led_at) > LEADERS_MAX:
+                del self._led_at[next(iter(self._led_at))]
         for digest in batches:
             self._drop_batch(digest)
         for identifier in transactions:
@@ -269,7 +268,7 @@ class Mempool:
             for transaction in batch.transactions:
                 if transaction.id in postponed:
                     with contextlib.suppress(Refused):  # expired, or as any other that finds the pool full
-                        self.admit(transaction, tip_time_ms)
+                        self.admit(transaction, tip_time_ms, again=True)
 
     def forget_expired(self, tip_time_ms: int) -> list[bytes]:
         """Drop pending transactions that can no longer be included. Returns their ids."""

@@ -43,8 +43,9 @@ from consilium.consensus.messages import (
 )
 from consilium.consensus.promise import no_promise
 from consilium.ledger import codec
-from consilium.ledger.batch import Batch
+from consilium.ledger.batch import Batch, seal_batch
 from consilium.ledger.block import HEARTBEAT_MS
+from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import InvariantBroken
 from consilium.node import driver as drivers
 from consilium.node import showing
@@ -130,6 +131,29 @@ async def test_what_a_block_has_no_weight_for_goes_into_later_ones(
     assert all(node.executor.store.place_of(one) for one in ids)
     assert [len(one.outcome.transactions) for one in node.commits[:3]] == [3, 3, 1]
     assert [len(one.outcome.postponed) for one in node.commits[:3]] == [4, 1, 0]
+
+
+async def test_what_another_sealed_and_a_block_postponed_stays_pending_here(
+    solo: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sealed it may let it rest: a client that gave it to two nodes is not let down by the honest one."""
+    monkeypatch.setattr("consilium.node.mempool.SEALED_AHEAD_MAX", 0)  # nothing is sealed here
+    node = HostedNode(solo)
+    each = node.executor.weigh(solo.transaction(solo.wallets[0]).value.operations[0])
+    monkeypatch.setattr("consilium.ledger.execution.BLOCK_WEIGHT_MAX", each)
+    done, postponed = (
+        solo.transaction(solo.wallets[0], valid_until=node.clock.wall_ms + VALID_MS) for _ in range(2)
+    )
+    for one in (done, postponed):
+        node.mempool.admit(one, node.executor.store.tip.time_ms)
+    other = seal_batch(SigningKey(bytes(32)), solo.chain_id, 1, [done, postponed])
+    node.mempool.add_batch(other, 0)
+    async with running(node):
+        node.driver.batch_arrived()
+        await until(lambda: node.executor.store.place_of(done.id) is not None)
+        await until(lambda: not node.mempool.knows(done.id))
+    assert node.executor.store.place_of(postponed.id) is None
+    assert node.mempool.knows(postponed.id)
 
 
 async def test_every_vote_is_durable_before_it_is_sent(four: Harness) -> None:

@@ -370,6 +370,23 @@ def test_what_was_postponed_is_sealed_again_by_who_sealed_it(four: Harness) -> N
     assert again.transactions == (postponed,)
 
 
+def test_what_was_postponed_is_sealed_again_even_where_another_has_it_in_a_batch(four: Harness) -> None:
+    """Who copies what others sealed, and never seals it again, keeps nobody's transaction out of the chain."""
+    pool = pool_of(four)
+    postponed = four.transaction(four.wallets[0])
+    own, copied = four.batch([postponed], author=0), four.batch([postponed], author=1)
+    for batch in (own, copied):
+        pool.add_batch(batch, 1)
+    pool.committed([own.digest], [], 1, START_MS, NOBODY)
+    pool.take_back([own], frozenset([postponed.id]), START_MS)
+    pool.take_back([own], frozenset([postponed.id]), START_MS)  # once is enough
+    pool.committed([copied.digest], [], 2, START_MS, NOBODY)
+    assert pool.pending_count == pool.transaction_count == 1
+    again = pool.seal(2)
+    assert again is not None
+    assert again.transactions == (postponed,)
+
+
 # --- choosing -------------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +400,24 @@ def test_authors_take_turns(four: Harness) -> None:
     assert len(chosen) == BLOCK_BATCHES_MAX
     assert chosen[:4] == [greedy[0].digest, modest[0].digest, greedy[1].digest, modest[1].digest]
     assert chosen[4:] == [batch.digest for batch in greedy[2 : BLOCK_BATCHES_MAX - 2]]
+
+
+def test_each_author_leads_a_block_in_its_turn(four: Harness) -> None:
+    """Whose batch comes first is executed first: who has always older ones would have the block's weight for itself."""
+    pool = pool_of(four)
+    greedy = [four.batch([four.transaction(four.wallets[0])], author=1) for _ in range(3)]
+    modest = [four.batch([four.transaction(four.wallets[0])], author=author) for author in (2, 3)]
+    for batch in [*greedy, *modest]:
+        pool.add_batch(batch, 1)
+    led = []
+    for height in range(2, 5):
+        chosen = pool.choose()
+        led.append(chosen[0])
+        pool.committed(chosen[:1], [], height, START_MS, NOBODY)
+    assert led == [greedy[0].digest, modest[0].digest, modest[1].digest]
+    late = four.batch([four.transaction(four.wallets[0])], author=2)
+    pool.add_batch(late, 5)
+    assert pool.choose() == [greedy[1].digest, late.digest, greedy[2].digest]  # it led longer ago
 
 
 def test_a_chosen_block_keeps_the_limits_of_a_block(four: Harness) -> None:

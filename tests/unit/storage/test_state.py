@@ -96,7 +96,7 @@ def test_a_commit_while_a_read_value_changes_generation_is_not_undone_by_that() 
     chain.add([(b"key", b"old")])
     path = trie_proof.key_hash(b"key")
     state, cache = chain.state, chain.state._values
-    committed = []
+    committed: list[bool] = []
 
     class Old(dict[bytes, bytes | None]):
         """Lets a commit in where one can come: it waits for whoever holds the lock."""
