@@ -123,6 +123,7 @@ class Router:
             raise PeerFault(str(refusal), FORGED_WEIGHT) from None
         if self._mempool.batch(digest) is not None:
             return
+        passed_on = False
         if not self._mempool.is_wanted(digest):
             if batch.author != peer:
                 if self._mempool.was_wanted(digest):
@@ -131,7 +132,8 @@ class Router:
                     raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
                 if not self._may_pass_on(peer):
                     return
-            if not self._mempool.may_add(batch.author, len(body), self._parts_of(batch.author)):
+                passed_on = True
+            elif not self._mempool.may_add(batch.author, len(body), self._parts_of(batch.author)):
                 return  # its author offers it again, once blocks have made room
         began_s = asyncio.get_running_loop().time()
         try:
@@ -148,17 +150,23 @@ class Router:
                 if taken_s > 0:
                     await asyncio.sleep(min(taken_s * SPENT_REST_SHARE, SPENT_REST_S_MAX))
                 return
+            if passed_on:
+                self._mempool.make_room(verified.author, len(body), self._parts_of(verified.author))
             if not self._mempool.may_add(verified.author, len(body), self._parts_of(verified.author)):
                 return
         try:
-            added = self._mempool.add_batch(verified, self._driver.context.height)
+            added = self._mempool.add_batch(verified, self._driver.context.height, first=passed_on)
         except Refused as refusal:  # heavier than a batch may be: no honest node seals it, nor has it to give
             raise PeerFault(str(refusal), FORGED_WEIGHT) from None
         if added:
             self._driver.batch_arrived()
 
     def _may_pass_on(self, peer: bytes) -> bool:
-        """A validator shows what others sealed before it complains that it is not proposed: one batch now and then."""
+        """A validator shows what others sealed before it complains that it is not proposed: one batch now and then.
+
+        What is shown is proposed before all else, and finds room: an author that keeps its own share here full could
+        have this node deposed for what it then never holds, or holds behind hundreds.
+        """
         height = self._driver.context.height
         last = self._passed_on.get(peer)
         if last is not None and height < last + TAKEN_EVERY_HEIGHTS:

@@ -300,6 +300,34 @@ async def test_a_validator_may_pass_on_what_waits_now_and_then(routed: Routed) -
     assert pool.batch(shown[1].digest) is not None
 
 
+async def test_what_is_passed_on_finds_room_and_comes_first_however_much_its_author_sends(
+    four: Harness,
+) -> None:
+    """Else the author shows a batch to all others, and keeps its share here full: this node would be complained of for
+    what it never took."""
+    routed = Routed(four, MempoolLimits(batches_per_author_max=3))
+    pool = routed.node.mempool
+    own = [one_batch(routed, author=2) for _ in range(3)]
+    for batch in own:
+        await routed.handle(Kind.BATCH, batch.raw, sender=2)
+    hidden = one_batch(routed, author=2)
+    await routed.handle(Kind.BATCH, hidden.raw, sender=2)
+    assert pool.batch(hidden.digest) is None, "its share is full"
+    await routed.handle(Kind.BATCH, hidden.raw, sender=1)
+    assert pool.choose() == [hidden.digest, own[0].digest, own[1].digest]
+    assert pool.batch_count == 3, "and is no larger for it"
+
+
+async def test_what_a_proposal_waits_for_makes_no_room(four: Harness) -> None:
+    routed = Routed(four, MempoolLimits(batches_per_author_max=1))
+    pool = routed.node.mempool
+    batch, other = one_batch(routed, author=2), one_batch(routed, author=2)
+    await routed.handle(Kind.BATCH, batch.raw, sender=2)
+    pool.want([batch.digest])
+    await routed.handle(Kind.BATCH, other.raw, sender=1)
+    assert pool.choose() == [batch.digest]
+
+
 async def test_an_answer_that_comes_too_late_is_nobodys_fault(routed: Routed) -> None:
     """Two peers were asked, the first answered, the height is decided: the second must not be scored."""
     batch = one_batch(routed, author=2)
