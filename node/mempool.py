@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +34,7 @@ WANTED_MAX: Final = 1_024
 WANTED_BEFORE_MAX: Final = 4_096
 """So many digests are remembered as asked for at an earlier height: an answer that comes late is nobody's fault."""
 LEADERS_MAX: Final = 1_024
-"""Of so many authors it is remembered when they led a block: more than a set of validators has."""
+"""Of so many authors it is remembered when they led a full block: more than a set of validators has."""
 OVERDUE_MAX: Final = 16
 OVERDUE_TICKS: Final = 4
 SEALED_AHEAD_MAX: Final = 2_048
@@ -91,7 +91,7 @@ class Mempool:
         self._served_at: dict[bytes, int] = {}
         """Of each author with batches here: the height at which its oldest one last went."""
         self._led_at: dict[bytes, int] = {}
-        """Of the last authors whose batch was a block's first: at which height."""
+        """Of the last authors who led a block whose weight was spent: its block time, ms."""
 
     # Admission
 
@@ -238,11 +238,6 @@ class Mempool:
         proposals waited for, and every other batch that can do nothing any more, because all it holds was included
         (`seen`) or has expired."""
         oldest = self._oldest()
-        if batches and (first := self.batch(batches[0])) is not None:
-            self._led_at.pop(first.author, None)
-            self._led_at[first.author] = height
-            if len(self._led_at) > LEADERS_MAX:
-                del self._led_at[next(iter(self._led_at))]
         for digest in batches:
             self._drop_batch(digest)
         for identifier in transactions:
@@ -259,9 +254,15 @@ class Mempool:
             self._pinned = {}
 
     def take_back(
-        self, batches: Iterable[VerifiedBatch], postponed: Container[bytes], tip_time_ms: int
+        self, batches: Sequence[VerifiedBatch], postponed: Collection[bytes], tip_time_ms: int
     ) -> None:
-        """Of what was sealed here and decided, take these transactions in again: their block had no weight left."""
+        """Of what was sealed here and decided, take these transactions in again: their block had no weight left. Who
+        led it has had its turn."""
+        if batches and postponed:
+            self._led_at.pop(batches[0].author, None)
+            self._led_at[batches[0].author] = tip_time_ms
+            if len(self._led_at) > LEADERS_MAX:
+                del self._led_at[next(iter(self._led_at))]
         for batch in batches:
             if batch.author != self._key.public:
                 continue

@@ -43,8 +43,8 @@ def filled_block(
     """Digests for a block out of what waits, oldest first: each author's in order, authors in turn, within the limits
     of a block. At most so many transactions; a single batch may have more.
 
-    The turns begin with the author that led a block (`led_at`, by height) the longest ago: what comes first is executed
-    first, and a block's weight may be spent before the rest.
+    The turns begin with the author that led a block whose weight was spent the longest ago, or never (`led_at`): what
+    comes first is executed first, and the rest of such a block is postponed.
     """
     by_author: dict[bytes, deque[VerifiedBatch]] = {}
     for batch in batches:

@@ -402,22 +402,26 @@ def test_authors_take_turns(four: Harness) -> None:
     assert chosen[4:] == [batch.digest for batch in greedy[2 : BLOCK_BATCHES_MAX - 2]]
 
 
-def test_each_author_leads_a_block_in_its_turn(four: Harness) -> None:
+def test_each_author_leads_in_its_turn_while_blocks_postpone(four: Harness) -> None:
     """Whose batch comes first is executed first: who has always older ones would have the block's weight for itself."""
     pool = pool_of(four)
-    greedy = [four.batch([four.transaction(four.wallets[0])], author=1) for _ in range(3)]
+    greedy = [four.batch([four.transaction(four.wallets[0])], author=1) for _ in range(4)]
     modest = [four.batch([four.transaction(four.wallets[0])], author=author) for author in (2, 3)]
     for batch in [*greedy, *modest]:
         pool.add_batch(batch, 1)
     led = []
-    for height in range(2, 5):
+    for height in range(4):
         chosen = pool.choose()
         led.append(chosen[0])
-        pool.committed(chosen[:1], [], height, START_MS, NOBODY)
-    assert led == [greedy[0].digest, modest[0].digest, modest[1].digest]
+        first = pool.batch(chosen[0])
+        assert first is not None
+        pool.committed(chosen[:1], [], height + 2, START_MS + height, NOBODY)
+        pool.take_back([first], frozenset([bytes(32)] if height else []), START_MS + height)
+    # The first block had room for everything, so it cost nobody a turn.
+    assert led == [one.digest for one in (greedy[0], greedy[1], *modest)]
     late = four.batch([four.transaction(four.wallets[0])], author=2)
-    pool.add_batch(late, 5)
-    assert pool.choose() == [greedy[1].digest, late.digest, greedy[2].digest]  # it led longer ago
+    pool.add_batch(late, 6)
+    assert pool.choose() == [greedy[2].digest, late.digest, greedy[3].digest]  # it led longer ago
 
 
 def test_a_chosen_block_keeps_the_limits_of_a_block(four: Harness) -> None:
