@@ -28,9 +28,14 @@ from consilium.ledger.errors import Refused
 from consilium.ledger.execution import RESULT_BYTES_MAX
 
 FETCH_BYTES_MAX: Final = 256 * 1024 * 1024
-"""Of envelopes from one custodian that `fetch` takes into memory at a time."""
+"""Of what one custodian answers that `fetch` takes into memory at a time."""
 PAGES_MAX: Final = 4_096
 """Of one custodian's answer: an honest one is at its end long before."""
+FETCH_TIMEOUT_S: Final = 900.0
+"""For all pages of one custodian: who gives one at a time, each at the last moment, holds a reader no longer. What may
+be fetched at a time comes within it at 3 Mbit/s."""
+WITHHELD_BYTES: Final = 256
+"""What a record that is withheld counts, of the bytes of an answer."""
 
 RECORDS_AT_ONCE: Final = 16
 """Entries of records that are asked of a node at the same time."""
@@ -285,8 +290,16 @@ def _verdict_of(asked: Asked, identifier: bytes, record: records.Record | None) 
 
 
 async def _released(session: Session, asked: Asked, custodian: RpcClient) -> _Answer | Refused:
-    """All that one custodian releases, page after page, or why it does not; one that repeats itself, or never ends,
-    does not."""
+    """All that one custodian releases, or why it does not; one that repeats itself, or never ends, does not."""
+    try:
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            return await _pages(session, asked, custodian)
+    except TimeoutError:
+        return Refused("rpc.timeout", f"a custodian's answer within {FETCH_TIMEOUT_S:g} s")
+
+
+async def _pages(session: Session, asked: Asked, custodian: RpcClient) -> _Answer | Refused:
+    """Page after page."""
     signature = session.wallet.signing.sign(release_digest(session.chain_id, asked.transaction, 0))
     answer = _Answer()
     start, size = 0, 0
@@ -304,7 +317,8 @@ async def _released(session: Session, asked: Asked, custodian: RpcClient) -> _An
         answer.withheld += [
             Withheld(one.verdict, one.record, Refused(one.code, one.detail)) for one in page.withheld
         ]
-        size += sum(map(len, page.envelopes))
+        size += len(page.sealed_partials) + sum(map(len, page.envelopes))
+        size += WITHHELD_BYTES * len(page.withheld)
         if page.next is None:
             return answer
         if page.next <= start:

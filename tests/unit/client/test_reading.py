@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -370,6 +371,44 @@ async def test_what_does_not_fit_into_memory_is_not_fetched(
     monkeypatch.setattr(reading, "FETCH_BYTES_MAX", 100)
     with pytest.raises(Refused, match=r"custodian\.release_too_large"):
         await reading.fetch(care.south, asked, care.rpc)  # type: ignore[arg-type]
+
+
+async def test_names_and_reasons_fill_memory_as_well(care: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, asked = await asked_for(care, 1)
+
+    class Talkative:
+        """Gives nothing, and always another reason."""
+
+        async def release(
+            self, transaction: bytes, index: int, signature: bytes, start: int = 0
+        ) -> rpc.Released:
+            true = await care.rpc.release(transaction, index, signature, 0)
+            opened = open_release(true.sealed_partials, asked.ephemeral, transaction)
+            empty = seal_release(msgspec.structs.replace(opened, partials=()), asked.ephemeral.public)
+            reason = rpc.Withheld(0, None, "custodian.no_share", "")
+            return rpc.Released(empty, (), (reason,) * 100, start + 1)
+
+    monkeypatch.setattr(reading, "FETCH_BYTES_MAX", 3 * 100 * reading.WITHHELD_BYTES)
+    monkeypatch.setattr(reading, "PAGES_MAX", 8)
+    with pytest.raises(Refused, match=r"custodian\.release_too_large: more than 76800 bytes"):
+        await reading.fetch(care.south, asked, Talkative())  # type: ignore[arg-type]
+
+
+async def test_a_custodian_that_takes_for_ever_is_given_up(
+    care: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, asked = await asked_for(care, 1)
+
+    class Waiting:
+        async def release(
+            self, transaction: bytes, index: int, signature: bytes, start: int = 0
+        ) -> rpc.Released:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(reading, "FETCH_TIMEOUT_S", 0.05)
+    with pytest.raises(Refused, match=r"rpc\.timeout"):
+        await reading.fetch(care.south, asked, Waiting())  # type: ignore[arg-type]
 
 
 async def test_the_answer_to_another_decision_is_refused(care: Ward) -> None:
