@@ -65,9 +65,14 @@ async def checked(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
 async def entered(make: Callable[[], AbstractContextManager[_T]]) -> AsyncIterator[_T]:
     """A context that touches the disk where it begins and where it ends: both happen in a thread."""
     stack = ExitStack()
+    entering = asyncio.ensure_future(asyncio.to_thread(lambda: stack.enter_context(make())))
     try:
-        yield await asyncio.to_thread(lambda: stack.enter_context(make()))
+        yield await asyncio.shield(entering)
     finally:
+        # Whoever is cancelled meanwhile leaves nothing open: what is not entered yet cannot be left.
+        await asyncio.wait({entering})
+        if not entering.cancelled():
+            entering.exception()
         await asyncio.to_thread(stack.close)
 
 
