@@ -133,7 +133,11 @@ def _attest_one(one: AttestedRelease, context: OperationContext) -> None:
     known = RELEASES.get(state, *place)
     if known is not None and known.records >= one.records:
         return  # said before: a custodian that is not sure says it again
-    RELEASES.put(state, ReleaseEntry(one.records, one.released_ms, context.time_ms), *place)
+    entry = ReleaseEntry(one.records, one.released_ms, context.time_ms)
+    RELEASES.put(state, entry, *place)
+    if known is None:
+        size = len(RELEASES.key(*place)) + len(codec.encode(entry))
+        context.caused[decision.reader] = context.caused.get(decision.reader, 0) + size
     released = RecordsReleased(
         patient=verdict.patient,
         number=0,

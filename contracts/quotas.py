@@ -9,6 +9,9 @@ What is added is counted for everything. It is refused by what it is for: an imp
 twice the quota, so that a day's import stops no ward; and what takes rights away, governs, or saves a life is
 never refused (`NEVER_REFUSED`). Those write little, and cannot be said again and again.
 
+What somebody must add because another asked counts with who asked, if that is no patient (`caused`): else asking would
+use up the quota of whoever has to answer.
+
 What was added is summed up in memory and written once a block for everybody who added something.
 """
 
@@ -37,7 +40,6 @@ CARE_FACTOR: Final = 2
 CARE: Final = frozenset(
     {
         "access.request",
-        "disclosure.attest",
         "disclosure.consult",
         "emergency.report_overdue",
         "erasure.request",
@@ -52,6 +54,7 @@ NEVER_REFUSED: Final = frozenset(
     {
         "consent.revoke",
         "credential.revoke",
+        "disclosure.attest",
         "emergency.close",
         "emergency.declare",
         "emergency.review",
@@ -144,31 +147,37 @@ class Meter:
     def charge(self, operations: Sequence[Operation], context: OperationContext) -> None:
         """Count what a transaction added since the last one was kept. Raises Refused `quota.member_full`,
         `quota.patient_full`."""
-        grown = self._state.growth()
+        grown = self._state.growth() - sum(context.caused.values())
         for operation in operations:
             if operation.name == ENROLMENT:
                 grown += self._quotas.patient_bytes
-        if grown <= 0:
-            return
-        payer, quota, period_ms, code = self._allowances.get(context.sender) or self._allowance(
-            context.sender
-        )
-        added = self._added.get(payer)
-        if added is None:
-            added = added_by(self._state, payer, quota, period_ms, self._time_ms)
-        grown += added
-        if grown > quota:
-            limit = _limit(operations, quota)
-            if limit is not None and grown > limit:
-                raise Refused(code, f"{added} of {limit} bytes are used, and this adds {grown - added}")
-        self._added[payer] = grown
+        if grown > 0:
+            allowance = self._allowance(context.sender)
+            grown += self._added_by(allowance)
+            if grown > allowance.quota:
+                limit = _limit(operations, allowance.quota)
+                if limit is not None and grown > limit:
+                    raise Refused(allowance.code, f"{grown} of {limit} bytes would be used")
+            self._added[allowance.payer] = grown
+        for asker, size in context.caused.items():
+            allowance = self._allowance(asker)
+            if allowance.period_ms == MEMBER_MS:
+                self._added[allowance.payer] = self._added_by(allowance) + size
 
     def close(self) -> None:
         """Write what was added: the block is at its end."""
         for payer, added in self._added.items():
             ADDED.put(self._state, Added(added, self._time_ms), payer)
 
+    def _added_by(self, allowance: _Allowance) -> int:
+        payer, quota, period_ms, _ = allowance
+        added = self._added.get(payer)
+        return added_by(self._state, payer, quota, period_ms, self._time_ms) if added is None else added
+
     def _allowance(self, sender: bytes) -> _Allowance:
+        found = self._allowances.get(sender)
+        if found is not None:
+            return found
         known = identity.IDENTITIES.get(self._state, sender)
         if known is not None and known.kind == identity.PATIENT:
             allowance = _Allowance(sender, self._quotas.patient_bytes, PATIENT_MS, "quota.patient_full")

@@ -83,7 +83,7 @@ class OperationContext:
 
     `validators` is the set of the next height: the newest one that a header can name already. `weighed` is what the
     transaction's operations have looked at so far, where a contract bounds that for all of them together; `weight` is
-    what they cost so far (`charge`).
+    what they cost so far (`charge`). `caused` are bytes of state that the sender had to add on somebody's account.
     """
 
     state: Overlay
@@ -99,6 +99,7 @@ class OperationContext:
     ancestor: Ancestor = no_ancestor
     weighed: int = 0
     weight: int = 0
+    caused: dict[bytes, int] = field(default_factory=dict)
     refusal: Refused | None = None
 
     @property

@@ -7,8 +7,10 @@ import pytest
 
 from consilium.contracts import identity, quotas, registry
 from consilium.contracts.ballot import ChangeQuotas
+from consilium.contracts.disclosures import AttestedRelease, AttestReleases
 from consilium.contracts.quotas import Added, Quotas
 from consilium.ledger.execution import ReceiptLeaf
+from consilium.ledger.state import Overlay
 from tests.unit.contracts import care
 from tests.unit.contracts import world as w
 from tests.unit.contracts.world import DAY_MS, DORA, NORTH, PAUL, PETRA, SOUTH, WEST, World, some
@@ -99,6 +101,39 @@ def test_a_day_of_imports_stops_no_ward_and_no_revocation(world: World) -> None:
     world.ok(DORA, care.declaring(world))
     world.ok(SOUTH, care.ending())
     world.ok(SOUTH, identity.Suspend(DORA.id))
+
+
+def releasing(world: World, who: w.Actor, purpose: str = "TREAT") -> AttestReleases:
+    """What a custodian has to say of a release that somebody has asked for just now."""
+    transaction = world.sign(who, w.asking(compartments=[w.compartment_of(PETRA)], purpose=purpose))
+    world.block([transaction])
+    return AttestReleases([AttestedRelease(transaction.id, 0, 0, 0, 1, world.time_ms)])
+
+
+def test_what_a_custodian_must_say_counts_with_who_asked(world: World) -> None:
+    """Else a reader who asks again and again uses up the custodian's quota, and its wards ask for nothing any more."""
+    world.ok(PETRA, w.granting("c", SOUTH, not_after=2**50))
+    owed = releasing(world, SOUTH)
+    asked, said, before = used(world, SOUTH), used(world, NORTH), size(world)
+    world.ok(NORTH, owed)
+    assert used(world, NORTH) == said
+    # All but what a patient's accounting grows by: its head has one line more.
+    assert 0 <= size(world) - before - (used(world, SOUTH) - asked) <= 8
+    assert used(world, SOUTH) - asked > 64
+    # And it is never refused: whoever asked has paid for it.
+    owed = releasing(world, SOUTH)
+    quotas.ADDED.put(overlay := Overlay(world.state), Added(10**6, world.time_ms), NORTH.id)
+    quotas.ADDED.put(overlay, Added(10**6, world.time_ms), SOUTH.id)
+    world.state.apply(overlay.changes())
+    assert world.refused(SOUTH, w.asking(compartments=[w.compartment_of(PETRA)])) == "quota.member_full"
+    world.ok(NORTH, owed)
+
+
+def test_what_is_said_to_a_patient_leaves_the_patient_its_quota(world: World) -> None:
+    owed = releasing(world, PETRA, "PATRQT")
+    asked, said = used(world, PETRA), used(world, NORTH)
+    world.ok(NORTH, owed)
+    assert (used(world, PETRA), used(world, NORTH)) == (asked, said)
 
 
 def test_a_patient_has_a_quota_of_its_own(world: World) -> None:
