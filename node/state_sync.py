@@ -123,6 +123,8 @@ class StateSync:
         self._writing = asyncio.Lock()
         self._failed: dict[bytes, int] = {}
         self._turn = 0
+        self._rounds = 0
+        """Of asking for offers: each begins where the one before ended."""
         self._target: _Target | None = None
         self._phase = "asking"
         self._receipts = 0
@@ -212,7 +214,11 @@ class StateSync:
 
     async def _offers(self, height: int | None, but: frozenset[bytes] = frozenset()) -> dict[int, _Target]:
         """What peers offer that checks, by height."""
-        peers = sorted(self._connected() - but)[:PEERS_ASKED_MAX]
+        peers = sorted(self._connected() - but)
+        if len(peers) > PEERS_ASKED_MAX:
+            first = self._rounds * PEERS_ASKED_MAX % len(peers)
+            peers = (peers[first:] + peers[:first])[:PEERS_ASKED_MAX]
+        self._rounds += height is None
         found: dict[int, _Target] = {}
         for peer, certified in zip(
             peers, await asyncio.gather(*(self._offer(peer, height) for peer in peers)), strict=True

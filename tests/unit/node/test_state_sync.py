@@ -497,6 +497,16 @@ async def test_a_snapshot_of_which_something_came_is_gone_on_with_though_nothing
     same(world, await fetched(world, sync))
 
 
+async def test_those_asked_first_cannot_keep_the_others_from_being_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More peers than are asked at a time: others come next."""
+    monkeypatch.setattr(state_sync, "PEERS_ASKED_MAX", 1)
+    for peer in sorted(world.peers)[:2]:
+        world.treatments[peer] = lambda kind, body: []
+    same(world, await fetched(world))
+
+
 async def test_a_peer_that_says_nothing(world: World) -> None:
     world.treatments[world.peers[0]] = lambda kind, body: []
     same(world, await fetched(world))
