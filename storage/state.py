@@ -188,8 +188,8 @@ class StateStore:
         """
         waiting = self._trie.waiting
         with self._store.snapshot() as snapshot:
-            root = self.root_at(height, snapshot)
-            proof = trie.prove_hash(self.trie_at(height, snapshot, waiting), root, self._hash(key))
+            root, path = self.root_at(height, snapshot), self._hash(key)
+            proof = trie.prove_hash(self.trie_at(height, snapshot, waiting, path), root, path)
             return self._value_at(key, height, snapshot), proof
 
     @property
@@ -197,9 +197,12 @@ class StateStore:
         """Of the trie, what the store has not: to be asked for before a snapshot of the store is taken."""
         return self._trie.waiting
 
-    def trie_at(self, height: int, snapshot: KeyValueReader, waiting: Waiting) -> TrieAt:
-        """The trie as of a height that is kept, from a snapshot of the store and what waited before it was taken."""
-        return TrieAt(height, snapshot, waiting, Later(self._moves_of, self._undo_of))
+    def trie_at(
+        self, height: int, snapshot: KeyValueReader, waiting: Waiting, path: bytes | None = None
+    ) -> TrieAt:
+        """The trie as of a height that is kept, from a snapshot of the store and what waited before it was taken;
+        along one path only, where that is given."""
+        return TrieAt(height, snapshot, waiting, Later(self._moves_of, self._undo_of), path)
 
     def snapshot(self, height: int) -> StateSnapshot:
         """The state after a height that is the tip, held still. To be closed."""

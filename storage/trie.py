@@ -23,7 +23,7 @@ from consilium.ledger.errors import InvariantBroken
 from consilium.ledger.trie import TrieUpdate
 from consilium.ledger.trie_nodes import BRANCH_HEAD, NodeRef
 from consilium.ledger.trie_parts import bucket_of
-from consilium.ledger.trie_proof import value_hash
+from consilium.ledger.trie_proof import DEPTH_MAX, value_hash
 from consilium.storage import schema
 from consilium.storage.cache import NodeCache
 from consilium.storage.kv import KeyValue, KeyValueReader, Write
@@ -160,17 +160,23 @@ class TrieAt:
     """The trie as of a height, read from a snapshot of the store, for `ledger.trie`.
 
     `waiting` is from before the snapshot was taken. A place that no later height moved holds what stands now.
+
+    Hundreds of heights may lie between, of a megabyte each. Where one `path` (a key's hash) is all that will be asked,
+    what lies along it is all that is kept of their moves; what they overwrote is read one height at a time.
     """
 
-    __slots__ = ("_forth", "_later", "_snapshot", "_undo", "_waiting")
+    __slots__ = ("_above", "_forth", "_later", "_snapshot", "_undo", "_waiting")
 
-    def __init__(self, height: int, snapshot: KeyValueReader, waiting: Waiting, later: Later) -> None:
-        tip = last_height(snapshot)
+    def __init__(
+        self, height: int, snapshot: KeyValueReader, waiting: Waiting, later: Later, path: bytes | None = None
+    ) -> None:
         self._snapshot = snapshot
         self._waiting = waiting.branches
-        self._later = [later.moves(above, snapshot) for above in range(tip, height, -1)]
-        self._forth = [later.moves(above, snapshot) for above in range(waiting.height + 1, height + 1)]
-        self._undo = [later.undo(above, snapshot) for above in range(tip, height, -1)]
+        self._undo = later.undo
+        self._above = range(last_height(snapshot), height, -1)
+        since = range(waiting.height + 1, height + 1)
+        self._later = [_along(path, later.moves(above, snapshot)) for above in self._above]
+        self._forth = [_along(path, later.moves(above, snapshot)) for above in since]
 
     def branch(self, key: bytes) -> bytes:
         """The branch at a place. Raises InvariantBroken."""
@@ -200,7 +206,8 @@ class TrieAt:
         """The bucket at a place. Raises InvariantBroken."""
         before: dict[bytes, bytes | None] = {}
         low, high = _bounds(key)
-        for undo in self._undo:
+        for above in self._above:
+            undo = self._undo(above, self._snapshot)
             inside = undo.paths[bisect_left(undo.paths, low) : bisect_right(undo.paths, high)]
             before.update({path: undo.values[path] for path in inside})
         return _bucket_in(self._snapshot, key, before)
@@ -217,6 +224,19 @@ def read_moves(height: int, source: KeyValueReader) -> Moves:
     """How a height changed the trie; nothing where that is not kept."""
     raw = source.get(schema.at_height(schema.MOVES, height))
     return MappingProxyType(_moves_decoder.decode(raw) if raw is not None else {})
+
+
+def _along(path: bytes | None, moves: Moves) -> Moves:
+    """The moves below the branches on a path. Where a branch changed, so did what its parent says of it."""
+    if path is None:
+        return moves
+    found: dict[bytes, bytes] = {}
+    depth, key = 0, trie_nodes.ROOT_KEY
+    while depth < DEPTH_MAX and (depth == 0 or key in found):
+        found.update((child, moves[child]) for child in trie_nodes.child_keys(key) if child in moves)
+        depth += 1
+        key = trie_nodes.node_key(depth, path)
+    return found
 
 
 def _install(cache: NodeCache, nodes: dict[bytes, bytes | None]) -> None:

@@ -153,6 +153,20 @@ def test_a_proof_from_before_or_amid_a_commit() -> None:
                 assert trie_proof.verify_state_hashes(made.root(height), path, hashed, proof)
 
 
+def test_a_proof_of_long_ago_keeps_what_lies_along_its_path_alone() -> None:
+    """Anybody may ask for one, of hundreds of blocks ago, each of which may have changed thousands of places."""
+    made = history(seed=6)
+    path = trie_proof.key_hash(b"key 1")
+    with made.store.snapshot() as snapshot:
+        whole = made.state.trie_at(0, snapshot, made.state.waiting)
+        along = made.state.trie_at(0, snapshot, made.state.waiting, path)
+        ref = made.state.root_at(0, snapshot)
+        assert prove_hash(along, ref, path) == prove_hash(whole, ref, path)
+    held = [len(moves) for moves in along._later]
+    assert 0 < sum(held) < sum(map(len, whole._later)) // 4
+    assert max(held) <= 3 * 16  # the trie has two levels of branches, and now and then a third
+
+
 def test_lost_moves_or_branches_are_found_at_the_start() -> None:
     made = history(seed=6)
     values = dict(made.store.iterate(b""))
