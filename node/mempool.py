@@ -256,20 +256,19 @@ class Mempool:
     def take_back(
         self, batches: Sequence[VerifiedBatch], postponed: Collection[bytes], tip_time_ms: int
     ) -> None:
-        """Of what was sealed here and decided, take these transactions in again: their block had no weight left. Who
-        led it has had its turn."""
+        """Of what was sealed here and decided, take these transactions in again, before what came since: their block
+        had no weight left. Who led it has had its turn."""
         if batches and postponed:
             self._led_at.pop(batches[0].author, None)
             self._led_at[batches[0].author] = tip_time_ms
             if len(self._led_at) > LEADERS_MAX:
                 del self._led_at[next(iter(self._led_at))]
-        for batch in batches:
-            if batch.author != self._key.public:
-                continue
-            for transaction in batch.transactions:
+        for batch in reversed(batches):
+            for transaction in reversed(batch.transactions) if batch.author == self._key.public else ():
                 if transaction.id in postponed:
                     with contextlib.suppress(Refused):  # expired, or as any other that finds the pool full
                         self.admit(transaction, tip_time_ms, again=True)
+                        self._pending.move_to_end(transaction.id, last=False)
 
     def forget_expired(self, tip_time_ms: int) -> list[bytes]:
         """Drop pending transactions that can no longer be included. Returns their ids."""

@@ -370,6 +370,22 @@ def test_what_was_postponed_is_sealed_again_by_who_sealed_it(four: Harness) -> N
     assert again.transactions == (postponed,)
 
 
+def test_what_was_postponed_loses_no_place(four: Harness) -> None:
+    """Behind what came since it would be postponed again, as long as others send faster than blocks execute."""
+    pool = pool_of(four)
+    postponed = [four.transaction(four.wallets[0]) for _ in range(4)]
+    since = four.transaction(four.wallets[0])
+    batches = [four.batch(postponed[:2], author=0), four.batch(postponed[2:], author=0)]
+    for batch in batches:
+        pool.add_batch(batch, 1)
+    pool.admit(since, START_MS)
+    pool.committed([batch.digest for batch in batches], [], 1, START_MS, NOBODY)
+    pool.take_back(batches, frozenset([one.id for one in postponed]), START_MS)
+    again = pool.seal(2)
+    assert again is not None
+    assert again.transactions == (*postponed, since)
+
+
 def test_what_was_postponed_is_sealed_again_even_where_another_has_it_in_a_batch(four: Harness) -> None:
     """Who copies what others sealed, and never seals it again, keeps nobody's transaction out of the chain."""
     pool = pool_of(four)
