@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -34,10 +33,6 @@ GENERATED_BYTES: Final = 32
 GENERATED_FILE: Final = "passphrase"
 SHORT_CHARS: Final = 32
 GC_THRESHOLDS: Final = (50_000, 20, 50)
-SWITCH_INTERVAL_S: Final = 0.001
-"""A thread that executes a block keeps the interpreter for so long while others want it. Each check of a signature
-gives it up and wants it back at once, and so does each turn of the event loop: with CPython's 5 ms both stand still
-beside a block that is executed."""
 
 app = typer.Typer(no_args_is_help=True, help="Make, run and look at one node.")
 storage.add_to(app)
@@ -191,7 +186,6 @@ def start(
 
         config = node_config(folder)
         _collect_seldom()
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         run_in_foreground(config, stop_on_eof=stop_on_eof)
         if as_json:
             report.result({"stopped": True}, lambda console: None)
