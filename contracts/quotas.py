@@ -6,8 +6,9 @@ so that nobody grows by making patients. Quotas run off evenly: what was added a
 network changes them by vote (`ballot.ChangeQuotas`).
 
 What is added is counted for everything. It is refused by what it is for: an import ends at the quota, care (`CARE`) at
-twice the quota, so that a day's import stops no ward; and what takes rights away, governs, or saves a life is
-never refused (`NEVER_REFUSED`). Those write little, and cannot be said again and again.
+twice the quota, so that a day's import stops no ward; a patient's reading (`READING`) ends at the quota, and what the
+patient decides at twice that, so that who reads often still says who else may; and what takes rights away, governs, or
+saves a life is never refused (`NEVER_REFUSED`). Those write little, and cannot be said again and again.
 
 What somebody must add because another asked counts with who asked, if that is no patient (`caused`): else asking would
 use up the quota of whoever has to answer.
@@ -49,7 +50,9 @@ CARE: Final = frozenset(
         "treatment.attest",
     }
 )
-"""Refused at `CARE_FACTOR` times the quota only."""
+"""Refused at `CARE_FACTOR` times the quota only, for institutions."""
+READING: Final = frozenset({"access.request", "disclosure.consult"})
+"""Refused to a patient at the quota; all else at `CARE_FACTOR` times that."""
 NEVER_REFUSED: Final = frozenset(
     {
         "consent.revoke",
@@ -155,7 +158,7 @@ class Meter:
             allowance = self._allowance(context.sender)
             grown += self._added_by(allowance)
             if grown > allowance.quota:
-                limit = _limit(operations, allowance.quota)
+                limit = _limit(operations, allowance)
                 if limit is not None and grown > limit:
                     raise Refused(allowance.code, f"{grown} of {limit} bytes would be used")
             self._added[allowance.payer] = grown
@@ -188,15 +191,18 @@ class Meter:
         return allowance
 
 
-def _limit(operations: Sequence[Operation], quota: int) -> int | None:
+def _limit(operations: Sequence[Operation], allowance: _Allowance) -> int | None:
     """What the strictest of the operations may go up to; None where none of them is ever refused."""
     limit: int | None = None
     for operation in operations:
         if operation.name in NEVER_REFUSED:
             continue
-        if operation.name not in CARE:
-            return quota
-        limit = CARE_FACTOR * quota
+        is_care = operation.name in CARE
+        if allowance.period_ms == PATIENT_MS:
+            is_care = operation.name not in READING
+        if not is_care:
+            return allowance.quota
+        limit = CARE_FACTOR * allowance.quota
     return limit
 
 

@@ -137,18 +137,32 @@ def test_what_is_said_to_a_patient_leaves_the_patient_its_quota(world: World) ->
 
 
 def test_a_patient_has_a_quota_of_its_own(world: World) -> None:
-    number, code = 0, "ok"
+    number, standing, code = 0, list[str](), "ok"
     while code == "ok":
         number += 1
         code = world.leaf(PETRA, w.granting(f"c{number}", SOUTH, not_after=2**50, compartments=None)).code
+        if code == "ok":
+            standing.append(f"c{number}")
         if code == "consent.too_many":
-            world.ok(PETRA, *(w.revoking(f"c{one}") for one in range(1, number)))
-            code = "ok"
+            world.ok(PETRA, *map(w.revoking, standing))
+            standing, code = [], "ok"
     assert code == "quota.patient_full"
     assert number > 8
     assert used(world, NORTH) == 0
-    world.ok(PETRA, w.revoking(f"c{number - 1}"))
+    world.ok(PETRA, w.revoking(standing[0]))
     world.ok(PAUL, w.granting("pauls", SOUTH, patient=PAUL, not_after=2**50))
+
+
+def test_a_patient_who_reads_often_still_decides_who_else_reads(world: World) -> None:
+    reading = w.asking(compartments=[w.compartment_of(PETRA)], purpose="PATRQT")
+    code = "ok"
+    while code == "ok":
+        code = world.leaf(PETRA, reading).code
+    assert code == "quota.patient_full"
+    world.ok(PETRA, w.granting("c", SOUTH, not_after=2**50))
+    world.ok(PETRA, w.granting("c2", NORTH, not_after=2**50))
+    assert SMALL.patient_bytes < used(world, PETRA) < quotas.CARE_FACTOR * SMALL.patient_bytes
+    assert world.refused(PETRA, w.granting("d", NORTH, not_after=2**50), reading) == "quota.patient_full"
 
 
 def test_nobody_grows_by_making_patients(world: World) -> None:
