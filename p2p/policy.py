@@ -7,7 +7,9 @@ from typing import Final
 
 from consilium.p2p.frame import Lane
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+"""Of what nodes say to each other, and of what they execute alike: it goes up when either changes, so that nodes that
+would not agree do not meet."""
 TRANSPORT_BYTES_MAX: Final = 2 * 1024 * 1024
 """What aiohttp, TLS and asyncio may buffer for one websocket, both directions: 512 KiB of unread frames and a
 read of 256 KiB beyond them, 256 KiB between two waits for the writer and 512 KiB of TLS behind it.
