@@ -25,7 +25,8 @@ from consilium.ledger.execution import OperationContext
 from consilium.ledger.state import StateReader
 
 LIFETIME_MS: Final = 30 * 24 * 60 * 60 * 1000
-"""A proposal that was not completed by then lapses."""
+"""A proposal that was not approved by then lapses, and so does one that was not completed so long after its waiting
+time. Both are counted apart: a network may wait for longer than this."""
 
 
 class ProposeRecovery(codec.Wire, frozen=True):
@@ -111,7 +112,8 @@ def _guardians(patient: bytes, context: OperationContext) -> list[bytes]:
 def open_proposals(state: StateReader, patient: bytes, time_ms: int) -> list[Recovery]:
     """A patient's proposals that have not lapsed, oldest first."""
     known = RECOVERIES.get(state, patient)
-    return [one for one in (known.proposals if known else []) if time_ms < one.proposed_ms + LIFETIME_MS]
+    lasting = known.proposals if known else []
+    return [one for one in lasting if time_ms < (one.ready_ms or one.proposed_ms) + LIFETIME_MS]
 
 
 def _propose(body: ProposeRecovery, context: OperationContext) -> None:

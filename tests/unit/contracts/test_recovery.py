@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from consilium.contracts import identity, recovery, representation, settings
+from consilium.ledger import codec
 from tests.unit.contracts import care
 from tests.unit.contracts import world as w
 from tests.unit.contracts.care import FRESH
@@ -111,9 +112,23 @@ def test_who_proposes_the_same_key_approves_it(world: World) -> None:
     assert world.refused(DAN, care.proposing_recovery(world)) == "recovery.approved_already"
 
 
+def test_a_proposal_that_is_not_approved_lapses(world: World) -> None:
+    world.ok(PAUL, care.proposing_recovery(world))
+    world.time_ms += recovery.LIFETIME_MS
+    assert world.refused(DAN, care.approving_recovery()) == "recovery.unknown"
+
+
+def test_a_network_may_wait_longer_than_a_proposal_lasts(world: World) -> None:
+    settled = msgspec.structs.replace(settings.DEFAULTS, recovery_wait_ms=recovery.LIFETIME_MS + 1)
+    world.state.values[settings.SETTINGS.key()] = codec.encode(settled)
+    started(world)
+    world.time_ms += recovery.LIFETIME_MS + 1
+    world.ok(DORA, care.completing_recovery())
+
+
 def test_a_proposal_lapses(world: World) -> None:
     started(world)
-    world.time_ms += recovery.LIFETIME_MS
+    world.time_ms += WAIT_MS + recovery.LIFETIME_MS
     assert world.refused(PAUL, care.completing_recovery()) == "recovery.unknown"
     assert world.refused(PETRA, recovery.VetoRecovery(FRESH.key.public)) == "recovery.unknown"
     world.ok(PAUL, care.proposing_recovery(world))
