@@ -153,8 +153,6 @@ class StateStore:
             self._epoch += 1
             self._values.put_all(paths, [value for _, value in ordered])
             self._block, self._new = _Sorted((), [], []), []
-            if len(self._hashes) > HASHES_MEMORISED_MAX:
-                self._hashes = {}
         if self._known.upto != EVERYTHING:
             self._learn()
 
@@ -258,6 +256,8 @@ class StateStore:
     def _hash(self, key: bytes) -> bytes:
         path = self._hashes.get(key)
         if path is None:
+            if len(self._hashes) >= HASHES_MEMORISED_MAX:  # readers ask while no block is decided, too
+                self._hashes = {}
             path = self._hashes[key] = KEY_TAG.digest(key)
         return path
 

@@ -12,6 +12,7 @@ from consilium.ledger.state import Change
 from consilium.ledger.trie import root_hash_of
 from consilium.ledger.trie_nodes import NodeRef
 from consilium.storage import schema
+from consilium.storage import state as states
 from consilium.storage.kv import MemoryKV
 from consilium.storage.state import StateStore
 
@@ -123,3 +124,13 @@ def test_a_row_of_another_key_halts() -> None:
     chain.store.write([(first, row)], sync=True)
     with pytest.raises(InvariantBroken):
         StateStore(chain.store).get(b"key 1")
+
+
+def test_readers_fill_no_memory_while_no_block_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "HASHES_MEMORISED_MAX", 10)
+    chain = Chain(MemoryKV(), 10**8)
+    chain.add([(b"here", b"1")])
+    for number in range(100):
+        assert chain.state.get(b"absent %d" % number) is None
+    assert chain.state.get(b"here") == b"1"
+    assert len(chain.state._hashes) <= 10
