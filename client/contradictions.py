@@ -10,18 +10,13 @@ from typing import Final
 
 from consilium.client.governing import EVENTS_PER_CALL, ProposalLine, proposals
 from consilium.client.rpc import BEFORE_ALL, RpcClient
-from consilium.consensus.evidence import FaultKind, verify_evidence
+from consilium.consensus.evidence import VoteKind, verify_evidence
 from consilium.contracts import ballot
 from consilium.contracts.ballot import FaultProved, ProvedFault, RemoveValidator
 from consilium.ledger import codec
 from consilium.ledger.execution import EVENT_BYTES_MAX, Event
 
-KINDS: Final = {
-    FaultKind.PREPARE: "prepare",
-    FaultKind.COMMIT: "seal",
-    FaultKind.VIEW_CHANGE: "view change",
-    FaultKind.CROSSED: "prepare and seal",
-}
+KINDS: Final = {VoteKind.PREPARE: "prepare", VoteKind.COMMIT: "seal", VoteKind.VIEW_CHANGE: "view change"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +32,8 @@ class Contradiction:
 
     @property
     def kind(self) -> str:
-        """What contradicts: two of `prepare`, `seal` or `view change`, or a `prepare and seal`."""
-        return KINDS[FaultKind(self.fault.evidence.kind)]
+        """What was signed twice: `prepare`, `seal` or `view change`."""
+        return KINDS[VoteKind(self.fault.evidence.kind)]
 
     @property
     def standing(self) -> str:
@@ -54,16 +49,14 @@ class Contradiction:
         place = f"at height {said.height}, view {said.view}"
         who = f"validator {said.validator.hex()} of institution {self.institution.hex()}"
         first, second = said.first.hex()[:16], said.second.hex()[:16]
-        match FaultKind(said.kind):
-            case FaultKind.PREPARE:
+        match VoteKind(said.kind):
+            case VoteKind.PREPARE:
                 return f"{who} prepared two blocks {place}: {first}… and {second}…"
-            case FaultKind.COMMIT:
+            case VoteKind.COMMIT:
                 return f"{who} sealed two blocks {place}: {first}… and {second}…"
-            case FaultKind.VIEW_CHANGE:
+            case VoteKind.VIEW_CHANGE:
                 went = f"when it went to view {said.view} at height {said.height}"
                 return f"{who} claimed two things {went}: {first}… and {second}…"
-            case FaultKind.CROSSED:
-                return f"{who} prepared one block and sealed another {place}: {first}… and {second}…"
 
 
 async def contradictions(rpc: RpcClient, chain_id: bytes, time_ms: int) -> list[Contradiction]:

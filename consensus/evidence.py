@@ -1,9 +1,8 @@
 """Evidence: two contradicting signatures of one validator, small enough to be kept and shown to anybody.
 
-An honest validator signs at most one content for each (kind, height, view), whatever crashes between, and seals nothing
-but what it prepared in that view; two others are proof of a fault, to whoever has the validator set of that height. A
-vote need not come from its sender: certificates and justifications quote the votes of others, and these count as much.
-See docs/consensus.md, "Evidence".
+An honest validator signs at most one content for each (kind, height, view), whatever crashes between; two are proof of
+a fault, to whoever has the validator set of that height. A vote need not come from its sender: certificates and
+justifications quote the votes of others, and these count as much. See docs/consensus.md, "Evidence".
 """
 
 from __future__ import annotations
@@ -45,20 +44,10 @@ class VoteKind(IntEnum):
     VIEW_CHANGE = 2
 
 
-class FaultKind(IntEnum):
-    """What contradicts what: two votes of a kind, or, CROSSED, a prepare of one block and a seal of another one."""
-
-    PREPARE = VoteKind.PREPARE
-    COMMIT = VoteKind.COMMIT
-    VIEW_CHANGE = VoteKind.VIEW_CHANGE
-    CROSSED = 3
-
-
 class Evidence(codec.Wire, frozen=True):
-    """`validator` signed two contents for one (height, view); `kind` as `FaultKind`. The smaller content comes first;
-    of CROSSED the prepared one."""
+    """`validator` signed two contents for one (kind, height, view). The smaller content comes first."""
 
-    kind: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    kind: Annotated[int, msgspec.Meta(ge=0, le=2)]
     height: codec.Uint
     view: codec.Uint
     validator: codec.Bytes32
@@ -139,27 +128,27 @@ def vote_digest(kind: VoteKind, chain_id: bytes, height: int, view: int, signed:
 
 def make_evidence(one: Signed, other: Signed) -> Evidence:
     """Evidence from two contradicting verified messages. Raises ValueError where they do not contradict."""
-    place, other_place = ((vote.height, vote.view, vote.sender) for vote in (one, other))
-    found = against(one, vote_kind(other), content(other), other.signature) if place == other_place else None
-    if found is None:
+    kind = vote_kind(one)
+    if (kind, one.height, one.view, one.sender) != (
+        vote_kind(other),
+        other.height,
+        other.view,
+        other.sender,
+    ) or content(one) == content(other):
         raise ValueError("the two messages do not contradict each other")
-    return found
+    return _evidence(one, content(other), other.signature)
 
 
 def against_quote(said: Signed | None, quote: Quote) -> Evidence | None:
-    """Evidence from what a validator said here, of the quote's height and view, and what it is quoted with."""
-    return None if said is None else against(said, quote.kind, quote.content, quote.signature)
+    """Evidence from what a validator said here, of the quote's kind, height and view, and what it is quoted with."""
+    if said is None or content(said) == quote.content:
+        return None
+    return _evidence(said, quote.content, quote.signature)
 
 
-def against(said: Signed, kind: VoteKind, other: Digest, signature: bytes) -> Evidence | None:
-    """Evidence from a message and another vote of its sender at the same height and view; None where the two agree."""
-    own = vote_kind(said)
-    if content(said) == other or (own != kind and VoteKind.VIEW_CHANGE in (own, kind)):
-        return None  # what a view change says is a claim, not a block
-    pair = [(own, content(said), said.signature), (kind, other, signature)]
-    pair.sort()
-    fault = FaultKind(own) if own == kind else FaultKind.CROSSED
-    return Evidence(fault, said.height, said.view, said.sender, *pair[0][1:], *pair[1][1:])
+def _evidence(one: Signed, other: Digest, signature: bytes) -> Evidence:
+    first, second = sorted(((content(one), one.signature), (other, signature)))
+    return Evidence(vote_kind(one), one.height, one.view, one.sender, *first, *second)
 
 
 def verify_evidence(evidence: Evidence, chain_id: bytes, verify: Verify = crypto.verify) -> None:
@@ -167,14 +156,12 @@ def verify_evidence(evidence: Evidence, chain_id: bytes, verify: Verify = crypto
 
     Whether `validator` was one at `height` is for the caller to ask.
     """
-    crossed = evidence.kind == FaultKind.CROSSED
-    if evidence.first == evidence.second or (not crossed and evidence.first > evidence.second):
+    if evidence.first >= evidence.second:
         raise Refused("evidence.invalid", "the two contents are equal, or not in order")
-    kinds = (VoteKind.PREPARE, VoteKind.COMMIT) if crossed else (VoteKind(evidence.kind),) * 2
-    for kind, signed, signature in (
-        (kinds[0], evidence.first, evidence.first_signature),
-        (kinds[1], evidence.second, evidence.second_signature),
+    for signed, signature in (
+        (evidence.first, evidence.first_signature),
+        (evidence.second, evidence.second_signature),
     ):
-        digest = vote_digest(kind, chain_id, evidence.height, evidence.view, signed)
+        digest = vote_digest(VoteKind(evidence.kind), chain_id, evidence.height, evidence.view, signed)
         if not verify(evidence.validator, digest, signature):
             raise Refused("evidence.invalid", "a signature does not verify")

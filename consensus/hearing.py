@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from consilium.consensus.context import contradiction, objection
-from consilium.consensus.evidence import Evidence, FaultKind, Quote, quotes
+from consilium.consensus.evidence import Evidence, Quote, VoteKind, quotes
 from consilium.consensus.io import Effect, Equivocation, HoldBatches, Misbehaviour, Now, Report
 from consilium.consensus.limits import ReplicaConfig
 from consilium.consensus.messages import Commit, Decided, PreparedCertificate, PrePrepare, Signed
@@ -41,7 +41,7 @@ def compare(here: Round, quoted: Iterable[Quote]) -> list[Effect]:
 def _expose(here: Round, evidence: Evidence | None) -> list[Effect]:
     if evidence is None:
         return []
-    reason = f"contradiction {FaultKind(evidence.kind).name}"
+    reason = f"contradiction {VoteKind(evidence.kind).name}"
     return [Report(Equivocation(evidence))] if _once(here, evidence.validator, reason) else []
 
 

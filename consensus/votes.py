@@ -2,8 +2,8 @@
 
 A tally keeps, of each validator, at most one vote a view and VOTES_PER_VALIDATOR_MAX views, the highest: so a validator
 can push out its own votes only, and memory does not depend on what is sent. The first vote stays; a second one for the
-same view with another content is evidence, and so is a seal of what its sender did not prepare. Views are numbers that
-a liar may choose freely; nothing here is indexed or sized by them (docs/consensus.md, "Tallies").
+same view with another content is evidence. Views are numbers that a liar may choose freely; nothing here is indexed or
+sized by them (docs/consensus.md, "Tallies").
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _M = TypeVar("_M", PrePrepare, Prepare, Commit, ViewChange)
 class Tally(Generic[_M]):
     """One kind of vote at one height."""
 
-    __slots__ = ("_votes", "validators")
+    __slots__ = ("_validators", "_votes")
 
     def __init__(self, validators: ValidatorSet) -> None:
-        self.validators = validators
+        self._validators = validators
         self._votes: list[dict[int, _M]] = [{} for _ in validators.keys]
 
     def add(self, vote: _M) -> Evidence | None:
         """Count a verified vote, once. Returns evidence when its sender voted otherwise in this view before."""
-        index = self.validators.index(vote.sender)
+        index = self._validators.index(vote.sender)
         if index is None:
             return None
         votes = self._votes[index]
@@ -83,23 +83,23 @@ class VoteBook:
         match message:
             case PrePrepare(height, view, sender, block, _, signature):
                 self.pre_prepares.add(message)
-                prepare = Prepare(height, view, sender, block.hash, signature)
-                return self.prepares.add(prepare) or _crossed(prepare, self.commits)
+                return self.prepares.add(Prepare(height, view, sender, block.hash, signature))
             case Prepare():
-                return self.prepares.add(message) or _crossed(message, self.commits)
+                return self.prepares.add(message)
             case Commit():
-                return self.commits.add(message) or _crossed(message, self.prepares)
+                return self.commits.add(message)
             case ViewChange():
                 return self.changes.add(message)
 
     def against(self, quote: Quote) -> Evidence | None:
         """Evidence, where a validator is quoted with something else than it said here."""
-        if quote.kind is VoteKind.VIEW_CHANGE:
-            return against_quote(self.changes.of(quote.validator, quote.view), quote)
-        prepare = self.prepares.of(quote.validator, quote.view)
-        commit = self.commits.of(quote.validator, quote.view)
-        same, other = (prepare, commit) if quote.kind is VoteKind.PREPARE else (commit, prepare)
-        return against_quote(same, quote) or against_quote(other, quote)
+        match quote.kind:
+            case VoteKind.PREPARE:
+                return against_quote(self.prepares.of(quote.validator, quote.view), quote)
+            case VoteKind.COMMIT:
+                return against_quote(self.commits.of(quote.validator, quote.view), quote)
+            case VoteKind.VIEW_CHANGE:
+                return against_quote(self.changes.of(quote.validator, quote.view), quote)
 
     def pre_prepare(self, view: int, primary: bytes) -> PrePrepare | None:
         """The first pre-prepare that this primary sent for the view."""
@@ -146,13 +146,6 @@ class VoteBook:
         """The highest view that at least `count` validators want to be in or above; 0 when fewer want any."""
         views = sorted(self.changes.highest(), reverse=True)
         return views[count - 1] if len(views) >= count else 0
-
-
-def _crossed(vote: Prepare | Commit, others: Tally[Prepare] | Tally[Commit]) -> Evidence | None:
-    """Evidence, where a validator prepared one block and sealed another one in the same view."""
-    index = others.validators.index(vote.sender)
-    known = None if index is None else others.of(index, vote.view)
-    return None if known is None or content(known) == content(vote) else make_evidence(known, vote)
 
 
 def _quorum(

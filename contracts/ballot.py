@@ -172,12 +172,12 @@ class CandidateAccepted(codec.Wire, frozen=True):
 
 
 class FaultProved(codec.Wire, frozen=True):
-    """Whose contradiction was proved, and where. `fault_kind` as `consensus.evidence.FaultKind`."""
+    """Whose contradiction was proved, and where. `fault_kind` as `consensus.evidence.VoteKind`."""
 
     key: codec.Bytes32
     height: codec.Uint
     view: codec.Uint
-    fault_kind: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    fault_kind: Annotated[int, msgspec.Meta(ge=0, le=2)]
 
 
 class ValidatorReturned(codec.Wire, frozen=True):

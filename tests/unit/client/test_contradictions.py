@@ -86,17 +86,12 @@ async def test_who_signed_what_twice_and_where_is_said_in_words() -> None:
     node = Told()
     node.proved(sealed_twice(12))
     node.proved(make_evidence(*(sign_prepare(LIAR, CHAIN, 13, 0, content) for content in (A, B))))
-    votes = (sign_prepare(LIAR, CHAIN, 14, 1, B), sign_commit(LIAR, CHAIN, 14, 1, A))
-    node.proved(make_evidence(*votes))
-    seal, prepare, crossed = await node.read()
+    seal, prepare = await node.read()
     assert seal.kind == "seal"
     who = f"validator {LIAR.public.hex()} of institution {ANNA.hex()}"
     assert seal.words == f"{who} sealed two blocks at height 12, view 3: {'a' * 16}… and {'b' * 16}…"
     assert prepare.kind == "prepare"
     assert prepare.words.startswith(f"{who} prepared two blocks at height 13, view 0")
-    assert crossed.kind == "prepare and seal"
-    blocks = f"{'b' * 16}… and {'a' * 16}…"
-    assert crossed.words == f"{who} prepared one block and sealed another at height 14, view 1: {blocks}"
     assert (seal.fault.reporter, seal.fault.reported_height) == (BERT, 14)
 
 
