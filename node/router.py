@@ -33,7 +33,6 @@ from consilium.node.sync import Send, Synchroniser
 from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked
 
 FORGED_WEIGHT: Final = 50
-UNASKED_WEIGHT: Final = 5
 ATTACHED_PARTS: Final = 16
 """A member that is no validator has one in so many parts of a validator's share of the pool."""
 SPENT_REST_SHARE: Final = 4.0
@@ -129,7 +128,9 @@ class Router:
                 if self._mempool.was_wanted(digest):
                     return  # an answer that comes when the height is decided
                 if peer not in self._driver.context.validators:
-                    raise PeerFault("a batch that nobody asked for, of another author", UNASKED_WEIGHT)
+                    # No fault: one that was a validator until now, and lags, passes on what it holds all the same.
+                    await asyncio.sleep(SPENT_REST_S_MAX)
+                    return
                 if not self._may_pass_on(peer):
                     return
                 passed_on = True
