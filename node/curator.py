@@ -129,6 +129,8 @@ class Curator:
         self._wanted: dict[bytes, bytes] = {}
         """Digest -> record."""
         self._current = False
+        self._reached: int | None = None
+        """How far a quorum of the validators said to be: the least that they did since this process began."""
         self._swept = b""
         self._collected = b""
         self._asked: tuple[bytes, bytes, int] | None = None
@@ -170,8 +172,10 @@ class Curator:
             self._tips[peer] = height
 
     def _is_current(self, followed: int, time_ms: int) -> bool:
-        """Claims may be lies: what counts is what so many claim that one of them is honest. An observer may reach other
-        observers alone; there a block speaks whose time is so late that it was made after this process began."""
+        """Claims may be lies: what counts is what so many claim that one of them is honest. The least of it is
+        enough, since all was said after this process began; what they claim by now runs ahead of who follows. An
+        observer may reach other observers alone; there a block speaks whose time is so late that it was made after
+        this process began."""
         if time_ms > self._began_ms + CLOCKS_APART_MS_MAX:
             return True
         validators = self._validators()
@@ -179,7 +183,10 @@ class Curator:
         if self._key in validators:
             tips[self._key] = followed
         highest = sorted(tips.values(), reverse=True)
-        return len(highest) >= validators.quorum and followed >= highest[validators.f]
+        if len(highest) >= validators.quorum:
+            claimed = highest[validators.f]
+            self._reached = claimed if self._reached is None else min(claimed, self._reached)
+        return self._reached is not None and followed >= self._reached
 
     @property
     def missing(self) -> int:

@@ -198,6 +198,21 @@ async def test_what_a_quorum_says_counts_and_a_liar_alone_does_not(chain: Chain,
     assert not lonely.curator.current
 
 
+async def test_a_chain_that_grows_all_the_time_keeps_nobody_from_being_current(chain: Chain) -> None:
+    """The others are a block ahead whenever they are asked; what they had when this node began is enough."""
+    busy = Node({}, 1, chain)
+    chain.anchor(1, sealed(1))
+    for key in KEYS:
+        busy.curator.heard(key, chain.tip.height + 1)
+    await rounds(busy)
+    assert not busy.curator.current
+    chain.anchor(2, sealed(2))
+    for key in KEYS:
+        busy.curator.heard(key, chain.tip.height + 1)
+    await rounds(busy)
+    assert busy.curator.current
+
+
 async def test_an_observer_among_observers_is_current_with_a_block_made_since(
     chain: Chain, nodes: list[Node]
 ) -> None:
