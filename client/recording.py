@@ -35,6 +35,8 @@ from consilium.ledger.transaction import (
 
 ENVELOPES_PER_CALL_MAX: Final = 64
 ENVELOPE_CALL_BYTES: Final = 4 * 1024 * 1024
+BEHIND_ATTEMPTS: Final = 20
+BEHIND_PAUSE_S: Final = 0.5
 _NOBODY: Final[Mapping[bytes, RpcClient]] = {}
 
 
@@ -158,7 +160,20 @@ async def deliver_shares(session: Session, patient: Wallet, to: Mapping[bytes, R
         parcels = seal_parcels(secret, key, tuple(one.encryption_key for one in holders))
         for custodian, parcel in zip(epoch.custodians, parcels, strict=True):
             if custodian in to:
-                await to[custodian].deposit_share(parcel)
+                await _deposited(to[custodian], parcel)
+
+
+async def _deposited(custodian: RpcClient, parcel: bytes) -> None:
+    """A node that has just started takes a moment to know what was erased. Raises Refused as the custodian does."""
+    for left in reversed(range(BEHIND_ATTEMPTS)):
+        try:
+            await custodian.deposit_share(parcel)
+        except Refused as refusal:
+            if refusal.code != "vault.behind" or not left:
+                raise
+            await asyncio.sleep(BEHIND_PAUSE_S)
+        else:
+            return
 
 
 def _sensitive_custodians(

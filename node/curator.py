@@ -11,6 +11,7 @@ its tip once, and that is the network's, so that a restored vault brings nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -129,6 +130,8 @@ class Curator:
         self._wanted: dict[bytes, bytes] = {}
         """Digest -> record."""
         self._current = False
+        self._answered = asyncio.Event()
+        """A quorum has said how far it is, for the first time."""
         self._reached: int | None = None
         """How far a quorum of the validators said to be: the least that they did since this process began."""
         self._swept = b""
@@ -146,7 +149,10 @@ class Curator:
                 if refusal.code != "vault.unavailable":
                     raise
                 _log.warning("vault.unavailable", reason=refusal.detail)
-            await asyncio.sleep(PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_S):
+                    await self._answered.wait()
+            self._answered.clear()
 
     async def round(self) -> None:
         """Follow the chain to its tip, fetch what is wanted, check and collect a little."""
@@ -170,6 +176,8 @@ class Curator:
         """A peer says how far it is."""
         if not self._current and peer in self._validators():
             self._tips[peer] = height
+            if self._reached is None and self._claimed(0) is not None:
+                self._answered.set()  # until this node is current it refuses what readers ask for
 
     def _is_current(self, followed: int, time_ms: int) -> bool:
         """Claims may be lies: what counts is what so many claim that one of them is honest. The least of it is
@@ -178,15 +186,19 @@ class Curator:
         this process began."""
         if time_ms > self._began_ms + CLOCKS_APART_MS_MAX:
             return True
+        claimed = self._claimed(followed)
+        if claimed is not None:
+            self._reached = claimed if self._reached is None else min(claimed, self._reached)
+        return self._reached is not None and followed >= self._reached
+
+    def _claimed(self, followed: int) -> int | None:
+        """How far a quorum says to be, this node with `followed` among them; None while fewer have said so."""
         validators = self._validators()
         tips = {peer: tip for peer, tip in self._tips.items() if peer in validators}
         if self._key in validators:
             tips[self._key] = followed
         highest = sorted(tips.values(), reverse=True)
-        if len(highest) >= validators.quorum:
-            claimed = highest[validators.f]
-            self._reached = claimed if self._reached is None else min(claimed, self._reached)
-        return self._reached is not None and followed >= self._reached
+        return highest[validators.f] if len(highest) >= validators.quorum else None
 
     @property
     def missing(self) -> int:

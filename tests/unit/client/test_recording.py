@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from consilium.client import recording, session
 from consilium.client.recording import Payload
+from consilium.client.rpc import RpcClient
 from consilium.client.wallet import Wallet
 from consilium.contracts import identity, records
 from consilium.contracts.classes import CLASSES, HIV, PSYCHIATRY
@@ -274,3 +275,29 @@ def test_groups_keep_order_and_limits(sizes: list[int], bytes_max: int, count_ma
     for group in groups:
         assert 1 <= len(group) <= count_max
         assert len(group) == 1 or sum(len(one.raw) for one in group) <= bytes_max
+
+
+class Behind:
+    """A custodian's node that is behind for so many calls."""
+
+    def __init__(self, calls: int, code: str = "vault.behind") -> None:
+        self.left, self.code = calls, code
+        self.taken: list[bytes] = []
+
+    async def deposit_share(self, parcel: bytes) -> None:
+        if self.left:
+            self.left -= 1
+            raise Refused(self.code)
+        self.taken.append(parcel)
+
+
+async def test_a_node_that_has_just_started_is_given_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "BEHIND_PAUSE_S", 0.0)
+    late = Behind(recording.BEHIND_ATTEMPTS - 1)
+    await recording._deposited(cast(RpcClient, late), b"parcel")
+    assert late.taken == [b"parcel"]
+    for refusing in (Behind(recording.BEHIND_ATTEMPTS), Behind(1, "custodian.disabled")):
+        with pytest.raises(Refused) as refused:
+            await recording._deposited(cast(RpcClient, refusing), b"parcel")
+        assert code_of(refused) == refusing.code
+        assert refusing.taken == []

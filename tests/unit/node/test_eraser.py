@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from consilium.client.envelope import envelope_digest
 from consilium.contracts import forgetting, records
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import Operation
+from consilium.node import curator
 from consilium.node import eraser as erasing
 from consilium.node.curator import CLOCKS_APART_MS_MAX
 from consilium.node.eraser import recall_erasures
@@ -211,6 +213,27 @@ async def test_a_chain_that_grows_all_the_time_keeps_nobody_from_being_current(c
         busy.curator.heard(key, chain.tip.height + 1)
     await rounds(busy)
     assert busy.curator.current
+
+
+async def test_a_node_that_starts_is_current_as_soon_as_it_hears_how_far_the_others_are(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curator, "PAUSE_S", 3_600.0)
+    starting = Node({}, 1, chain)
+    starting.curator._tips.clear()
+    chain.anchor(1, sealed(1))
+    running = asyncio.create_task(starting.curator.run())
+    try:
+        await asyncio.sleep(0.05)
+        assert not starting.curator.current
+        for key in KEYS:
+            starting.curator.heard(key, chain.tip.height)
+        async with asyncio.timeout(10):
+            while not starting.curator.current:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_an_observer_among_observers_is_current_with_a_block_made_since(
