@@ -7,6 +7,7 @@ transaction is in a batch is short, and a batch's digest fixes every byte of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -117,5 +118,15 @@ def verify_opened(
     """As `verify_batch`, of what `open_batch` returned for the same bytes."""
     chain_id = batch.chain_id
     cache = known if known is not None else {}
-    transactions = tuple(cache.get(t) or verify_transaction(t, chain_id) for t in batch.transactions)
-    return VerifiedBatch(batch.author, digest, raw, transactions, _proof=_PROOF)
+    return batch_of(
+        batch, digest, raw, [cache.get(t) or verify_transaction(t, chain_id) for t in batch.transactions]
+    )
+
+
+def batch_of(
+    batch: Batch, digest: Digest, raw: bytes, transactions: Sequence[Verified[Transaction]]
+) -> VerifiedBatch:
+    """What `open_batch` returned for `raw`, with its transactions, each verified. Raises ValueError for others."""
+    if [transaction.raw for transaction in transactions] != batch.transactions:
+        raise ValueError("these are not the transactions of the batch")
+    return VerifiedBatch(batch.author, digest, raw, tuple(transactions), _proof=_PROOF)

@@ -85,6 +85,25 @@ def verify(key: bytes, digest: Digest, signature: bytes) -> bool:
     return True
 
 
+CLAIM_BYTES: Final = KEY_BYTES + DIGEST_BYTES + SIGNATURE_BYTES
+"""A claim is a key, a digest and a signature, one after the other: that the key signed the digest."""
+
+
+def verify_claims(claims: bytes) -> bytes:
+    """For each claim of 128 bytes one byte: 1 where libsodium accepts the signature, 0 where it does not.
+
+    Raises ValueError where the bytes are no whole claims.
+    """
+    if len(claims) % CLAIM_BYTES:
+        raise ValueError(f"claims have {CLAIM_BYTES} bytes each, not {len(claims)} together")
+    answers = bytearray()
+    for at in range(0, len(claims), CLAIM_BYTES):
+        middle = at + KEY_BYTES + DIGEST_BYTES
+        digest = Digest(claims[at + KEY_BYTES : middle])
+        answers.append(verify(claims[at : at + KEY_BYTES], digest, claims[middle : at + CLAIM_BYTES]))
+    return bytes(answers)
+
+
 Verify: TypeAlias = Callable[[bytes, Digest, bytes], bool]
 """(key, digest, signature) -> whether it is good. `verify` everywhere but in simulations of many thousand schedules."""
 

@@ -65,6 +65,9 @@ class NodeSection(Section, frozen=True):
         "node.key"
     )
     genesis_file: Annotated[Text, Meta(description="The network's genesis document.")] = "genesis.json"
+    checking_processes: Annotated[
+        int, Meta(ge=0, le=64, description="Processes that check clients' signatures; 0: threads do.")
+    ] = 1
 
 
 class P2pSection(Section, frozen=True):

@@ -119,17 +119,20 @@ class Mempool:
         if self._sealed_ahead() >= SEALED_AHEAD_MAX:
             return None
         chosen: list[Verified[Transaction]] = []
+        total = 0
         room = Room(key_share_bytes - BATCH_ENVELOPE_BYTES, BATCH_TRANSACTIONS_MAX, BATCH_WEIGHT_MAX)
         for transaction in self._pending.values():
             size = len(transaction.raw) + TRANSACTION_PREFIX_BYTES
-            if not room.take(size, 1, weight_of(transaction.value, self._weigh)):
+            weight = weight_of(transaction.value, self._weigh)
+            if not room.take(size, 1, weight):
                 break
             chosen.append(transaction)
+            total += weight
         self._sequence += 1
         batch = seal_batch(self._key, self._chain_id, self._sequence, chosen)
         for transaction in chosen:
             self._drop_pending(transaction.id)
-        self._add(batch, height)
+        self._add(batch, height, total)
         return batch
 
     # Batches
@@ -149,7 +152,7 @@ class Mempool:
                 count = self._author_count.get(batch.author, 0)
                 raise Refused("mempool.author_full", f"{count} batches are waiting")
             self._guests[batch.digest] = None
-        self._add(batch, height)
+        self._add(batch, height, weight)
         if first:
             self._batches.move_to_end(batch.digest, last=False)
         return True
@@ -356,9 +359,9 @@ class Mempool:
         known_bytes = self._author_bytes.get(author, 0)
         return self._author_count.get(author, 0) < count_max and known_bytes + more_bytes <= bytes_max
 
-    def _add(self, batch: VerifiedBatch, height: int) -> None:
+    def _add(self, batch: VerifiedBatch, height: int, weight: int) -> None:
         self._batches[batch.digest] = batch
-        self._weights[batch.digest] = batch_weight(batch.transactions, self._weigh)
+        self._weights[batch.digest] = weight
         self._arrived_at[batch.digest] = height
         self._author_count[batch.author] = self._author_count.get(batch.author, 0) + 1
         self._author_bytes[batch.author] = self._author_bytes.get(batch.author, 0) + len(batch.raw)

@@ -20,9 +20,10 @@ from consilium.consensus.messages import (
     verify_message,
 )
 from consilium.ledger import codec
-from consilium.ledger.batch import open_batch, verify_opened
+from consilium.ledger.batch import open_batch
 from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.validators import VALIDATORS_MAX
+from consilium.node.checking import Checker
 from consilium.node.complaints import TAKEN_EVERY_HEIGHTS
 from consilium.node.driver import Driver
 from consilium.node.executor import Executor
@@ -30,7 +31,7 @@ from consilium.node.mempool import Mempool, is_spent
 from consilium.node.peer_messages import LIMITS, BatchRequest, BlocksRequest, Kind, Tip
 from consilium.node.serving import Serving
 from consilium.node.sync import Send, Synchroniser
-from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked
+from consilium.node.threads import checked
 
 FORGED_WEIGHT: Final = 50
 ATTACHED_PARTS: Final = 16
@@ -42,8 +43,7 @@ SPENT_REST_S_MAX: Final = 0.25
 INLINE_PROPOSAL_BATCHES: Final = 64
 """A proposal that names no more, and needs no justification, is checked where it arrives: one signature."""
 INLINE_BATCH_BYTES: Final = 4 * 1024
-"""A batch that is no longer, with so few transactions, is checked where it arrives: a thread and back takes three
-times what a signature takes."""
+"""A batch that is no longer is opened where it arrives: a thread and back takes longer than its author's signature."""
 
 
 def _is_light(message: Message) -> bool:
@@ -66,8 +66,10 @@ class Router:
         synchroniser: Synchroniser,
         send: Send,
         serving: Serving | None = None,
+        checker: Checker | None = None,
     ) -> None:
         self._chain_id = chain_id
+        self._checker = checker or Checker()
         self._driver = driver
         self._executor = executor
         self._mempool = mempool
@@ -114,7 +116,7 @@ class Router:
         if self._mempool.holds(body):
             return  # offered again: nothing of it is hashed again
         try:
-            if small := len(body) <= INLINE_BATCH_BYTES:
+            if len(body) <= INLINE_BATCH_BYTES:
                 batch, digest = open_batch(body, self._chain_id)
             else:
                 batch, digest = await checked(open_batch, body, self._chain_id)
@@ -138,10 +140,7 @@ class Router:
                 return  # its author offers it again, once blocks have made room
         began_s = asyncio.get_running_loop().time()
         try:
-            if small and len(batch.transactions) <= INLINE_TRANSACTIONS_MAX:
-                verified = verify_opened(batch, digest, body)
-            else:
-                verified = await checked(verify_opened, batch, digest, body)
+            verified = await self._checker.batch(batch, digest, body)
         except Refused as refusal:
             raise PeerFault(f"a batch with a bad transaction: {refusal}", FORGED_WEIGHT) from None
         if not self._mempool.is_wanted(digest):

@@ -23,6 +23,7 @@ from consilium.ledger.genesis import Genesis
 from consilium.ledger.transaction import Transaction, Verified
 from consilium.node.accountant import Accountant
 from consilium.node.api import AccountingPage, Settled
+from consilium.node.checking import Checker
 from consilium.node.custodian import Custodian
 from consilium.node.driver import Driver
 from consilium.node.emergency_api import EmergencyDesk
@@ -31,7 +32,6 @@ from consilium.node.latency import Latency
 from consilium.node.mempool import Mempool
 from consilium.node.receipts import ReceiptBuilder
 from consilium.node.standing import Standing
-from consilium.node.threads import INLINE_TRANSACTIONS_MAX, checked, verify_all
 from consilium.node.waiting import Gathering, Taker, Waiting
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore, Place
@@ -68,8 +68,10 @@ class Service:
         storage: Callable[[], Mapping[str, Any]] = dict,
         released: Callable[[str], None] = lambda outcome: None,
         latency: Latency | None = None,
+        checker: Checker | None = None,
     ) -> None:
         self._genesis = genesis
+        self._checker = checker or Checker()
         self._executor = executor
         self._store: ChainStore = executor.store
         self._driver = driver
@@ -153,10 +155,7 @@ class Service:
         taken = list(transactions[:room])
         self._checking += len(taken)
         try:
-            if len(taken) <= INLINE_TRANSACTIONS_MAX:
-                verified = verify_all(taken, self._genesis.chain_id)
-            else:
-                verified = await checked(verify_all, taken, self._genesis.chain_id)
+            verified = await self._checker.transactions(taken, self._genesis.chain_id)
         finally:
             self._checking -= len(taken)
         answers = [self._admit(one) for one in verified]

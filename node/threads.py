@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from functools import partial
@@ -26,9 +26,6 @@ SWITCH_INTERVAL_S: Final = 0.001
 """A thread that executes keeps the interpreter for so long while others wait. Checking a signature lets go of it and
 takes 40 µs: with the default of 5 ms each check would wait a hundred times as long for its turn, and so would the event
 loop."""
-
-INLINE_TRANSACTIONS_MAX: Final = 2
-"""So few are checked without a thread: going there and back takes some 150 µs of CPU, a signature 40 to 60."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -76,7 +73,7 @@ async def entered(make: Callable[[], AbstractContextManager[_T]]) -> AsyncIterat
         await asyncio.to_thread(stack.close)
 
 
-def verify_all(raws: list[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:
+def verify_all(raws: Sequence[bytes], chain_id: bytes) -> list[Verified[Transaction] | Refused]:
     """Raw transactions, each verified, or why it is refused. Blocks."""
     answers: list[Verified[Transaction] | Refused] = []
     for raw in raws:

@@ -22,6 +22,7 @@ from consilium.ledger import codec
 from consilium.ledger.errors import InvariantBroken, PeerFault, sole_error
 from consilium.node.attesting import Attesting
 from consilium.node.backup import backup
+from consilium.node.checking import Checker
 from consilium.node.clerk import Clerk
 from consilium.node.config import Config, with_ports, write_ports
 from consilium.node.custodian import Custodian
@@ -120,6 +121,7 @@ class _Node:
         self._synchroniser = self._driver.synchroniser = self._follower()
         self._metrics.watch(self._mesh.metrics, lambda: self._driver.view_changes)
         self._metrics.at(executor.store.tip.height)
+        self._checker = Checker(config.node.checking_processes)
         self._router = Router(
             chain_id=chain_id,
             driver=self._driver,
@@ -128,6 +130,7 @@ class _Node:
             synchroniser=self._synchroniser,
             send=self._send_bulk,
             serving=self._serving,
+            checker=self._checker,
         )
         self._keeping = Keeping(
             parts,
@@ -223,6 +226,7 @@ class _Node:
             refused=self._metrics.refused,
             released=self._released,
             latency=Latency(self._metrics.commit_latency),
+            checker=self._checker,
             clock_ms=wall_ms,
             storage=lambda: self._housekeeper.usage,
         )
@@ -284,6 +288,7 @@ class _Node:
             for name, work in (
                 ("driver", self._driver.run()),
                 ("sync", self._synchroniser.run()),
+                ("checking", self._checker.run()),
                 ("mesh", self._mesh.run()),
                 ("duties", self._duties.run()),
                 ("tick", self._tick()),
@@ -292,7 +297,7 @@ class _Node:
                 ("keeping", self._keeping.run()),
                 ("oversight", self._oversight.run()),
                 ("broken", self._until_broken()),
-                ("stop", _until_set(stop)),
+                ("stop", stop.wait()),
             )
         ]
         try:
@@ -392,7 +397,3 @@ class _Node:
         self._keeping.forget_with(custodian.forget)
         self._metrics.owing(lambda: custodian.untold, lambda: custodian.untold_since_ms, wall_ms)
         return custodian
-
-
-async def _until_set(event: asyncio.Event) -> None:
-    await event.wait()

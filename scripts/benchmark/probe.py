@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 import psutil  # type: ignore[import-untyped]
@@ -15,6 +16,7 @@ from consilium.node.testing import LocalCluster
 
 _LINE = re.compile(r"^([a-z_]+)(?:\{([^}]*)\})? ([-+0-9.eEinfNa]+)$", re.MULTILINE)
 
+_PRIVATE = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 _BOUND = re.compile(r'le="([^"]+)"')
 
 Series = dict[str, float]
@@ -22,11 +24,13 @@ Series = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """All nodes at one moment. By node: CPU seconds so far, resident bytes, and what its /metrics say."""
+    """All nodes at one moment. By node, with the processes that it started: CPU seconds so far, resident bytes, those
+    of them that are of no file (zero where the system does not tell); and what its /metrics say."""
 
     at_s: float
     cpu_s: Mapping[int, float]
     rss_bytes: Mapping[int, int]
+    private_bytes: Mapping[int, int]
     series: Mapping[int, Series]
     own_cpu_s: float
 
@@ -54,15 +58,27 @@ async def glance(cluster: LocalCluster, session: aiohttp.ClientSession, nodes: l
     texts = await asyncio.gather(*(_metrics(cluster, session, node) for node in nodes))
     cpu: dict[int, float] = {}
     rss: dict[int, int] = {}
+    private: dict[int, int] = {}
     for node in nodes:
         pid = cluster.pid(node)
         if pid is not None:
-            process = psutil.Process(pid)
-            times = process.cpu_times()
-            cpu[node], rss[node] = times.user + times.system, process.memory_info().rss
+            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            times = [one.cpu_times() for one in family]
+            cpu[node] = sum(one.user + one.system for one in times)
+            rss[node] = sum(one.memory_info().rss for one in family)
+            private[node] = sum(_private_bytes(one.pid) for one in family)
     own = psutil.Process().cpu_times()
     series = {node: _parsed(text) for node, text in zip(nodes, texts, strict=True)}
-    return Glance(time.perf_counter(), cpu, rss, series, own.user + own.system)
+    return Glance(time.perf_counter(), cpu, rss, private, series, own.user + own.system)
+
+
+def _private_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = _PRIVATE.search(status)
+    return int(found[1]) * 1024 if found else 0
 
 
 async def _metrics(cluster: LocalCluster, session: aiohttp.ClientSession, node: int) -> str:

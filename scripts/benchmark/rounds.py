@@ -241,6 +241,7 @@ def figures(
             "load_generator": (ended.own_cpu_s - begun.own_cpu_s) * per_tx,
         },
         "rss_mib": {f"node-{node}": value / 2**20 for node, value in ended.rss_bytes.items()},
+        "private_mib": {f"node-{node}": value / 2**20 for node, value in ended.private_bytes.items()},
         "event_loop_lag_ms_p99": scaled(probe.quantile(lag, 0.99)),
         "chain_write_ms": {
             "p50": scaled(probe.quantile(fsync, 0.5)),

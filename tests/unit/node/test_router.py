@@ -28,6 +28,7 @@ from consilium.ledger.errors import PeerFault, Refused
 from consilium.ledger.transaction import OPERATION_BODY_BYTES_MAX, Operation
 from consilium.ledger.weight import BATCH_WEIGHT_MAX
 from consilium.node import router as routers
+from consilium.node.checking import Checker
 from consilium.node.complaints import TAKEN_EVERY_HEIGHTS
 from consilium.node.driver import Driver
 from consilium.node.mempool import MempoolLimits
@@ -402,12 +403,12 @@ async def test_who_brings_what_is_spent_is_held_back_for_longer_than_it_took(
     """Good batches of decided transactions cost their check each time, use up no share and are no fault."""
     took_s, loop = 0.01, asyncio.get_running_loop()
 
-    async def slowly(work: Any, *given: Any) -> Any:
-        await asyncio.sleep(took_s)
-        return work(*given)
+    class Slow(Checker):
+        async def batch(self, *given: Any) -> VerifiedBatch:
+            await asyncio.sleep(took_s)
+            return await super().batch(*given)
 
-    monkeypatch.setattr(routers, "checked", slowly)
-    monkeypatch.setattr(routers, "INLINE_TRANSACTIONS_MAX", 0)
+    monkeypatch.setattr(routed.router, "_checker", Slow())
     spent = one_batch(routed)
     routed.harness.commit(routed.node.executor, [spent])
     began_s = loop.time()

@@ -1,0 +1,45 @@
+"""The process that checks signatures for a node, and knows nothing else of it: see `node.checking`.
+
+It reads from standard input and writes to standard output, which are one socket of the node's:
+
+    asked      count (2 bytes, big endian, 1 to CLAIMS_MAX), then so many claims of 128 bytes
+    answered   a byte for each, 1 where the signature is good, in the order in which was asked
+
+It ends where its input ends: with the node, however that ended.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import BinaryIO, Final
+
+from consilium.ledger.crypto import CLAIM_BYTES, verify_claims
+
+COUNT_BYTES: Final = 2
+CLAIMS_MAX: Final = 128
+"""What is asked at once: several processes share a large batch, and a small one does not wait behind all of it."""
+
+
+def answer_all(asked: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until the input ends. Raises ValueError where it is no question."""
+    while head := asked.read(COUNT_BYTES):
+        count = int.from_bytes(head, "big")
+        if not 1 <= count <= CLAIMS_MAX:
+            raise ValueError(f"{count} claims; 1 to {CLAIMS_MAX} are asked at once")
+        claims = asked.read(count * CLAIM_BYTES)
+        if len(claims) < count * CLAIM_BYTES:
+            return
+        answers.write(verify_claims(claims))
+        answers.flush()
+
+
+def main() -> None:
+    """Run until the node is gone. Signals that a whole group gets are for the node, which ends this."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    answer_all(sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()
