@@ -2,12 +2,14 @@
 
 Each directed pair of nodes gets a listening socket; what connects there is forwarded to the target, byte for byte.
 A cut link resets what it carries and accepts nothing, as a cable that was pulled and a firewall that answers.
-Memory is bounded: a side that does not read stops the other side.
+A delayed one carries everything a while later, in order. Memory is bounded: a side that does not read stops the other
+side.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +17,8 @@ from consilium.node.ports import LOOPBACK
 
 CONNECT_TIMEOUT_S: Final = 2.0
 LINK_BUFFER_BYTES: Final = 256 * 1024
+LATE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""So many bytes are under way on a delayed link, each way."""
 
 
 class _End(asyncio.Protocol):
@@ -24,6 +28,11 @@ class _End(asyncio.Protocol):
         self._link = link
         self.transport: asyncio.Transport | None = None
         self.other: _End | None = None
+        self._late: deque[tuple[float, bytes]] = deque()
+        """What is under way to the other end, and when it arrives."""
+        self._late_bytes = 0
+        self._blocked = False
+        self._arrival: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
@@ -33,19 +42,57 @@ class _End(asyncio.Protocol):
         self._link.adopt(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._link.delay_s <= 0 and not self._late:
+            self._hand_over(data)
+            return
+        self._late.append((asyncio.get_running_loop().time() + self._link.delay_s, data))
+        self._late_bytes += len(data)
+        if self._late_bytes > LATE_BYTES_MAX:
+            self.read(blocked=self._blocked)
+        if self._arrival is None:
+            self._await_arrival()
+
+    def _await_arrival(self) -> None:
+        self._arrival = asyncio.get_running_loop().call_at(self._late[0][0], self._arrive)
+
+    def _arrive(self) -> None:
+        self._arrival = None
+        now_s, full = asyncio.get_running_loop().time(), self._late_bytes > LATE_BYTES_MAX
+        while self._late and self._late[0][0] <= now_s:
+            _, data = self._late.popleft()
+            self._late_bytes -= len(data)
+            self._hand_over(data)
+        if self._late:
+            self._await_arrival()
+        if full:
+            self.read(blocked=self._blocked)
+
+    def _hand_over(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
             self.other.transport.write(data)
 
     def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
+        if self.other is not None:
+            self.other.read(blocked=True)
 
     def resume_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
+        if self.other is not None:
+            self.other.read(blocked=False)
+
+    def read(self, *, blocked: bool) -> None:
+        """Read on, unless what was read before is held up: by who does not take it (`blocked`), or under way."""
+        self._blocked = blocked
+        if self.transport is None:
+            return
+        if blocked or self._late_bytes > LATE_BYTES_MAX:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._link.lose(self)
+        if self._arrival is not None:
+            self._arrival.cancel()
         if self.other is not None:
             self.other.end()
 
@@ -64,6 +111,8 @@ class Link:
         self._ends: set[_End] = set()
         self._dials: set[asyncio.Task[None]] = set()
         self.is_cut = False
+        self.delay_s = 0.0
+        """How long bytes are under way, each way. Those that are keep their time when it changes."""
 
     async def start(self) -> int:
         """Listen, and return the port."""
@@ -164,6 +213,11 @@ class Network:
                 link.heal()
             else:
                 link.cut()
+
+    def delay(self, one_way_s: float) -> None:
+        """From now on everything is under way for so long."""
+        for link in self._links.values():
+            link.delay_s = one_way_s
 
     def heal(self) -> None:
         """Everybody reaches everybody."""

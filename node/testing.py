@@ -293,18 +293,7 @@ class LocalCluster:
         """Let every node dial the others by way of links."""
         self._network = Network(p2p_ports)
         await self._network.start()
-        cards = [node.card() for node in self.nodes]
-        for node in self.nodes:
-            peers = [
-                Peer(
-                    key=card.node_key,
-                    address=f"{LOOPBACK}:{self._network.ports[node.index, target]}",
-                    name=card.name,
-                )
-                for target, card in enumerate(cards)
-                if target != node.index
-            ]
-            write_peers(node.config().peers_path, peers)
+        dial_through(self.nodes, self._network.ports)
 
     def _start(self, node: NodeFolder) -> None:
         cluster.forget_ports(node.config())
@@ -371,3 +360,15 @@ class LocalCluster:
             except subprocess.TimeoutExpired:
                 child.mark.send(signal.SIGKILL)
                 child.wait(END_TIMEOUT_S)
+
+
+def dial_through(nodes: Sequence[NodeFolder], ports: Mapping[tuple[int, int], int]) -> None:
+    """Have each node dial the others at `ports[its index, theirs]`. Nodes read it when they start."""
+    cards = [node.card() for node in nodes]
+    for node in nodes:
+        peers = [
+            Peer(key=card.node_key, address=f"{LOOPBACK}:{ports[node.index, target]}", name=card.name)
+            for target, card in enumerate(cards)
+            if target != node.index
+        ]
+        write_peers(node.config().peers_path, peers)

@@ -114,8 +114,7 @@ def main() -> int:
         print(text, file=sys.stderr, flush=True)
 
     if options.command == "cluster":
-        if options.delay_ms:
-            delays.enter_namespace()
+        options.relay = bool(options.delay_ms) and not delays.enter_namespace()
         if options.plot is not None:
             report.require_plots()
         found = asyncio.run(rounds.run(options, progress))

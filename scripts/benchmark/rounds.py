@@ -22,6 +22,7 @@ import aiohttp
 from consilium.node.testing import LocalCluster
 from scripts.benchmark import ceiling, delays, probe
 from scripts.benchmark.load import Client, Tally
+from scripts.benchmark.relay import Relay
 from scripts.benchmark.workload import Request, Signer, settle_in
 
 POOL_SPARE: Final = 1.5
@@ -50,8 +51,11 @@ class Window:
 class Bench:
     """One cluster, and rounds on it."""
 
-    def __init__(self, cluster: LocalCluster, options: argparse.Namespace, progress: Progress) -> None:
+    def __init__(
+        self, cluster: LocalCluster, options: argparse.Namespace, progress: Progress, relay: Relay
+    ) -> None:
         self._cluster = cluster
+        self._relay = relay
         self._options = options
         self._progress = progress
         self._live = list(range(cluster.size))
@@ -71,9 +75,15 @@ class Bench:
             for number in range(options.rounds):
                 delayed = options.delay_ms > 0 and number % 2 == 1
                 if options.delay_ms:
-                    await asyncio.to_thread(delays.set_delay, cluster, options.delay_ms if delayed else 0)
+                    await asyncio.to_thread(self._delay, options.delay_ms if delayed else 0.0)
                 rounds.append(await self._round(number, delayed))
         return summary(options, rounds, self._signer.transaction_bytes)
+
+    def _delay(self, one_way_ms: float) -> None:
+        if self._options.relay:
+            self._relay.set_delay(one_way_ms)
+        else:
+            delays.set_delay(self._cluster, one_way_ms)
 
     async def _round(self, number: int, delayed: bool) -> dict[str, Any]:
         options = self._options
@@ -332,5 +342,10 @@ async def run(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
     settings = (
         {"consensus": {"view_timeout_ms": options.view_timeout_ms}} if options.view_timeout_ms else None
     )
-    async with LocalCluster(options.nodes, settings=settings) as cluster:
-        return await Bench(cluster, options, progress).run()
+    relay = Relay()
+    prepare = relay.prepare if options.relay else lambda cluster: None
+    try:
+        async with LocalCluster(options.nodes, settings=settings, prepare=prepare) as cluster:
+            return await Bench(cluster, options, progress, relay).run()
+    finally:
+        await asyncio.to_thread(relay.close)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from consilium.node import links
 from consilium.node.links import LINK_BUFFER_BYTES, Link, Network
 from consilium.node.ports import LOOPBACK, Reservation
 
@@ -101,6 +102,45 @@ async def test_who_does_not_read_holds_back_who_writes(echo: tuple[Echo, int]) -
     link.stop()
 
 
+async def test_a_delayed_link_carries_everything_later_and_in_order(echo: tuple[Echo, int]) -> None:
+    link, loop = Link(echo[1]), asyncio.get_running_loop()
+    link.delay_s = 0.05
+    port = await link.start()
+    async with asyncio.timeout(TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        sent = bytes(range(256)) * 2_000
+        begun_s = loop.time()
+        for at in range(0, len(sent), 32_000):
+            writer.write(sent[at : at + 32_000])
+        assert await reader.readexactly(len(sent)) == sent
+        assert loop.time() - begun_s >= 2 * link.delay_s
+        writer.write(b"late")
+        await asyncio.sleep(0.01)
+        link.delay_s = 0.0  # what comes after does not overtake what is under way
+        writer.write(b"soon")
+        assert await reader.readexactly(8) == b"latesoon"
+        writer.close()
+    link.stop()
+
+
+async def test_what_is_under_way_is_bounded(echo: tuple[Echo, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "LATE_BYTES_MAX", 100_000)
+    link = Link(echo[1])
+    link.delay_s = 0.02
+    port = await link.start()
+    async with asyncio.timeout(TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        total, most = 2_000_000, 0
+        writer.write(b"z" * total)
+        received = 0
+        while received < total:
+            received += len(await reader.read(65_536))
+            most = max(most, *(end._late_bytes for end in link._ends))
+        assert 100_000 < most < 100_000 + 2 * 262_144  # what one read of a socket brings comes on top
+        writer.close()
+    link.stop()
+
+
 async def test_a_partition_parts_the_groups() -> None:
     network = Network([1, 2, 3, 4])
     await network.start()
@@ -109,6 +149,8 @@ async def test_a_partition_parts_the_groups() -> None:
     cut = {pair for pair, link in network._links.items() if link.is_cut}
     assert cut == set(network._links) - {(0, 1), (1, 0)}
     network.heal()
+    network.delay(0.5)
+    assert {link.delay_s for link in network._links.values()} == {0.5}
     assert not any(link.is_cut for link in network._links.values())
     network.stop()
 
