@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from consilium.node.cluster import NodeFolder
+from consilium.node.config import write_peers
+from consilium.node.config_sections import Peer
 from consilium.node.ports import LOOPBACK
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -228,3 +231,15 @@ class Network:
         """End every link."""
         for link in self._links.values():
             link.stop()
+
+
+def dial_through(nodes: Sequence[NodeFolder], ports: Mapping[tuple[int, int], int]) -> None:
+    """Have each node dial the others at `ports[its index, theirs]`. Nodes read it when they start."""
+    cards = [node.card() for node in nodes]
+    for node in nodes:
+        peers = [
+            Peer(key=card.node_key, address=f"{LOOPBACK}:{ports[node.index, target]}", name=card.name)
+            for target, card in enumerate(cards)
+            if target != node.index
+        ]
+        write_peers(node.config().peers_path, peers)

@@ -40,11 +40,9 @@ from consilium.ledger.genesis import Genesis
 from consilium.node import cluster, files, founding, processes, terms
 from consilium.node.attached import add_observers
 from consilium.node.cluster import START_TIMEOUT_S, NodeFolder
-from consilium.node.config import write_peers
-from consilium.node.config_sections import Peer
 from consilium.node.founding import Place
-from consilium.node.links import Network
-from consilium.node.ports import LOOPBACK, Reservation
+from consilium.node.links import Network, dial_through
+from consilium.node.ports import Reservation
 from consilium.node.processes import Child
 
 WAIT_TIMEOUT_S: Final = 30.0
@@ -360,15 +358,3 @@ class LocalCluster:
             except subprocess.TimeoutExpired:
                 child.mark.send(signal.SIGKILL)
                 child.wait(END_TIMEOUT_S)
-
-
-def dial_through(nodes: Sequence[NodeFolder], ports: Mapping[tuple[int, int], int]) -> None:
-    """Have each node dial the others at `ports[its index, theirs]`. Nodes read it when they start."""
-    cards = [node.card() for node in nodes]
-    for node in nodes:
-        peers = [
-            Peer(key=card.node_key, address=f"{LOOPBACK}:{ports[node.index, target]}", name=card.name)
-            for target, card in enumerate(cards)
-            if target != node.index
-        ]
-        write_peers(node.config().peers_path, peers)

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from consilium.node.links import Network
-from consilium.node.testing import LocalCluster, dial_through
+from consilium.node.links import Network, dial_through
+from consilium.node.testing import LocalCluster
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 END_TIMEOUT_S: Final = 10.0
