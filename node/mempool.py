@@ -122,9 +122,8 @@ class Mempool:
         total = 0
         room = Room(key_share_bytes - BATCH_ENVELOPE_BYTES, BATCH_TRANSACTIONS_MAX, BATCH_WEIGHT_MAX)
         for transaction in self._pending.values():
-            size = len(transaction.raw) + TRANSACTION_PREFIX_BYTES
             weight = weight_of(transaction.value, self._weigh)
-            if not room.take(size, 1, weight):
+            if not room.take(len(transaction.raw) + TRANSACTION_PREFIX_BYTES, 1, weight):
                 break
             chosen.append(transaction)
             total += weight
@@ -350,8 +349,7 @@ class Mempool:
             self._wanted_before.popitem(last=False)
 
     def _sealed_ahead(self) -> int:
-        own = self._key.public
-        return sum(len(batch.transactions) for batch in self._batches.values() if batch.author == own)
+        return sum(len(batch.transactions) for batch in self._batches.values() if batch.author == self.key)
 
     def _has_room(self, author: bytes, more_bytes: int, parts: int = 1) -> bool:
         count_max = max(1, self._limits.batches_per_author_max // parts)
