@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import structlog
 
@@ -34,6 +35,9 @@ from consilium.node.threads import checked, entered, verify_all
 PROGRAM: Final = (sys.executable, "-P", "-m", "consilium.node.checking_process")
 INLINE_TRANSACTIONS_MAX: Final = 2
 """So few are checked where they arrive: to a process or a thread and back takes longer than a signature."""
+ASKED_AHEAD: Final = 2
+"""Pieces that a process is asked at a time: one to work on and one to go on with. The rest waits here, so that what is
+urgent can come first."""
 OPENED_PER_TURN_BYTES: Final = 64 * 1024
 """After decoding so many bytes everybody else on the event loop has a turn."""
 ANSWER_TIMEOUT_S: Final = 20.0
@@ -48,34 +52,44 @@ class _Lost(Exception):
     """The process that was asked has gone."""
 
 
+class _Piece(NamedTuple):
+    """Claims that are checked together, and where the answer goes: a byte for each, as `crypto.verify_claims`."""
+
+    claims: bytes
+    answer: asyncio.Future[bytes]
+
+    @property
+    def size(self) -> int:
+        """How many claims."""
+        return len(self.claims) // CLAIM_BYTES
+
+
 class _Process(asyncio.Protocol):
-    """A process that checks, and what it was asked and has not answered, oldest first.
+    """A process that checks, and what it was asked and has not answered, oldest first. `idle` is called when it has."""
 
-    What waits to be written to it is bounded by those who ask: the room of the mempool, and a batch of each peer.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, idle: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._idle = idle
         self._transport: asyncio.WriteTransport | None = None
-        self._asked: deque[tuple[int, asyncio.Future[bytes]]] = deque()
+        self._asked: deque[_Piece] = deque()
         self._found = b""
         self._heard_s = 0.0
         self.lost = asyncio.Event()
-        self.claims = 0
-        """Asked and not answered yet."""
 
-    async def ask(self, claims: bytes) -> bytes:
-        """A byte for each claim, as `crypto.verify_claims`. Raises _Lost."""
+    def ask(self, piece: _Piece) -> None:
+        """Its answer is given, or _Lost."""
         if self._transport is None or self.lost.is_set():
-            raise _Lost
-        answer: asyncio.Future[bytes] = self._loop.create_future()
+            _lose(piece)
+            return
         if not self._asked:
             self._heard_s = self._loop.time()
-        count = len(claims) // CLAIM_BYTES
-        self._asked.append((count, answer))
-        self.claims += count
-        self._transport.write(count.to_bytes(COUNT_BYTES, "big") + claims)
-        return await answer
+        self._asked.append(piece)
+        self._transport.write(piece.size.to_bytes(COUNT_BYTES, "big") + piece.claims)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it should be asked more."""
+        return len(self._asked) < ASKED_AHEAD and not self.lost.is_set()
 
     @property
     def silent_s(self) -> float:
@@ -97,31 +111,34 @@ class _Process(asyncio.Protocol):
         """Hand out answers, in the order in which was asked."""
         self._heard_s = self._loop.time()
         found = self._found + data
-        while self._asked and len(found) >= self._asked[0][0]:
-            count, answer = self._asked.popleft()
-            self.claims -= count
+        while self._asked and len(found) >= (count := self._asked[0].size):
+            answer = self._asked.popleft().answer
             if not answer.done():
                 answer.set_result(found[:count])
             found = found[count:]
         self._found = found
         if found and not self._asked:  # nobody asked for that
             self.abort()
+        self._idle()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever waits is told."""
         self.lost.set()
         while self._asked:
-            _, answer = self._asked.popleft()
-            if not answer.done():
-                answer.set_exception(_Lost())
+            _lose(self._asked.popleft())
 
 
 class Checker:
-    """See the module. Without processes, or until `run` has started one, threads check."""
+    """See the module. Without processes, or until `run` has started one, threads check.
+
+    What waits is bounded by those who ask: the room of the mempool, and a batch of each peer.
+    """
 
     def __init__(self, processes: int = 0) -> None:
         self._processes = processes
         self._alive: list[_Process] = []
+        self._batches: deque[_Piece] = deque()
+        self._others: deque[_Piece] = deque()
 
     @property
     def process_count(self) -> int:
@@ -139,6 +156,23 @@ class Checker:
         self, raws: Sequence[bytes], chain_id: bytes
     ) -> list[Verified[Transaction] | Refused]:
         """Raw transactions, each verified, or why it is refused."""
+        return await self._verified(raws, chain_id, self._others)
+
+    async def batch(self, batch: Batch, digest: Digest, raw: bytes) -> VerifiedBatch:
+        """As `ledger.batch.verify_opened`, of what `open_batch` returned for `raw`. Raises Refused.
+
+        Batches come before whatever else waits: the next block may need this one.
+        """
+        verified: list[Verified[Transaction]] = []
+        for one in await self._verified(batch.transactions, batch.chain_id, self._batches):
+            if isinstance(one, Refused):
+                raise one
+            verified.append(one)
+        return batch_of(batch, digest, raw, verified)
+
+    async def _verified(
+        self, raws: Sequence[bytes], chain_id: bytes, queue: deque[_Piece]
+    ) -> list[Verified[Transaction] | Refused]:
         if len(raws) <= INLINE_TRANSACTIONS_MAX:
             return verify_all(raws, chain_id)
         if not self._alive:
@@ -147,28 +181,29 @@ class Checker:
         for some in _turns(raws):
             opened += [_opened(raw, chain_id) for raw in some]
             await asyncio.sleep(0)
-        good = iter(await self._check([one.claim for one in opened if isinstance(one, Opened)]))
+        claims = [one.claim for one in opened if isinstance(one, Opened)]
+        pieces = [b"".join(claims[at : at + CLAIMS_MAX]) for at in range(0, len(claims), CLAIMS_MAX)]
+        good = itertools.chain.from_iterable(
+            await asyncio.gather(*(self._check(piece, queue) for piece in pieces))
+        )
         return [one if isinstance(one, Refused) else _found(one, bool(next(good))) for one in opened]
 
-    async def batch(self, batch: Batch, digest: Digest, raw: bytes) -> VerifiedBatch:
-        """As `ledger.batch.verify_opened`, of what `open_batch` returned for `raw`. Raises Refused."""
-        verified: list[Verified[Transaction]] = []
-        for one in await self.transactions(batch.transactions, batch.chain_id):
-            if isinstance(one, Refused):
-                raise one
-            verified.append(one)
-        return batch_of(batch, digest, raw, verified)
-
-    async def _check(self, claims: list[bytes]) -> bytes:
-        """In pieces, which go to whoever has least to do."""
-        pieces = [b"".join(claims[at : at + CLAIMS_MAX]) for at in range(0, len(claims), CLAIMS_MAX)]
-        return b"".join(await asyncio.gather(*(self._check_piece(piece) for piece in pieces)))
-
-    async def _check_piece(self, claims: bytes) -> bytes:
+    async def _check(self, claims: bytes, queue: deque[_Piece]) -> bytes:
         if self._alive:
+            piece = _Piece(claims, asyncio.get_running_loop().create_future())
+            queue.append(piece)
+            self._hand_out()
             with contextlib.suppress(_Lost):
-                return await min(self._alive, key=lambda process: process.claims).ask(claims)
+                return await piece.answer
         return await checked(verify_claims, claims)
+
+    def _hand_out(self) -> None:
+        """Ask whoever has room, batches first."""
+        for process in self._alive:
+            while process.has_room and (queue := self._batches or self._others):
+                piece = queue.popleft()
+                if not piece.answer.done():  # whoever asked may have gone
+                    process.ask(piece)
 
     async def _keep_one(self) -> None:
         while True:
@@ -185,10 +220,11 @@ class Checker:
             async with entered(partial(_running, other.fileno())):
                 other.close()
                 own.setblocking(False)
-                process = _Process()
+                process = _Process(self._hand_out)
                 try:
                     await asyncio.get_running_loop().create_connection(lambda: process, sock=own)
                     self._alive.append(process)
+                    self._hand_out()
                     while not process.lost.is_set() and process.silent_s < ANSWER_TIMEOUT_S:
                         await _until(process.lost, POLL_S)
                     _log.warning("checking.process_lost", silent_s=round(process.silent_s, 1))
@@ -196,6 +232,13 @@ class Checker:
                     if process in self._alive:
                         self._alive.remove(process)
                     process.abort()
+                    while not self._alive and (queue := self._batches or self._others):
+                        _lose(queue.popleft())
+
+
+def _lose(piece: _Piece) -> None:
+    if not piece.answer.done():
+        piece.answer.set_exception(_Lost())
 
 
 @contextlib.contextmanager

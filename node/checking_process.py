@@ -17,8 +17,8 @@ from typing import BinaryIO, Final
 from consilium.ledger.crypto import CLAIM_BYTES, verify_claims
 
 COUNT_BYTES: Final = 2
-CLAIMS_MAX: Final = 128
-"""What is asked at once: several processes share a large batch, and a small one does not wait behind all of it."""
+CLAIMS_MAX: Final = 64
+"""What is asked at once: some 3 ms of work. Several processes share a large batch, and what is urgent waits little."""
 
 
 def answer_all(asked: BinaryIO, answers: BinaryIO) -> None:

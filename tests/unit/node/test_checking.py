@@ -158,3 +158,53 @@ async def test_a_process_that_does_not_start_leaves_the_threads(monkeypatch: pyt
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_batches_come_before_what_clients_hand_in() -> None:
+    """A proposal waits for the batches that it names; clients wait for blocks anyway."""
+    many = [*GOOD] * 4
+    verified = [one for one in await Checker().transactions(GOOD[:3], CHAIN) if not isinstance(one, Refused)]
+    sealed = seal_batch(KEY, CHAIN, 1, verified)
+    batch, digest = open_batch(sealed.raw, CHAIN)
+    async with running(1) as checker:
+        (process,) = children()
+        process.send_signal(signal.SIGSTOP)
+        clients = asyncio.create_task(checker.transactions(many, CHAIN))
+        while not checker._others:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        urgent = asyncio.create_task(checker.batch(batch, digest, sealed.raw))
+        while not checker._batches:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert (await urgent).digest == sealed.digest
+            assert not clients.done()
+            assert len(await clients) == len(many)
+
+
+async def test_whoever_does_not_wait_any_more_is_not_checked_for() -> None:
+    async with running(1) as checker:
+        (process,) = children()
+        process.send_signal(signal.SIGSTOP)
+        gone = asyncio.create_task(checker.transactions([*GOOD] * 4, CHAIN))
+        while not checker._others:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert said(await checker.transactions(MIXED, CHAIN)) == EXPECTED
+        assert not checker._others
+
+
+async def test_what_waits_when_the_last_process_is_lost_is_checked_by_threads() -> None:
+    async with running(1) as checker:
+        (process,) = children()
+        process.send_signal(signal.SIGSTOP)
+        asked = asyncio.create_task(checker.transactions([*MIXED] * 4, CHAIN))
+        while not checker._others:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        process.kill()
+        async with asyncio.timeout(TIMEOUT_S):
+            assert said(await asked) == EXPECTED * 4
+        assert not checker._others
