@@ -66,6 +66,11 @@ class _Running(Collector):
                 "Callers that were turned away, or gave up",
                 mesh.handshakes_refused + mesh.handshake_failures,
             ),
+            (
+                "consilium_peer_handshakes_displaced",
+                "Callers not known yet whose places newcomers were given",
+                mesh.handshakes_displaced,
+            ),
         ):
             yield CounterMetricFamily(name, text, value=value)
         sent = CounterMetricFamily(

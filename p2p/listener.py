@@ -2,8 +2,9 @@
 
 The listening socket is accepted from by hand rather than by `create_server`, for three reasons: each
 connection gets the TLS context of that moment, so members can change; handshakes are counted before they cost
-anything, in all, per host and per key; and one deadline covers everything from TCP to welcome. What is over a
-limit is closed at once: an honest node dials again.
+anything, by host (`places`) and, once TLS has shown it, by key; and one deadline covers everything from TCP to
+welcome. A caller too many takes the place of another whose key is not known yet; a key too many is closed at once.
+An honest node dials again.
 
 aiohttp's low-level server speaks HTTP on the finished TLS connection. Its handler makes the websocket only
 after the peer's key was judged, hands it over, and stays until the link ends.
@@ -12,6 +13,7 @@ after the peer's key was judged, hands it over, and stays until the link ends.
 from __future__ import annotations
 
 import asyncio
+import random
 import socket as sockets
 import ssl
 from collections import Counter
@@ -29,9 +31,12 @@ from consilium.p2p import tls
 from consilium.p2p.connection import Connection
 from consilium.p2p.frame import FRAME_BYTES_MAX, GARBAGE_WEIGHT
 from consilium.p2p.metrics import MeshMetrics
+from consilium.p2p.places import Places
 from consilium.p2p.policy import Address, MeshPolicy
 
 BACKLOG: Final = 128
+ACCEPTS_PER_TURN_MAX: Final = 16
+"""So that strangers who come fast do not fill the system's backlog while the event loop is busy."""
 ACCEPT_PAUSE_S: Final = 0.5
 """How long to wait when the system has no descriptor left for another connection."""
 REQUEST_LINE_BYTES_MAX: Final = 1_024
@@ -82,7 +87,11 @@ class Listener:
         self._policy = policy
         self._metrics = metrics
         self._admissions: dict[object, _Admission] = {}
-        self._handshakes: Counter[object] = Counter()
+        self._places: Places[asyncio.Task[None]] = Places(
+            policy.handshakes_max, policy.handshakes_per_host_max, policy.handshakes_fair, random.choice
+        )
+        self._handshakes: Counter[bytes] = Counter()
+        """In progress, by key."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._untouched: set[sockets.socket] = set()
         """Accepted, while their tasks have not begun: one that is cancelled before it begins closes nothing."""
@@ -117,29 +126,26 @@ class Listener:
             await asyncio.sleep(ACCEPT_PAUSE_S)
 
     def _accept(self, group: asyncio.TaskGroup, failed: asyncio.Future[OSError]) -> None:
-        try:
-            raw, name = self._socket.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:  # out of descriptors
-            if not failed.done():
-                failed.set_result(error)
-            return
+        for _ in range(ACCEPTS_PER_TURN_MAX):
+            try:
+                raw, name = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of descriptors
+                if not failed.done():
+                    failed.set_result(error)
+                return
+            self._let_in(group, raw, name[0])
+
+    def _let_in(self, group: asyncio.TaskGroup, raw: sockets.socket, host: str) -> None:
         raw.setblocking(False)
-        host = name[0]
-        if (
-            self._handshakes[None] >= self._policy.handshakes_max
-            or self._handshakes[host] >= self._policy.handshakes_per_host_max
-        ):
-            self._metrics.handshakes_refused += 1
-            raw.close()
-            return
-        self._count(None, 1)
-        self._count(host, 1)
         self._untouched.add(raw)
         task = group.create_task(self._admit(raw, host), name="p2p.admit")
         self._tasks.add(task)
-        task.add_done_callback(partial(self._admitted, raw, host))
+        task.add_done_callback(partial(self._admitted, raw))
+        if (displaced := self._places.enter(host, task)) is not None:
+            self._metrics.handshakes_displaced += 1
+            displaced.cancel()
 
     def cancel(self) -> None:
         """Give up every connection that was accepted."""
@@ -151,12 +157,11 @@ class Listener:
         self._socket.close()
         await self._server.shutdown(self._policy.close_timeout_s)
 
-    def _admitted(self, raw: sockets.socket, host: str, task: asyncio.Task[None]) -> None:
+    def _admitted(self, raw: sockets.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._places.leave(task)
         if raw in self._untouched:
             self._untouched.discard(raw)
-            self._count(None, -1)
-            self._count(host, -1)
             raw.close()
 
     async def _admit(self, raw: sockets.socket, host: str) -> None:
@@ -174,6 +179,7 @@ class Listener:
                         lambda: protocol, raw, ssl=self._context()
                     )
                     key = tls.peer_key(transport.get_extra_info("ssl_object"))
+                    self._leave_place()
                     serve = await self._greet(key, admission)
             except (TimeoutError, OSError, aiohttp.ClientError) as error:
                 self._metrics.handshake_failures += 1
@@ -183,9 +189,6 @@ class Listener:
                 _log.warning("p2p.handshake_refused", host=host, reason=fault.reason)
                 if key is not None:
                     self._host.fault(key, fault)
-            finally:
-                self._count(None, -1)
-                self._count(host, -1)
             if serve is not None:
                 await serve()
         finally:
@@ -200,7 +203,7 @@ class Listener:
         if not self._host.authorize(key) or self._handshakes[key] >= self._policy.handshakes_per_peer_max:
             self._metrics.handshakes_refused += 1
             return None
-        self._count(key, 1)
+        self._handshakes[key] += 1
         try:
             admission.authorized.set_result(None)
             connection = Connection(await admission.socket)
@@ -214,7 +217,9 @@ class Listener:
                 await connection.close()  # so that the answer arrives before the connection ends
             return serve
         finally:
-            self._count(key, -1)
+            self._handshakes[key] -= 1
+            if not self._handshakes[key]:
+                del self._handshakes[key]
 
     async def _upgrade(self, request: web.BaseRequest) -> web.StreamResponse:
         """aiohttp's handler: one websocket per connection, and nothing else."""
@@ -246,8 +251,7 @@ class Listener:
             await admission.over.wait()
         return response
 
-    def _count(self, name: object, change: int) -> None:
-        """Handshakes in progress: in all (None), by host (str), and once the key is known by key (bytes)."""
-        self._handshakes[name] += change
-        if self._handshakes[name] <= 0:
-            del self._handshakes[name]
+    def _leave_place(self) -> None:
+        """This task's caller is known by key: no newcomer takes its place any more."""
+        if (task := asyncio.current_task()) is not None:
+            self._places.leave(task)

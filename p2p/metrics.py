@@ -37,6 +37,8 @@ class MeshMetrics:
     dial_failures: int = 0
     handshakes_refused: int = 0
     handshake_failures: int = 0
+    handshakes_displaced: int = 0
+    """Callers whose key was not known yet, and whose places newcomers were given."""
     faults: int = 0
     bans: int = 0
 

@@ -51,8 +51,12 @@ class MeshPolicy:
     dial_timeout_s: float = 5.0
     handshake_timeout_s: float = 5.0
     handshakes_max: int = 128
+    """Of callers whose key is not known yet: see `places`."""
     handshakes_per_host_max: int = 48
+    handshakes_fair: int = 4
+    """A host that holds no more of them is not one that holds many."""
     handshakes_per_peer_max: int = 8
+    """Of a member, once TLS has shown its key."""
     backoff_first_s: float = 0.1
     backoff_max_s: float = 8.0
     grace_s: float = 1.0

@@ -37,6 +37,7 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
         dial_failures=5,
         handshakes_refused=6,
         handshake_failures=1,
+        handshakes_displaced=8,
         faults=1,
         bans=2,
     )
@@ -86,6 +87,7 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
         ("consilium_peer_links_lost_total", ()): 3,
         ("consilium_peer_dials_failed_total", ()): 5,
         ("consilium_peer_handshakes_failed_total", ()): 7,
+        ("consilium_peer_handshakes_displaced_total", ()): 8,
         ("consilium_peer_bans_total", ()): 2,
         ("consilium_releases_total", (("outcome", "ok"),)): 1,
         ("consilium_releases_total", (("outcome", "access.not_allowed"),)): 1,

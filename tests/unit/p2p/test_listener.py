@@ -87,20 +87,43 @@ async def test_a_hello_that_is_none_is_a_fault(net: Any, raw: bytes) -> None:
     [MeshPolicy(handshakes_max=3), MeshPolicy(handshakes_per_host_max=3)],
     ids=["in all", "per host"],
 )
-async def test_unfinished_handshakes_are_bounded(net: Any, policy: MeshPolicy) -> None:
-    node = await net.node(1, policy=policy)
+async def test_unfinished_handshakes_are_bounded_and_keep_nobody_out(net: Any, policy: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(policy, handshake_timeout_s=600.0))
+    rogue = net.rogue(2)
+    node.mesh.set_members({rogue.key: None})
     streams = [await asyncio.open_connection(node.address.host, node.address.port) for _ in range(5)]
     ends = [asyncio.create_task(end_of(reader)) for reader, _ in streams]
-    await net.eventually(lambda: node.mesh.metrics.handshakes_refused == 2)
+    await net.eventually(lambda: node.mesh.metrics.handshakes_displaced == 2)
     await net.eventually(lambda: sum(end.done() for end in ends) == 2)
+    # all places are held by callers that say nothing for ten minutes
+    assert await rogue.dial(node, Lane.VOTES) is not None
+    await net.eventually(lambda: sum(end.done() for end in ends) == 3)
+    assert await rogue.dial(node, Lane.BULK) is not None
+    await node.until(lambda: node.knows(frozenset({rogue.key})))
+    assert node.mesh.metrics.handshakes_refused == 0
+    # a place that was given back is nobody's loss
     for _, writer in streams:
         writer.close()
     await asyncio.wait(ends, timeout=PATIENCE_S)
-    # the places are free again
+    await net.eventually(lambda: node.mesh.metrics.handshake_failures >= 1)
+
+
+async def test_a_member_that_tls_has_shown_loses_its_place_to_nobody(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=replace(fast, handshake_timeout_s=600.0, handshakes_max=1))
     rogue = net.rogue(2)
     node.mesh.set_members({rogue.key: None})
-    await net.eventually(lambda: node.mesh.metrics.handshake_failures == 3)
-    assert await rogue.dial(node, Lane.VOTES) is not None
+    reader, writer = await tls_connection(rogue, node)
+    member = asyncio.create_task(end_of(reader))
+    await net.eventually(lambda: node.mesh._listener._handshakes[rogue.key] == 1)
+    streams = [await asyncio.open_connection(node.address.host, node.address.port) for _ in range(8)]
+    await net.eventually(lambda: node.mesh.metrics.handshakes_displaced >= 7)
+    ends = [asyncio.create_task(end_of(reader)) for reader, _ in streams]
+    await net.eventually(lambda: sum(end.done() for end in ends) == 7)
+    assert not member.done()
+    assert node.mesh.metrics.handshakes_displaced == 7
+    for _, stream in [*streams, (reader, writer)]:
+        stream.close()
+    await asyncio.wait([*ends, member], timeout=PATIENCE_S)
 
 
 async def test_one_member_cannot_hold_every_place(net: Any, fast: MeshPolicy) -> None:
