@@ -31,14 +31,15 @@ from consilium.client.recording import Payload
 from consilium.client.session import Session, new_id, slices
 from consilium.client.wallet import Wallet
 from consilium.contracts import access, accounting, records
-from consilium.contracts.registry import operation
 from consilium.ledger import codec
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.receipt import verify_receipt
 from consilium.node.testing import LocalCluster
 from scripts.benchmark import ceiling
 from scripts.benchmark.probe import glance
+from scripts.benchmark.report import given
 from scripts.benchmark.rounds import at
+from scripts.benchmark.workload import bundle_of
 
 PURPOSE: Final = "TREAT"
 HOME: Final = 0
@@ -85,7 +86,7 @@ async def run(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
         found["grant"] = await meter.of(lambda: _grant(cluster, options))
     found["partials"] = _partials()
     return {
-        "options": {name: v for name, v in vars(options).items() if isinstance(v, int | float | str)},
+        "options": given(options),
         "median": found,
     }
 
@@ -329,24 +330,8 @@ async def _grant(cluster: LocalCluster, options: argparse.Namespace) -> tuple[di
     left = options.long_chart - 1
     while left > 0:
         count = min(left, records.BUNDLE_RECORDS_MAX)
-        bundle = new_id()
-        anchors = [
-            operation(
-                "records.anchor",
-                records.AnchorRecord(
-                    record=new_id(),
-                    compartment=imported.compartment,
-                    also=[],
-                    epoch=0,
-                    bundle=bundle,
-                    position=position,
-                    count=count,
-                    anchor=known.anchor,
-                    envelope=known.envelope,
-                ),
-            )
-            for position in range(count)
-        ]
+        ids = [new_id() for _ in range(count)]
+        anchors = bundle_of(ids, imported.compartment, anchor=known.anchor, envelope=known.envelope)
         for part in slices(anchors):
             await home.submit(part)
         left -= count

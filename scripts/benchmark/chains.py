@@ -26,8 +26,8 @@ from consilium.node.executor import Commit, Executor
 from consilium.storage.chain import ChainStore, create_chain
 from consilium.storage.kv import KeyValue
 from consilium.storage.leveldb import LevelKV
+from scripts.benchmark.workload import ID_BYTES, bundle_of
 
-ID_BYTES: Final = 16
 BLOCK_MS: Final = 1_000
 PATIENTS: Final = 32
 BATCH: Final = 256
@@ -83,26 +83,8 @@ class LoneChain:
 
     def anchoring(self, place: int, count: int = 1) -> Verified[Transaction]:
         """A transaction that anchors a bundle of `count` records."""
-        bundle, compartment = os.urandom(ID_BYTES), self.compartments[place % len(self.compartments)]
-        return self.sign(
-            [
-                operation(
-                    "records.anchor",
-                    records.AnchorRecord(
-                        record=os.urandom(ID_BYTES),
-                        compartment=compartment,
-                        also=[],
-                        epoch=0,
-                        bundle=bundle,
-                        position=position,
-                        count=count,
-                        anchor=os.urandom(32),
-                        envelope=os.urandom(32),
-                    ),
-                )
-                for position in range(count)
-            ]
-        )
+        compartment = self.compartments[place % len(self.compartments)]
+        return self.sign(bundle_of([os.urandom(ID_BYTES) for _ in range(count)], compartment))
 
     def seal(self, transactions: Sequence[Verified[Transaction]]) -> VerifiedBatch:
         """A batch of this validator."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from consilium.consensus.context import make_block
@@ -17,6 +17,7 @@ from consilium.consensus.promise import no_promise
 from consilium.contracts.registry import default_registry
 from consilium.ledger import codec
 from consilium.ledger.block import CommitCertificate, Seal, sign_seal
+from consilium.ledger.crypto import SigningKey
 from consilium.ledger.execution import Outcome
 from consilium.ledger.merkle import EMPTY_ROOT
 from consilium.ledger.state import Change
@@ -76,7 +77,9 @@ def grow(cluster: LocalCluster, keys: int, progress: Callable[[str], None]) -> N
         shutil.copytree(folder, target)
 
 
-def _decide(executor: Executor, signing: dict, at_ms: int, changes: list[Change]) -> None:  # type: ignore[type-arg]
+def _decide(
+    executor: Executor, signing: Mapping[bytes, SigningKey], at_ms: int, changes: list[Change]
+) -> None:
     context = executor.context
     block = make_block(context, [], at_ms, context.primary(0))
     seals = [

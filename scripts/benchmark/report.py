@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import itertools
@@ -12,18 +13,24 @@ from rich.console import Console
 from rich.table import Table
 
 
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of a run, as its figures repeat them."""
+    return {name: value for name, value in vars(options).items() if isinstance(value, int | float | str)}
+
+
 def show(title: str, found: dict[str, Any]) -> None:
-    """Print a run: one column for each round, and the median."""
+    """Print a run: one column for each round, and the median; or one of those with delay and of the others."""
     columns = found.get("rounds", [])
+    names = ("median_without_delay", "median_with_delay") if "median_with_delay" in found else ("median",)
     table = Table(title=f"scripts/bench {title}")
     table.add_column("figure")
     for number in range(1, len(columns) + 1):
         table.add_column(f"round {number}" if len(columns) > 1 else "value", justify="right")
-    table.add_column("median", justify="right", style="bold")
-    middle = flat(found["median"])
-    every = [flat(column) for column in columns]
-    for name, value in middle.items():
-        table.add_row(name, *(shown(one.get(name)) for one in every), shown(value))
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right", style="bold")
+    every = [flat(column) for column in [*columns, *(found[name] for name in names)]]
+    for name in flat(found["median"]):
+        table.add_row(name, *(shown(one.get(name)) for one in every))
     Console().print(table)
 
 

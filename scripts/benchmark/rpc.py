@@ -21,12 +21,12 @@ import aiohttp
 
 from consilium.client.session import Session
 from consilium.contracts import records
-from consilium.contracts.registry import operation
 from consilium.ledger.receipt import verify_receipt
 from consilium.node.testing import LocalCluster
 from scripts.benchmark import ceiling
+from scripts.benchmark.report import given
 from scripts.benchmark.rounds import at
-from scripts.benchmark.workload import settle_in
+from scripts.benchmark.workload import ID_BYTES, bundle_of, settle_in
 
 RECORDS: Final = 256
 TRANSACTIONS: Final = 16
@@ -54,7 +54,7 @@ async def run(options: argparse.Namespace, progress: Callable[[str], None]) -> d
         for name, raw in receipts.items():
             found[f"{name}_checked_offline"] = _checked(raw, cluster)
         return {
-            "options": {name: v for name, v in vars(options).items() if isinstance(v, int | float | str)},
+            "options": given(options),
             "median": found,
         }
 
@@ -82,25 +82,8 @@ async def _prepared(cluster: LocalCluster) -> _Asked:
     found: list[bytes] = []
     each = RECORDS // TRANSACTIONS
     for _ in range(TRANSACTIONS):
-        bundle = os.urandom(16)
-        ids = [os.urandom(16) for _ in range(each)]
-        operations = [
-            operation(
-                "records.anchor",
-                records.AnchorRecord(
-                    record=record,
-                    compartment=institutions[0].compartments[0],
-                    also=[],
-                    epoch=0,
-                    bundle=bundle,
-                    position=position,
-                    count=each,
-                    anchor=os.urandom(32),
-                    envelope=os.urandom(32),
-                ),
-            )
-            for position, record in enumerate(ids)
-        ]
+        ids = [os.urandom(ID_BYTES) for _ in range(each)]
+        operations = bundle_of(ids, institutions[0].compartments[0])
         transactions.append((await session.submit(operations, certified=True)).id)
         found += ids
     return _Asked(transactions, found)

@@ -26,6 +26,7 @@ from consilium.ledger.trie import TrieUpdate
 from consilium.storage.chain import ChainStore, Tip
 from consilium.storage.kv import KeyValue, Write
 from scripts.benchmark.chains import LoneChain
+from scripts.benchmark.report import given
 
 BATCH: Final = 256
 WARM_BLOCKS: Final = 3
@@ -133,9 +134,7 @@ def _measured(
     least = {name: min(b[name] for b in meter.blocks) / count * 1e6 for name in meter.blocks[0]}
     total = count * options.blocks
     return {
-        "options": {
-            name: value for name, value in vars(options).items() if isinstance(value, int | float | str)
-        },
+        "options": given(options),
         "median": {
             "steps_us": steps,
             "node_us": sum(v for name, v in steps.items() if name not in NOT_AT_EVERY_NODE),

@@ -26,6 +26,7 @@ from consilium.node.testing import LocalCluster
 VALIDITY_MARGIN_MS: Final = 20_000
 PATIENTS_PER_INSTITUTION: Final = 8
 ID_BYTES: Final = 16
+DIGEST_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,35 @@ class Request:
     frame: str
     count: int
     operations: int
+
+
+def bundle_of(
+    identifiers: Sequence[bytes],
+    compartment: bytes,
+    *,
+    anchor: bytes | None = None,
+    envelope: bytes | None = None,
+) -> list[Operation]:
+    """The operations that anchor records with these ids (16 bytes each) as one bundle. Anchor and envelope (digests of
+    32 bytes) are the same for all, or drawn for each."""
+    bundle = os.urandom(ID_BYTES)
+    return [
+        operation(
+            "records.anchor",
+            records.AnchorRecord(
+                record=record,
+                compartment=compartment,
+                also=[],
+                epoch=0,
+                bundle=bundle,
+                position=position,
+                count=len(identifiers),
+                anchor=anchor or os.urandom(DIGEST_BYTES),
+                envelope=envelope or os.urandom(DIGEST_BYTES),
+            ),
+        )
+        for position, record in enumerate(identifiers)
+    ]
 
 
 async def settle_in(cluster: LocalCluster, patients: int = PATIENTS_PER_INSTITUTION) -> list[Institution]:
@@ -105,27 +135,11 @@ class Signer:
             sender=own.wallet.identity,
             nonce=os.urandom(ID_BYTES),
             valid_until=self.valid_until,
-            operations=self._anchors(own, own.compartments[place % len(own.compartments)]),
+            operations=bundle_of(
+                [os.urandom(ID_BYTES) for _ in range(self._operations)],
+                own.compartments[place % len(own.compartments)],
+                envelope=own.envelope,
+            ),
         )
         self.transaction_bytes = len(signed.raw)
         return signed.raw
-
-    def _anchors(self, own: Institution, compartment: bytes) -> list[Operation]:
-        bundle = os.urandom(ID_BYTES)
-        return [
-            operation(
-                "records.anchor",
-                records.AnchorRecord(
-                    record=os.urandom(ID_BYTES),
-                    compartment=compartment,
-                    also=[],
-                    epoch=0,
-                    bundle=bundle,
-                    position=position,
-                    count=self._operations,
-                    anchor=os.urandom(32),
-                    envelope=own.envelope,
-                ),
-            )
-            for position in range(self._operations)
-        ]
