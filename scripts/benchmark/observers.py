@@ -1,8 +1,8 @@
 """`scripts/bench observers`: what observers cost the validators that they follow.
 
 The same load is held (an open loop), first on a cluster alone, then with so many observers. What counts is the
-validators' CPU time for a transaction, for on one machine observers take their own share of the cores too; they run at
-the lowest priority, so that latency says something of the validators as well.
+validators' CPU time for a transaction, for on one machine observers take their own share of the cores too; once they
+have joined they run at the lowest priority, so that latency says something of the validators as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import aiohttp
 
 from consilium.node.testing import LocalCluster
 from scripts.benchmark.load import Client, Tally
-from scripts.benchmark.sync import cpu_s
+from scripts.benchmark.probe import cpu_s, family
+from scripts.benchmark.report import given
+from scripts.benchmark.rounds import at
 from scripts.benchmark.workload import Signer, settle_in
 
 CLIENTS: Final = 8
@@ -37,17 +39,26 @@ async def run(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
             progress(f"alone: {alone['cpu_us']:.0f} µs of CPU a transaction and validator")
             for _ in range(options.observers):
                 index = await cluster.join_observer(timeout_s=300)
-                os.setpriority(os.PRIO_PROCESS, cluster.pid(index) or 0, LOWEST_PRIORITY)
+                _give_way(cluster.pid(index))
             followed = await _held(cluster, session, signer, options)
             progress(f"{options.observers} observers: {followed['cpu_us']:.0f} µs")
         height = min([await cluster.height(index) for index in range(4)])
         await cluster.wait_height(height, timeout_s=300)
     return {
-        "options": {name: value for name, value in vars(options).items() if isinstance(value, int | float)},
+        "options": given(options),
         "alone": alone,
         "followed": followed,
         "cpu_ratio": followed["cpu_us"] / alone["cpu_us"],
     }
+
+
+def _give_way(pid: int | None) -> None:
+    """Lower the priority of a process and of those that it started. The system keeps one for each thread."""
+    if pid is None:
+        raise RuntimeError("an observer that has just joined does not run")
+    for one in family(pid):
+        for thread in one.threads():
+            os.setpriority(os.PRIO_PROCESS, thread.id, LOWEST_PRIORITY)
 
 
 async def _held(
@@ -84,5 +95,5 @@ async def _held(
         "tps": count / passed_s,
         "cpu_us": (cpu_s(cluster, range(4)) - before_s) / 4 / max(count, 1) * 1e6,
         "median_ms": statistics.median(waits),
-        "p90_ms": waits[len(waits) * 9 // 10],
+        "p90_ms": at(waits, 0.9),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import psutil  # type: ignore[import-untyped]
 from consilium.node.testing import LocalCluster
 
 _LINE = re.compile(r"^([a-z_]+)(?:\{([^}]*)\})? ([-+0-9.eEinfNa]+)$", re.MULTILINE)
-
 _PRIVATE = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 _BOUND = re.compile(r'le="([^"]+)"')
 
@@ -23,9 +22,18 @@ Series = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and those that it started have used: CPU seconds so far, resident bytes (what they share counts
+    for each), and those of them that are of no file (zero where the system does not tell)."""
+
+    cpu_s: float
+    rss_bytes: int
+    private_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
-    """All nodes at one moment. By node, with the processes that it started: CPU seconds so far, resident bytes, those
-    of them that are of no file (zero where the system does not tell); and what its /metrics say."""
+    """All nodes at one moment: of each its `Usage`, and what its /metrics say. `own_cpu_s` is this program's."""
 
     at_s: float
     cpu_s: Mapping[int, float]
@@ -56,20 +64,46 @@ class Glance:
 async def glance(cluster: LocalCluster, session: aiohttp.ClientSession, nodes: list[int]) -> Glance:
     """Look at these nodes now."""
     texts = await asyncio.gather(*(_metrics(cluster, session, node) for node in nodes))
-    cpu: dict[int, float] = {}
-    rss: dict[int, int] = {}
-    private: dict[int, int] = {}
-    for node in nodes:
-        pid = cluster.pid(node)
-        if pid is not None:
-            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-            times = [one.cpu_times() for one in family]
-            cpu[node] = sum(one.user + one.system for one in times)
-            rss[node] = sum(one.memory_info().rss for one in family)
-            private[node] = sum(_private_bytes(one.pid) for one in family)
+    used = {node: usage(pid) for node in nodes if (pid := cluster.pid(node)) is not None}
     own = psutil.Process().cpu_times()
     series = {node: _parsed(text) for node, text in zip(nodes, texts, strict=True)}
-    return Glance(time.perf_counter(), cpu, rss, private, series, own.user + own.system)
+    return Glance(
+        time.perf_counter(),
+        {node: one.cpu_s for node, one in used.items()},
+        {node: one.rss_bytes for node, one in used.items()},
+        {node: one.private_bytes for node, one in used.items()},
+        series,
+        own.user + own.system,
+    )
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process, and those that it started: a node has others check signatures. Raises psutil.NoSuchProcess."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def usage(pid: int) -> Usage:
+    """What `family` has used. Raises psutil.NoSuchProcess."""
+    cpu_s, rss_bytes, private_bytes = 0.0, 0, 0
+    for one in family(pid):
+        with one.oneshot():
+            times = one.cpu_times()
+            cpu_s += times.user + times.system
+            rss_bytes += one.memory_info().rss
+            private_bytes += _private_bytes(one.pid)
+    return Usage(cpu_s, rss_bytes, private_bytes)
+
+
+def cpu_s(cluster: LocalCluster, nodes: Iterable[int]) -> float:
+    """CPU seconds that nodes have used so far, all together. Raises RuntimeError where one of them does not run."""
+    total = 0.0
+    for node in nodes:
+        pid = cluster.pid(node)
+        if pid is None:
+            raise RuntimeError(f"node {node} does not run")
+        total += usage(pid).cpu_s
+    return total
 
 
 def _private_bytes(pid: int) -> int:

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -31,6 +29,9 @@ from consilium.node.stores import request_staging
 from consilium.node.testing import LocalCluster
 from scripts.benchmark import grown
 from scripts.benchmark.load import Client, Tally
+from scripts.benchmark.probe import cpu_s
+from scripts.benchmark.report import given
+from scripts.benchmark.rounds import at
 from scripts.benchmark.workload import Signer, settle_in
 
 POLL_S: Final = 0.1
@@ -50,9 +51,7 @@ Progress = Callable[[str], None]
 
 async def run(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The whole command."""
-    found: dict[str, Any] = {
-        "options": {k: v for k, v in vars(options).items() if isinstance(v, int | float)}
-    }
+    found: dict[str, Any] = {"options": given(options)}
     if options.seconds:
         found["blocks"] = await _blocks(options, progress)
     if options.keys:
@@ -195,16 +194,6 @@ async def _same_blocks(founder: RpcClient, newcomer: RpcClient, *, low: int, hig
     return count
 
 
-def cpu_s(cluster: LocalCluster, nodes: Any) -> float:
-    """CPU seconds that the processes of nodes have used."""
-    ticks = 0
-    for index in nodes:
-        pid = cluster.pid(index)
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 # ---- by a snapshot
 
 
@@ -291,12 +280,12 @@ async def _latencies(cluster: LocalCluster, while_this: Any) -> list[float]:
     return taken
 
 
-def _summary(latencies: list[float]) -> dict[str, float]:
+def _summary(latencies: list[float]) -> dict[str, float | None]:
     ordered = sorted(latencies)
     return {
         "count": len(ordered),
         "median": statistics.median(ordered),
-        "p90": ordered[len(ordered) * 9 // 10],
+        "p90": at(ordered, 0.9),
         "max": ordered[-1],
     }
 
