@@ -28,7 +28,7 @@ def enter_namespace() -> bool:
     if not all(shutil.which(tool) for tool in ("unshare", "ip", "tc")):
         return False
     namespace = ["unshare", "--map-root-user", "--net"]
-    queues = ("root handle 1: prio", "parent 1:3 netem delay 1ms")
+    queues = ("root handle 1: prio", f"parent {_BAND} netem delay 1ms")
     attempt = " && ".join(f"tc qdisc add dev lo {queue}" for queue in queues)
     if subprocess.run([*namespace, "sh", "-c", attempt], capture_output=True, check=False).returncode == 0:
         os.environ[INSIDE] = "1"

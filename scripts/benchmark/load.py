@@ -48,14 +48,15 @@ class Tally:
     failed: int = 0
     """Transactions that the ledger refused: a load that does nothing measures nothing."""
 
-    def take(self, due_s: float, raw: bytes, count: int) -> None:
-        """Count an answer."""
+    def take(self, due_s: float, raw: bytes, count: int) -> int:
+        """Count the answer to a call of `count` transactions. Returns how many of them were not taken."""
         committed = raw.count(_ACCEPTED)
         if raw.count(_OK) != committed:
             self.failed += committed - raw.count(_OK)
         if committed != count:
             self._name_refusals(raw, count)
         self.answers.append(Answered(due_s, time.perf_counter(), committed, count - committed))
+        return count - committed
 
     def _name_refusals(self, raw: bytes, count: int) -> None:
         answer = json.loads(raw)
@@ -99,17 +100,24 @@ class Client:
                         message = await socket.receive()
                         if message.type is not aiohttp.WSMsgType.TEXT:
                             raise ConnectionError("closed")
-                        before = len(self._tally.codes)
-                        self._tally.take(due_s, message.data, request.count)
-                        if len(self._tally.codes) > before:
+                        if self._tally.take(due_s, message.data, request.count):
                             await asyncio.sleep(REFUSAL_PAUSE_S)
             except (aiohttp.ClientError, OSError):
                 self._tally.lost += 1
                 await asyncio.sleep(RECONNECT_S)
 
     async def open(self, stop: asyncio.Event, every_s: float, first_s: float) -> None:
-        """A call each `every_s`, the first at `first_s` (monotonic), until `stop`; then the answers that are due."""
-        due_s = first_s
+        """A call each `every_s`, the first at `first_s` (monotonic), until `stop`; then the answers that are due.
+
+        A connection that breaks ends it, and raises: the rest of what was offered here is not offered elsewhere.
+        """
+        try:
+            await self._open(stop, every_s, first_s)
+        finally:
+            self._tally.lost += len(self._waiting)
+            self._waiting.clear()
+
+    async def _open(self, stop: asyncio.Event, every_s: float, due_s: float) -> None:
         async with self._connect() as socket:
             reader = asyncio.create_task(self._read(socket))
             while not stop.is_set() and self._requests:

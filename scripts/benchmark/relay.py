@@ -1,14 +1,16 @@
 """Delay between validators where the kernel has no queues that delay: links in a process of their own.
 
-The process carries every byte between nodes; it says on standard output where each node dials each other one, and reads
-from standard input how long what it carries is under way, a line each time. What it costs is there with and without
-delay, so two rounds can be compared; and it is not the nodes', nor the load generator's.
+The process carries every byte between nodes. On standard output it says where each node dials each other one (a line of
+JSON: [[from, to, port], …]); from standard input it reads how long what it carries is under way (seconds, a line each
+time), and answers with a line. What it costs is there with and without delay, so two rounds can be compared; and it is
+counted neither as the nodes' nor as the load generator's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from consilium.node.links import Network, dial_through
 from consilium.node.testing import LocalCluster
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+ANSWER_TIMEOUT_S: Final = 30.0
 END_TIMEOUT_S: Final = 10.0
 
 
@@ -45,16 +48,21 @@ class Relay:
         self._line()
 
     def close(self) -> None:
-        """End it."""
+        """End it: it does when its input does. Blocks."""
         if self._process is not None:
-            self._process.communicate(timeout=END_TIMEOUT_S)
+            try:
+                self._process.communicate(timeout=END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
 
     def _line(self) -> str:
         if self._process is None or self._process.stdout is None:
             raise RuntimeError("the relay does not run")
-        line = self._process.stdout.readline()
+        ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_TIMEOUT_S)
+        line = self._process.stdout.readline() if ready else ""
         if not line:
-            raise RuntimeError("the relay has ended")
+            raise RuntimeError("the relay has ended, or says nothing")
         return line
 
 

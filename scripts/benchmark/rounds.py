@@ -23,6 +23,7 @@ from consilium.node.testing import LocalCluster
 from scripts.benchmark import ceiling, delays, probe
 from scripts.benchmark.load import Client, Tally
 from scripts.benchmark.relay import Relay
+from scripts.benchmark.report import given
 from scripts.benchmark.workload import Request, Signer, settle_in
 
 POOL_SPARE: Final = 1.5
@@ -31,7 +32,6 @@ FIRST_GUESS: Final = 0.6
 """Of the ceiling: what the first round is expected to commit."""
 DRAIN_S: Final = 30.0
 SAMPLE_S: Final = 0.25
-FAILOVER_S: Final = 10.0
 
 Progress = Callable[[str], None]
 
@@ -44,8 +44,10 @@ class Window:
     ended: probe.Glance
     heights: tuple[int, int]
     tally: Tally
-    slept: list[tuple[float, int]] = field(default_factory=list)
+    samples: list[tuple[float, int]] = field(default_factory=list)
+    """(seconds since the window began, transactions answered since the warm-up began), again and again."""
     killed_s: float | None = None
+    """When a node was killed (s, monotonic)."""
 
 
 class Bench:
@@ -97,7 +99,7 @@ class Bench:
         gc.unfreeze()
         after = await asyncio.to_thread(ceiling.measure)
         counted = await self._count(window)
-        found = figures(self._options, self._cluster.size, window, counted, before, after)
+        found = figures(options.operations, window, counted, before, after)
         found["delayed"] = delayed
         self._expected_tps = max(expected / 2, found["committed_tps"])
         self._progress(
@@ -145,11 +147,11 @@ class Bench:
         tasks = [asyncio.create_task(loop) for loop in loops]
         await asyncio.sleep(options.warm_up)
         begun, low = await self._look()
-        killed_s = None
+        killed_s, victim = None, None
         samples: list[tuple[float, int]] = []
         while (passed := time.perf_counter() - begun.at_s) < options.seconds:
             if options.kill != "none" and killed_s is None and passed > options.seconds / 2:
-                killed_s = await self._kill_midway()
+                killed_s, victim = await self._kill_midway()
             await asyncio.sleep(min(SAMPLE_S, max(0.0, options.seconds - passed)))
             samples.append((time.perf_counter() - begun.at_s, sum(a.committed for a in tally.answers)))
             if all(client.exhausted for client in clients):
@@ -160,30 +162,29 @@ class Bench:
         await asyncio.wait(tasks, timeout=DRAIN_S)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if killed_s is not None and number + 1 < options.rounds:
-            dead = next(node for node in range(self._cluster.size) if node not in self._live)
-            await self._cluster.restart(dead)
-            self._live = sorted([*self._live, dead])
+        for ended_with in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended_with, Exception):
+                self._progress(f"a client ended early: {ended_with!r}")
+        if victim is not None and number + 1 < options.rounds:
+            await self._cluster.restart(victim)
+            self._live = sorted([*self._live, victim])
         return Window(begun, ended, (low, high), tally, samples, killed_s)
 
     async def _look(self) -> tuple[probe.Glance, int]:
         heights = await asyncio.gather(*(self._cluster.height(node) for node in self._live))
         return await probe.glance(self._cluster, self._session, self._live), min(heights)
 
-    async def _kill_midway(self) -> float:
+    async def _kill_midway(self) -> tuple[float, int]:
+        """Kill the primary, or another node. Returns when (s, monotonic), and which."""
         status = await self._cluster.clients[self._live[0]].status()
-        keys = [validator["key"] for validator in status["validators"]]
         nodes = [await self._cluster.clients[node].status() for node in self._live]
         primary = next(
             node for node, one in zip(self._live, nodes, strict=True) if one["node_id"] == status["primary"]
         )
         victim = primary if self._options.kill == "primary" else next(n for n in self._live if n != primary)
-        if len(keys) != self._cluster.size:
-            raise RuntimeError("the cluster has other validators than nodes")
         killed_s = time.perf_counter()
         await self._kill(victim)
-        return killed_s
+        return killed_s, victim
 
     async def _kill(self, node: int) -> None:
         self._live.remove(node)
@@ -204,15 +205,19 @@ class Bench:
 
 
 def figures(
-    options: argparse.Namespace,
-    nodes: int,
+    operations: int,
     window: Window,
     counts: list[int],
     before: ceiling.Ceiling,
     after: ceiling.Ceiling,
 ) -> dict[str, Any]:
-    """One round in figures. Times are milliseconds, CPU is microseconds per transaction, unless the name says else."""
+    """One round in figures: so many operations in a transaction, `counts` transactions in the blocks of the window.
+
+    Times are milliseconds, CPU is microseconds per transaction, unless the name says else. The ceiling is that of the
+    nodes which live at the window's end: a dead one checks nothing, and its CPU time is not known any more.
+    """
     begun, ended = window.begun, window.ended
+    nodes = len(ended.cpu_s)
     seconds = ended.at_s - begun.at_s
     committed = sum(counts)
     at_best = (before.tps(nodes) + after.tps(nodes)) / 2
@@ -234,7 +239,7 @@ def figures(
     found: dict[str, Any] = {
         "seconds": seconds,
         "committed_tps": committed / seconds,
-        "committed_ops": committed * options.operations / seconds,
+        "committed_ops": committed * operations / seconds,
         "latency_ms": {
             name: at(latencies, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
@@ -269,7 +274,7 @@ def figures(
         "refused": dict(sorted(window.tally.codes.items())),
         "failed": window.tally.failed,
         "calls_lost": window.tally.lost,
-        "sampled": window.slept,
+        "sampled": window.samples,
     }
     if window.killed_s is not None:
         found |= failover(window)
@@ -283,7 +288,8 @@ def by_cpu(checks_us: float, spent_us: list[float]) -> float | None:
 
 
 def failover(window: Window) -> dict[str, Any]:
-    """How long after the kill the next answer came, and the throughput (as clients saw it) before and after."""
+    """How long after the kill the next answer came, and the next that says of a call made after it that it is
+    committed."""
     killed = window.killed_s or 0.0
     later = [a.done_s for a in window.tally.answers if a.done_s > killed]
     # What was on its way at the kill does not count: the first answer to a call that left after it does.
@@ -295,7 +301,7 @@ def failover(window: Window) -> dict[str, Any]:
 
 
 def at(ordered: list[float], fraction: float) -> float | None:
-    """A quantile of sorted values."""
+    """A quantile of sorted values (the nearest rank above), or None where there are none."""
     return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] if ordered else None
 
 
@@ -309,9 +315,7 @@ def summary(
 ) -> dict[str, Any]:
     """All rounds, and the median of every figure."""
     result: dict[str, Any] = {
-        "options": {
-            name: value for name, value in vars(options).items() if isinstance(value, int | float | str)
-        },
+        "options": given(options),
         "transaction_bytes": transaction_bytes,
         "rounds": rounds,
         "median": median(rounds),
@@ -326,7 +330,7 @@ def summary(
 
 
 def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median of every number, key by key."""
+    """The median of every number that the first round has, key by key, over the rounds that have it too."""
     found: dict[str, Any] = {}
     for name in rounds[0] if rounds else {}:
         values = [one[name] for one in rounds if one.get(name) is not None]
