@@ -19,7 +19,7 @@ from consilium.node import cluster, opening, wire
 from consilium.node.cluster import NodeFolder
 from consilium.node.config import Config, read_ports
 from consilium.node.driver import Driver
-from consilium.node.files import load_node_key, read_secret
+from consilium.node.files import create_token, load_node_key, read_secret
 from consilium.node.promises import promise_owner
 from consilium.node.service import Service
 from consilium.node.stores import Stores, open_stores, read_genesis
@@ -245,6 +245,27 @@ async def test_a_wallet_needs_its_passphrase(folder: NodeFolder, monkeypatch: py
     secret.write_text(right)
     async with started(folder) as (_, rpc):
         assert (await rpc.status())["custodian"]["enabled"]
+
+
+async def answer_to(folder: NodeFolder, token: str) -> str:
+    """What the node says to a privileged question with this token: the code of its refusal."""
+    async with RpcClient(folder.url(), token) as rpc:
+        with pytest.raises(Refused) as refused:
+            await rpc.get_envelope(bytes(32))
+        return refused.value.code
+
+
+async def test_another_token_file_counts_from_the_next_start(folder: NodeFolder) -> None:
+    stolen, path = folder.token(), folder.config().token_path
+    aside = path.with_name("rpc.token.new")
+    async with started(folder):
+        new = create_token(aside)
+        aside.replace(path)
+        assert await answer_to(folder, stolen) == "vault.unknown"
+        assert await answer_to(folder, new) == "rpc.unauthorised"
+    async with started(folder):
+        assert await answer_to(folder, new) == "vault.unknown"
+        assert await answer_to(folder, stolen) == "rpc.unauthorised"
 
 
 async def test_two_nodes_do_not_share_a_folder(folder: NodeFolder) -> None:
