@@ -35,15 +35,21 @@ from consilium.node.threads import checked, entered, verify_all
 PROGRAM: Final = (sys.executable, "-P", "-m", "consilium.node.checking_process")
 INLINE_TRANSACTIONS_MAX: Final = 2
 """So few are checked where they arrive: to a process or a thread and back takes longer than a signature."""
-ASKED_AHEAD: Final = 2
-"""Pieces that a process is asked at a time: one to work on and one to go on with. The rest waits here, so that what is
-urgent can come first."""
+ASKED_AHEAD: Final = 2 * CLAIMS_MAX
+"""A process that is asked fewer claims is asked more: it works on one piece and goes on with the next. The rest waits
+here, so that what is urgent can come first."""
+BATCHES_SHARE: Final = 3
+"""While both wait, so many claims of batches are checked for one of clients: whoever sends batches without end, of
+transactions that anybody can sign, slows clients down and no more."""
 OPENED_PER_TURN_BYTES: Final = 64 * 1024
 """After decoding so many bytes everybody else on the event loop has a turn."""
 ANSWER_TIMEOUT_S: Final = 20.0
 """A process that says nothing for so long, though it was asked, is replaced. It may share its core with many."""
 POLL_S: Final = 1.0
 RESTART_S: Final = 1.0
+RESTART_S_MAX: Final = 60.0
+"""One that ends sooner again and again, as one that cannot be imported, is started ever less often."""
+ANSWERS: Final = b"\x00\x01"
 
 _log = structlog.get_logger("consilium.checking")
 
@@ -72,6 +78,7 @@ class _Process(asyncio.Protocol):
         self._idle = idle
         self._transport: asyncio.WriteTransport | None = None
         self._asked: deque[_Piece] = deque()
+        self._asked_claims = 0
         self._found = b""
         self._heard_s = 0.0
         self.lost = asyncio.Event()
@@ -84,12 +91,13 @@ class _Process(asyncio.Protocol):
         if not self._asked:
             self._heard_s = self._loop.time()
         self._asked.append(piece)
+        self._asked_claims += piece.size
         self._transport.write(piece.size.to_bytes(COUNT_BYTES, "big") + piece.claims)
 
     @property
     def has_room(self) -> bool:
         """Whether it should be asked more."""
-        return len(self._asked) < ASKED_AHEAD and not self.lost.is_set()
+        return self._asked_claims < ASKED_AHEAD and not self.lost.is_set()
 
     @property
     def silent_s(self) -> float:
@@ -110,9 +118,13 @@ class _Process(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand out answers, in the order in which was asked."""
         self._heard_s = self._loop.time()
+        if data.translate(None, ANSWERS):  # whatever that is, it is no answer, and hides where answers begin
+            self.abort()
+            return
         found = self._found + data
         while self._asked and len(found) >= (count := self._asked[0].size):
             answer = self._asked.popleft().answer
+            self._asked_claims -= count
             if not answer.done():
                 answer.set_result(found[:count])
             found = found[count:]
@@ -139,6 +151,8 @@ class Checker:
         self._alive: list[_Process] = []
         self._batches: deque[_Piece] = deque()
         self._others: deque[_Piece] = deque()
+        self._ahead = 0
+        """How many claims of batches were put before those of clients, less what these got for it."""
 
     @property
     def process_count(self) -> int:
@@ -193,28 +207,54 @@ class Checker:
             piece = _Piece(claims, asyncio.get_running_loop().create_future())
             queue.append(piece)
             self._hand_out()
-            with contextlib.suppress(_Lost):
+            try:
                 return await piece.answer
+            except _Lost:
+                pass
+            except asyncio.CancelledError:
+                with contextlib.suppress(ValueError):  # it is asked already
+                    queue.remove(piece)
+                raise
         return await checked(verify_claims, claims)
 
     def _hand_out(self) -> None:
-        """Ask whoever has room, batches first."""
+        """Ask whoever has room."""
         for process in self._alive:
-            while process.has_room and (queue := self._batches or self._others):
-                piece = queue.popleft()
+            while process.has_room and (self._batches or self._others):
+                piece = self._next()
                 if not piece.answer.done():  # whoever asked may have gone
                     process.ask(piece)
 
+    def _next(self) -> _Piece:
+        """What comes next of what waits: a batch's, unless it is a client's turn."""
+        if self._others and (not self._batches or self._ahead >= BATCHES_SHARE * CLAIMS_MAX):
+            piece = self._others.popleft()
+            self._ahead = max(0, self._ahead - BATCHES_SHARE * piece.size)
+            return piece
+        piece = self._batches.popleft()
+        self._ahead = self._ahead + piece.size if self._others else 0
+        return piece
+
     async def _keep_one(self) -> None:
+        wait_s, loop = RESTART_S, asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             try:
                 await self._attend()
-            except OSError as error:
+            except (
+                OSError,
+                RuntimeError,
+                subprocess.SubprocessError,
+            ) as error:  # no file, no memory, no thread
                 _log.warning("checking.not_started", error=str(error))
-            await asyncio.sleep(RESTART_S)
+            wait_s = next_wait_s(wait_s, loop.time() - began_s)
+            await asyncio.sleep(wait_s)
 
     async def _attend(self) -> None:
-        """Start a process, and stay with it until it ends or falls silent. Raises OSError where it cannot start."""
+        """Start a process, and stay with it until it ends or falls silent.
+
+        Raises OSError, RuntimeError or SubprocessError where it cannot start.
+        """
         own, other = socket.socketpair()
         with own, other:
             async with entered(partial(_running, other.fileno())):
@@ -236,6 +276,11 @@ class Checker:
                         _lose(queue.popleft())
 
 
+def next_wait_s(wait_s: float, ran_s: float) -> float:
+    """How long to wait before a process is started again: `wait_s` was waited before this one, which ran so long."""
+    return RESTART_S if ran_s >= RESTART_S_MAX else min(2 * wait_s, RESTART_S_MAX)
+
+
 def _lose(piece: _Piece) -> None:
     if not piece.answer.done():
         piece.answer.set_exception(_Lost())
@@ -244,7 +289,11 @@ def _lose(piece: _Piece) -> None:
 @contextlib.contextmanager
 def _running(stream: int) -> Iterator[None]:
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    with subprocess.Popen(PROGRAM, stdin=stream, stdout=stream, env=environment) as process:
+    # In a group of its own: what a terminal sends is for the node, and a group that nobody is left to continue is ended
+    # by the kernel where it is stopped.
+    with subprocess.Popen(
+        PROGRAM, stdin=stream, stdout=subprocess.DEVNULL, env=environment, process_group=0
+    ) as process:
         try:
             yield
         finally:

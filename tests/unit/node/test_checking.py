@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 
@@ -19,6 +21,7 @@ from consilium.ledger.transaction import Operation, identity_of, sign_transactio
 from consilium.node import checking
 from consilium.node.checking import Checker
 from consilium.node.checking_process import CLAIMS_MAX
+from consilium.node.processes import SECRETS
 
 CHAIN = bytes(range(32))
 KEY = SigningKey(b"k" * 32)
@@ -133,7 +136,7 @@ async def test_a_silent_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_whoever_answers_unasked_is_heard_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else every later answer would be taken for another's."""
-    noise = "import sys, time; sys.stdout.write('1'); sys.stdout.flush(); sys.stdin.read()"
+    noise = "import os, sys; os.write(0, bytes(1)); sys.stdin.read()"
     monkeypatch.setattr(checking, "PROGRAM", (sys.executable, "-c", noise))
     checker = Checker(1)
     task = asyncio.create_task(checker.run())
@@ -144,6 +147,116 @@ async def test_whoever_answers_unasked_is_heard_no_more(monkeypatch: pytest.Monk
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_a_process_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that says something where it is imported must not have said that signatures are good."""
+    chatty = "print('1' * 1_000, flush=True); from consilium.node import checking_process as p; p.main()"
+    monkeypatch.setattr(checking, "PROGRAM", (sys.executable, "-P", "-c", chatty))
+    checker = Checker(1)
+    task = asyncio.create_task(checker.run())
+    try:
+        await until(checker, 1)
+        assert said(await checker.transactions(MIXED, CHAIN)) == EXPECTED
+        assert checker.process_count == 1
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_answer_is_one_or_nought(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = "import os, sys; sys.stdin.buffer.read(2); os.write(0, b'1' * 64); sys.stdin.buffer.read()"
+    monkeypatch.setattr(checking, "PROGRAM", (sys.executable, "-c", wrong))
+    checker = Checker(1)
+    task = asyncio.create_task(checker.run())
+    try:
+        await until(checker, 1)
+        assert said(await checker.transactions(MIXED, CHAIN)) == EXPECTED
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_process_gets_nothing_of_the_node_but_its_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "secret")
+    own, other = socket.socketpair()
+    with own, other:
+        os.set_inheritable(other.fileno(), True)
+        async with running(1) as checker:
+            await checker.transactions(MIXED, CHAIN)  # it is up
+            (process,) = children()
+            assert not set(SECRETS) & process.environ().keys()
+            assert process.num_fds() == 3
+            assert os.getpgid(process.pid) == process.pid
+
+
+async def test_a_process_ends_with_the_node_though_it_was_stopped() -> None:
+    """A node that is killed can tell nobody."""
+    node = """
+import asyncio, os, psutil, signal
+from consilium.node.checking import Checker
+async def run():
+    checker = Checker(1)
+    task = asyncio.create_task(checker.run())
+    while not checker.process_count:
+        await asyncio.sleep(0.01)
+    (child,) = psutil.Process().children()
+    child.send_signal(signal.SIGSTOP)
+    while child.status() != psutil.STATUS_STOPPED:
+        await asyncio.sleep(0.01)
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(run())
+"""
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-c", node, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(TIMEOUT_S):
+        said_, _ = await run.communicate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left = psutil.Process(int(said_))
+            while left.is_running() and left.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("can't start new thread"), subprocess.SubprocessError("of a child before it began")],
+)
+async def test_nothing_that_keeps_a_process_from_starting_ends_the_node(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    tried = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def failing(_: int) -> Iterator[None]:
+        loop.call_soon_threadsafe(tried.set)
+        raise error
+        yield
+
+    monkeypatch.setattr(checking, "_running", failing)
+    monkeypatch.setattr(checking, "RESTART_S", 0.0)
+    task = asyncio.create_task(Checker(1).run())
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            for _ in range(2):  # and it is tried again
+                await tried.wait()
+                tried.clear()
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_what_ends_at_once_is_started_less_and_less_often() -> None:
+    waits = [checking.RESTART_S]
+    while waits[-1] < checking.RESTART_S_MAX:
+        waits.append(checking.next_wait_s(waits[-1], 0.2))
+        assert waits[-1] > waits[-2]
+    assert checking.next_wait_s(waits[-1], 0.2) == checking.RESTART_S_MAX
+    assert checking.next_wait_s(waits[-1], checking.RESTART_S_MAX) == checking.RESTART_S
 
 
 async def test_a_process_that_does_not_start_leaves_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +295,43 @@ async def test_batches_come_before_what_clients_hand_in() -> None:
             assert len(await clients) == len(many)
 
 
+async def test_whoever_sends_batches_without_end_starves_nobody() -> None:
+    """Their signatures are good, and anybody may have made them: a client's turn comes all the same."""
+    verified = [one for one in await Checker().transactions(GOOD[:64], CHAIN) if not isinstance(one, Refused)]
+    sealed = seal_batch(KEY, CHAIN, 1, verified)
+    batch, digest = open_batch(sealed.raw, CHAIN)
+    async with running(1) as checker:
+        (process,) = children()
+        process.send_signal(signal.SIGSTOP)
+        peers = [asyncio.create_task(checker.batch(batch, digest, sealed.raw)) for _ in range(20)]
+        while len(checker._batches) < 18:  # noqa: ASYNC110 - it is asked two
+            await asyncio.sleep(0)
+        client = asyncio.create_task(checker.transactions(GOOD[:3], CHAIN))
+        while not checker._others:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert said(await client) == [raw.hex() for raw in GOOD[:3]]
+            assert not all(peer.done() for peer in peers)
+            assert {one.digest for one in await asyncio.gather(*peers)} == {sealed.digest}
+
+
+async def test_a_process_is_asked_much_at_once_though_each_wants_little() -> None:
+    """Else it would do as little in each turn of the event loop as two clients want."""
+    async with running(1) as checker:
+        (process,) = children()
+        process.send_signal(signal.SIGSTOP)
+        asked = [asyncio.create_task(checker.transactions(GOOD[:4], CHAIN)) for _ in range(CLAIMS_MAX)]
+        while len(checker._others) < CLAIMS_MAX // 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert len(checker._others) == CLAIMS_MAX // 2  # a half is asked: 2 × CLAIMS_MAX claims
+        process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert [said(one) for one in await asyncio.gather(*asked)] == [
+                [raw.hex() for raw in GOOD[:4]]
+            ] * CLAIMS_MAX
+
+
 async def test_whoever_does_not_wait_any_more_is_not_checked_for() -> None:
     async with running(1) as checker:
         (process,) = children()
@@ -191,6 +341,7 @@ async def test_whoever_does_not_wait_any_more_is_not_checked_for() -> None:
             await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
+        assert not checker._others  # whoever comes and goes again leaves nothing here
         process.send_signal(signal.SIGCONT)
         async with asyncio.timeout(TIMEOUT_S):
             assert said(await checker.transactions(MIXED, CHAIN)) == EXPECTED
