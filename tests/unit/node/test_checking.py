@@ -77,6 +77,18 @@ def children() -> list[psutil.Process]:
     return [one for one in psutil.Process().children() if "consilium.node.checking_process" in one.cmdline()]
 
 
+async def stop(process: psutil.Process) -> None:
+    process.send_signal(signal.SIGSTOP)
+    while process.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def ended(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture(autouse=True)
 def _none_is_left() -> Iterator[None]:
     yield
@@ -110,7 +122,7 @@ async def test_what_a_lost_process_was_asked_is_checked_all_the_same(monkeypatch
     monkeypatch.setattr(checking, "RESTART_S", 0.0)
     async with running(1) as checker:
         (first,) = children()
-        first.send_signal(signal.SIGSTOP)
+        await stop(first)
         asked = asyncio.create_task(checker.transactions(MIXED, CHAIN))
         await asyncio.sleep(0)
         first.kill()
@@ -128,10 +140,10 @@ async def test_a_silent_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(checking, "ANSWER_TIMEOUT_S", 0.2)
     async with running(1) as checker:
         (first,) = children()
-        first.send_signal(signal.SIGSTOP)
+        await stop(first)
         async with asyncio.timeout(TIMEOUT_S):
             assert said(await checker.transactions(MIXED, CHAIN)) == EXPECTED
-        assert not first.is_running() or first.status() == psutil.STATUS_ZOMBIE
+            await ended(first)  # whoever asked need not wait for that
 
 
 async def test_whoever_answers_unasked_is_heard_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,9 +227,7 @@ asyncio.run(run())
     async with asyncio.timeout(TIMEOUT_S):
         said_, _ = await run.communicate()
         with contextlib.suppress(psutil.NoSuchProcess):
-            left = psutil.Process(int(said_))
-            while left.is_running() and left.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await ended(psutil.Process(int(said_)))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +291,7 @@ async def test_batches_come_before_what_clients_hand_in() -> None:
     batch, digest = open_batch(sealed.raw, CHAIN)
     async with running(1) as checker:
         (process,) = children()
-        process.send_signal(signal.SIGSTOP)
+        await stop(process)
         clients = asyncio.create_task(checker.transactions(many, CHAIN))
         while not checker._others:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -302,7 +312,7 @@ async def test_whoever_sends_batches_without_end_starves_nobody() -> None:
     batch, digest = open_batch(sealed.raw, CHAIN)
     async with running(1) as checker:
         (process,) = children()
-        process.send_signal(signal.SIGSTOP)
+        await stop(process)
         peers = [asyncio.create_task(checker.batch(batch, digest, sealed.raw)) for _ in range(20)]
         while len(checker._batches) < 18:  # noqa: ASYNC110 - it is asked two
             await asyncio.sleep(0)
@@ -320,7 +330,7 @@ async def test_a_process_is_asked_much_at_once_though_each_wants_little() -> Non
     """Else it would do as little in each turn of the event loop as two clients want."""
     async with running(1) as checker:
         (process,) = children()
-        process.send_signal(signal.SIGSTOP)
+        await stop(process)
         asked = [asyncio.create_task(checker.transactions(GOOD[:4], CHAIN)) for _ in range(CLAIMS_MAX)]
         while len(checker._others) < CLAIMS_MAX // 2:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -335,7 +345,7 @@ async def test_a_process_is_asked_much_at_once_though_each_wants_little() -> Non
 async def test_whoever_does_not_wait_any_more_is_not_checked_for() -> None:
     async with running(1) as checker:
         (process,) = children()
-        process.send_signal(signal.SIGSTOP)
+        await stop(process)
         gone = asyncio.create_task(checker.transactions([*GOOD] * 4, CHAIN))
         while not checker._others:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -351,7 +361,7 @@ async def test_whoever_does_not_wait_any_more_is_not_checked_for() -> None:
 async def test_what_waits_when_the_last_process_is_lost_is_checked_by_threads() -> None:
     async with running(1) as checker:
         (process,) = children()
-        process.send_signal(signal.SIGSTOP)
+        await stop(process)
         asked = asyncio.create_task(checker.transactions([*MIXED] * 4, CHAIN))
         while not checker._others:  # noqa: ASYNC110
             await asyncio.sleep(0)
