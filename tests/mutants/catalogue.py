@@ -35,10 +35,11 @@ class Drawn:
 
 
 def drawn_files(root: Path) -> list[str]:
-    """Where faults are drawn: the machine, the promise's file, the driver."""
+    """Where faults are drawn: the machine, the promise's file, the driver and what it has others do for it."""
     found = [
         *(root / "consensus").glob("*.py"),
         *(root / "node").glob("driver*.py"),
+        root / "node" / "showing.py",
         root / "storage" / "promise.py",
     ]
     return sorted(path.relative_to(root).as_posix() for path in found)

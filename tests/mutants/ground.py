@@ -56,7 +56,10 @@ PROMISE: Final = tests(
 )
 DRIVER: Final = tests(
     "unit/node",
-    *(f"tests/unit/node/test_{name}.py" for name in ("driver", "driver_order", "driver_work", "restart")),
+    *(
+        f"tests/unit/node/test_{name}.py"
+        for name in ("driver", "driver_order", "driver_work", "restart", "showing")
+    ),
     LIMITS,
 )
 SIMULATOR: Final = (schedules(1, 2), schedules(3, 6), schedules(7, 12))

@@ -10,7 +10,7 @@ import pytest
 
 from consilium.consensus import evidence, limits, messages, promise, restart
 from consilium.ledger import block, validators, weight
-from consilium.node import driver
+from consilium.node import complaints, driver, showing
 from consilium.storage import promise as promise_file
 from tests.conftest import PROJECT
 
@@ -36,7 +36,7 @@ def documented(table: str) -> dict[str, Fraction]:
 MODULES = [
     *((module, OF_THE_MACHINE) for module in (limits, messages, evidence, promise, restart, validators)),
     *((module, OF_A_BLOCK) for module in (block, weight)),
-    *((module, OF_THE_HOST) for module in (driver, promise_file)),
+    *((module, OF_THE_HOST) for module in (complaints, driver, showing, promise_file)),
 ]
 
 
@@ -52,7 +52,7 @@ def test_every_limit_has_the_value_that_the_document_gives(module: ModuleType, t
     assert ours == {name: given[name] for name in ours}
 
 
-@pytest.mark.parametrize("module", [limits, driver, weight])
+@pytest.mark.parametrize("module", [limits, driver, showing, weight])
 def test_every_limit_is_documented(module: ModuleType) -> None:
     written = re.findall(r"^([A-Z][A-Z_]+): Final", (PROJECT / _path(module)).read_text(), flags=re.MULTILINE)
     assert written
