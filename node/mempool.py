@@ -6,7 +6,7 @@ one peer cannot fill the pool: what it adds beyond its share is refused, what ot
 author's share that a proposal names is a *guest*: kept while the height is open, and gone with it unless decided.
 
 A class with a life, and the only writer of that life is the event loop: nothing here blocks, and what costs
-(verifying signatures) was done by the caller in a thread.
+(verifying signatures) was done before, off the event loop.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Mempool:
         self._pending_bytes += len(transaction.raw)
         self._hold(transaction)
 
-    def seal(self, height: int, key_share_bytes: int = BATCH_BYTES_MAX) -> VerifiedBatch | None:
+    def seal(self, height: int) -> VerifiedBatch | None:
         """Seal the oldest pending transactions into a batch of our own, or None where there are none, our share of the
         pool is full, or enough of our own wait for blocks already."""
         if not self._pending or not self._has_room(self._key.public, 0):
@@ -120,7 +120,7 @@ class Mempool:
             return None
         chosen: list[Verified[Transaction]] = []
         total = 0
-        room = Room(key_share_bytes - BATCH_ENVELOPE_BYTES, BATCH_TRANSACTIONS_MAX, BATCH_WEIGHT_MAX)
+        room = Room(BATCH_BYTES_MAX - BATCH_ENVELOPE_BYTES, BATCH_TRANSACTIONS_MAX, BATCH_WEIGHT_MAX)
         for transaction in self._pending.values():
             weight = weight_of(transaction.value, self._weigh)
             if not room.take(len(transaction.raw) + TRANSACTION_PREFIX_BYTES, 1, weight):

@@ -23,23 +23,10 @@ from consilium.p2p.metrics import MeshMetrics
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 _FAST_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-_LAG_S: Final = (
-    0.001,
-    0.0025,
-    0.005,
-    0.0075,
-    0.01,
-    0.0125,
-    0.015,
-    0.0175,
-    0.02,
-    0.025,
-    0.03,
-    0.05,
-    0.1,
-    0.25,
-    1.0,
+_LAG_S: Final = tuple(
+    ms / 1e3 for ms in (1, 2.5, 5, 7.5, 10, 12.5, 15, 17.5, 20, 25, 30, 50, 100, 250, 1_000)
 )
+"""Close together up to what is too late (docs/performance.md): a quantile is no finer than its bucket."""
 _SLOW_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _COUNTS: Final = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 

@@ -4,6 +4,9 @@ Blocks follow one another: while one is executed and written, nothing is decided
 timer of the next height. A block that takes this machine longer than that patience makes the others change the view,
 however honest everybody is. So a primary proposes what it can itself commit within `TARGET_S`, from how long its last
 blocks took. Large blocks save little beyond that: votes and syncs are a few milliseconds for each.
+
+It counts transactions, and so rules blocks of light ones: of heavy ones their weight leaves room for few (`room`).
+After a block of heavy ones the next are smaller than they need be, until some dozen have said what light ones cost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a peer's bytes to the right inbox: decode within bounds, verify in a thread, hand on.
+"""From a peer's bytes to the right inbox: decode within bounds, verify off the event loop, hand on.
 
 Every message ends in one of four ways: it reaches its inbox, it is known already, it is answered, or it is the peer's
 fault. The mesh calls `handle` for one message at a time of each peer and lane, so waiting here holds back that peer and
