@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
+import psutil  # type: ignore[import-untyped]
 
 from consilium.node.testing import LocalCluster
 from scripts.benchmark.load import Client, Tally
@@ -53,12 +54,12 @@ async def run(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
 
 
 def _give_way(pid: int | None) -> None:
-    """Lower the priority of a process and of those that it started. The system keeps one for each thread."""
+    """Lower the priority of a process and of those that it started. Linux keeps one for each thread."""
     if pid is None:
         raise RuntimeError("an observer that has just joined does not run")
     for one in family(pid):
-        for thread in one.threads():
-            os.setpriority(os.PRIO_PROCESS, thread.id, LOWEST_PRIORITY)
+        for number in [thread.id for thread in one.threads()] if psutil.LINUX else [one.pid]:
+            os.setpriority(os.PRIO_PROCESS, number, LOWEST_PRIORITY)
 
 
 async def _held(
