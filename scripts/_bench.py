@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 from scripts.benchmark import access, delays, observers, report, rounds, rpc, state, steps, sync  # noqa: E402
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command, of all but `state`. SystemExit where they are wrong, or for help."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="cluster|steps|rpc|access|sync|observers|state"
@@ -33,7 +35,7 @@ def parse() -> argparse.Namespace:
     commands.add_parser("state", help="the state trie with its store, without a network", add_help=False)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _cluster(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +60,7 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
     add("--delay-ms", type=float, default=0.0, help="every second round: delay between validators, each way")
     add("--view-timeout-ms", type=int, default=0, help="another patience with a primary than the default")
     add("--plot", type=Path, metavar="FILE.png", help="draw throughput and latency (needs matplotlib)")
+    parser.set_defaults(relay=False)  # main says whether delay takes a relay here
 
 
 def _steps(parser: argparse.ArgumentParser) -> None:
