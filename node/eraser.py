@@ -182,6 +182,11 @@ class Eraser:
 
     # ---- attesting
 
+    @property
+    def unattested(self) -> int:
+        """How many erasures this institution has applied and the ledger has not heard from it about; from memory."""
+        return self._owed.waiting
+
     def settle(self) -> list[bytes]:
         """See that what was deleted has left the disk. Returns the erasures to attest to; none while it has not.
 

@@ -72,6 +72,11 @@ class Keeping:
         """Who keeps other things of patients, and removes those of erased ones when it is called."""
         self._eraser.clear_beside = clear
 
+    @property
+    def unattested(self) -> int:
+        """How many erasures are applied here and still to be attested."""
+        return self._eraser.unattested
+
     def heard(self, peer: bytes, height: int) -> None:
         """A peer says how far it is."""
         self._curator.heard(peer, height)

@@ -9,7 +9,7 @@ Source: prometheus.io/docs/practices/naming.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -103,23 +103,36 @@ class _Syncing(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
-class _Owing(Collector):
-    """What a custodian has released and the ledger has not been told of, read when somebody asks."""
+class Untold(Protocol):
+    """Of a custodian: on how many verdicts the ledger does not know all releases, and when the oldest left (ms)."""
 
-    def __init__(
-        self, waiting: Callable[[], int], since_ms: Callable[[], int | None], clock_ms: Callable[[], int]
-    ):
-        self._waiting = waiting
-        self._since_ms = since_ms
+    @property
+    def untold(self) -> int: ...
+
+    @property
+    def untold_since_ms(self) -> int | None: ...
+
+
+class _Owing(Collector):
+    """What a custodian has released or erased and the ledger has not been told of, read when somebody asks."""
+
+    def __init__(self, releases: Untold, unattested: Callable[[], int], clock_ms: Callable[[], int]) -> None:
+        self._releases = releases
+        self._unattested = unattested
         self._clock_ms = clock_ms
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """For the registry."""
-        since_ms = self._since_ms()
+        waiting, since_ms = self._releases.untold, self._releases.untold_since_ms
         age_s = 0.0 if since_ms is None else max(0, self._clock_ms() - since_ms) / 1000
         for name, text, value in (
-            ("consilium_releases_untold", "Verdicts whose releases must still be attested", self._waiting()),
+            ("consilium_releases_untold", "Verdicts whose releases must still be attested", waiting),
             ("consilium_releases_untold_age_seconds", "Age of the oldest release among them", age_s),
+            (
+                "consilium_erasures_unattested",
+                "Erasures applied and still to be attested",
+                self._unattested(),
+            ),
         ):
             yield GaugeMetricFamily(name, text, value=value)
 
@@ -233,11 +246,9 @@ class Metrics:
         self.registry.register(_Syncing(status))
         return status
 
-    def owing(
-        self, waiting: Callable[[], int], since_ms: Callable[[], int | None], clock_ms: Callable[[], int]
-    ) -> None:
-        """Show from now on how many releases are untold, and since when (ms). Once."""
-        self.registry.register(_Owing(waiting, since_ms, clock_ms))
+    def owing(self, releases: Untold, unattested: Callable[[], int], clock_ms: Callable[[], int]) -> None:
+        """Show from now on which releases are untold, and how many erasures are unattested. Once."""
+        self.registry.register(_Owing(releases, unattested, clock_ms))
 
     def executed(self, seconds: float) -> None:
         """A block was executed."""

@@ -66,6 +66,7 @@ class Service:
         refused: Callable[[str], None],
         clock_ms: Callable[[], int],
         storage: Callable[[], Mapping[str, Any]] = dict,
+        unattested: Callable[[], int] = lambda: 0,
         released: Callable[[str], None] = lambda outcome: None,
         latency: Latency | None = None,
         checker: Checker | None = None,
@@ -105,6 +106,7 @@ class Service:
             sync=lambda: self.syncing(),
             voting=lambda: self.voting(),
             oversight=lambda: self.oversight(),
+            unattested=unattested,
         )
         self._receipts = ReceiptBuilder(self._store, genesis)
         self._accountant = Accountant(genesis.chain_id, self._store, clock_ms)

@@ -46,6 +46,8 @@ class Standing:
     """What a validator says of its memory and silence: `duties.Duties.status`."""
     oversight: Callable[[], Mapping[str, Any]] = dict
     """What is overdue or unreported, and what is read alone: `oversight.Oversight.status`."""
+    unattested: Callable[[], int] = lambda: 0
+    """How many erasures are applied and still to be attested: `keeping.Keeping.unattested`."""
     version: str = field(default_factory=lambda: version("consilium"))
     started_s: float = field(default_factory=time.monotonic)
 
@@ -131,6 +133,7 @@ class Standing:
             "alone": alone,
             "untold": self.custodian.untold,
             "untold_age_ms": age_ms,
+            "unattested": self.unattested(),
             "note": "; ".join(notes),
         }
 

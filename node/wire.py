@@ -229,6 +229,7 @@ class _Node:
             checker=self._checker,
             clock_ms=wall_ms,
             storage=lambda: self._housekeeper.usage,
+            unattested=lambda: self._keeping.unattested,
         )
 
     def _charged(self) -> Duties:
@@ -395,5 +396,5 @@ class _Node:
             clock_ms=wall_ms,
         )
         self._keeping.forget_with(custodian.forget)
-        self._metrics.owing(lambda: custodian.untold, lambda: custodian.untold_since_ms, wall_ms)
+        self._metrics.owing(custodian, lambda: self._keeping.unattested, wall_ms)
         return custodian

@@ -258,6 +258,7 @@ async def test_it_is_attested_once_the_bytes_have_left_the_disk(
     chain.erase(of_record(1, sealed(1)))
     await rounds(author, stranger)
     assert (author.owed.some(), stranger.owed.some()) == ([ERASURE], [])
+    assert (author.eraser.unattested, stranger.eraser.unattested) == (1, 0)
     clerk = FakeClerk(chain, author.curator._institution or b"")
     parts: Any = SimpleNamespace(clerk=clerk)
     with monkeypatch.context() as patched:
@@ -270,6 +271,7 @@ async def test_it_is_attested_once_the_bytes_have_left_the_disk(
     assert [one.name for one in clerk.said] == ["erasure.attest"]
     assert cleared == [True]
     assert author.owed.some() == []
+    assert author.eraser.unattested == 0
     await author.eraser.round(parts.clerk)
     assert len(clerk.said) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ def everything() -> Metrics:
     metrics = Metrics()
     metrics.watch(MeshMetrics(), lambda: 0)
     metrics.syncing(lambda: {"base_height": 0, "snapshots": [], "fetching": None})
-    metrics.owing(lambda: 0, lambda: None, lambda: 0)
+    metrics.owing(SimpleNamespace(untold=0, untold_since_ms=None), lambda: 0, lambda: 0)
     return metrics
 
 
@@ -44,7 +45,7 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
     metrics.watch(mesh, lambda: 9)
     fetching = {"keys": 70, "blocks": 12, "refused": 1}
     metrics.syncing(lambda: {"base_height": 40, "snapshots": [41, 51], "fetching": fetching})
-    metrics.owing(lambda: 3, lambda: 1_000, lambda: 4_500)
+    metrics.owing(SimpleNamespace(untold=3, untold_since_ms=1_000), lambda: 2, lambda: 4_500)
     metrics.executed(0.002)
     metrics.synced("chain", 0.004)
     metrics.commit_latency(0.1)
@@ -63,6 +64,7 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
         ("consilium_blocks_total", ()): 2,
         ("consilium_releases_untold", ()): 3,
         ("consilium_releases_untold_age_seconds", ()): 3.5,
+        ("consilium_erasures_unattested", ()): 2,
         ("consilium_transactions_total", (("outcome", "ok"),)): 3,
         ("consilium_transactions_total", (("outcome", "consent.unknown"),)): 1,
         ("consilium_block_transactions_sum", ()): 4,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from consilium.client import recording
@@ -19,6 +20,7 @@ from consilium.node import cluster, opening, wire
 from consilium.node.cluster import NodeFolder
 from consilium.node.config import Config, read_ports
 from consilium.node.driver import Driver
+from consilium.node.eraser import Eraser
 from consilium.node.files import create_token, load_node_key, read_secret
 from consilium.node.promises import promise_owner
 from consilium.node.service import Service
@@ -28,6 +30,7 @@ from consilium.node.wire import run_node
 from consilium.p2p.mesh import Mesh
 from consilium.storage.chain import ChainStore
 from consilium.storage.kv import MemoryKV, Write
+from consilium.storage.owed import OwedErasures
 from tests.unit.client.conftest import build
 from tests.unit.node.harness import until
 
@@ -266,6 +269,23 @@ async def test_another_token_file_counts_from_the_next_start(folder: NodeFolder)
     async with started(folder):
         assert await answer_to(folder, new) == "vault.unknown"
         assert await answer_to(folder, stolen) == "rpc.unauthorised"
+
+
+async def test_erasures_that_wait_to_be_attested_show(
+    folder: NodeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = promise_owner(
+        read_genesis(folder.config()).chain_id, load_node_key(folder.config().key_path).public
+    )
+    with ExitStack() as stack:
+        owed = OwedErasures(open_stores(folder.config(), owner, stack).vault)
+        for number in range(3):
+            owed.add(bytes([number]) * 16)
+    monkeypatch.setattr(Eraser, "settle", lambda self: [])  # the disk still has something of them
+    async with started(folder) as (_, rpc), aiohttp.ClientSession() as http:
+        assert (await rpc.status())["custodian"]["unattested"] == 3
+        async with http.get(folder.url().removesuffix("/rpc") + "/metrics") as response:
+            assert "consilium_erasures_unattested 3.0" in await response.text()
 
 
 async def test_two_nodes_do_not_share_a_folder(folder: NodeFolder) -> None:
