@@ -17,6 +17,7 @@ from consilium.ledger.batch import (
     Batch,
     VerifiedBatch,
     batch_digest,
+    batch_of,
     open_batch,
     seal_batch,
     verify_batch,
@@ -194,3 +195,15 @@ def test_it_is_message_pack() -> None:
         3,
         64,
     )
+
+
+def test_a_batch_takes_no_transactions_but_its_own_in_their_order() -> None:
+    made = sealed(3)
+    batch, digest = open_batch(made.raw, CHAIN)
+    found = batch_of(batch, digest, made.raw, made.transactions)
+    assert (found.author, found.digest, found.raw) == (made.author, made.digest, made.raw)
+    assert found.transactions == made.transactions
+    first, second, third = made.transactions
+    for wrong in ([first, second], [first, third, second], [first, second, transaction(9)]):
+        with pytest.raises(ValueError, match="not the transactions of the batch"):
+            batch_of(batch, digest, made.raw, wrong)

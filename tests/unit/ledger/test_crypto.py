@@ -117,3 +117,22 @@ def test_a_key_does_not_show_its_secret() -> None:
     assert SEED.hex() not in repr(key)
     assert repr(SEED) not in repr(key)
     assert key.public.hex()[:16] in repr(key)
+
+
+@given(st.lists(st.booleans(), max_size=9))
+def test_claims_are_answered_one_by_one_as_verify_does(good: list[bool]) -> None:
+    key = SigningKey(SEED)
+    digests = [Tag("test/1").digest(bytes([number])) for number in range(len(good))]
+    parts = [
+        (key.public, digest, key.sign(digest if fine else DIGEST))
+        for digest, fine in zip(digests, good, strict=True)
+    ]
+    claims = b"".join(b"".join(part) for part in parts)
+    assert len(claims) == len(good) * crypto.CLAIM_BYTES
+    assert list(crypto.verify_claims(claims)) == [crypto.verify(*part) for part in parts] == good
+
+
+@pytest.mark.parametrize("size", [1, crypto.CLAIM_BYTES - 1, crypto.CLAIM_BYTES + 1])
+def test_what_is_no_whole_claim_is_not_answered(size: int) -> None:
+    with pytest.raises(ValueError, match="claims have 128 bytes each"):
+        crypto.verify_claims(bytes(size))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from consilium.ledger import codec
-from consilium.ledger.crypto import Digest, SigningKey
+from consilium.ledger.crypto import Digest, SigningKey, verify_claims
 from consilium.ledger.errors import Refused
 from consilium.ledger.transaction import (
     OPERATION_BODY_BYTES_MAX,
@@ -25,8 +25,10 @@ from consilium.ledger.transaction import (
     Verified,
     check_time,
     identity_of,
+    open_transaction,
     sign_transaction,
     transaction_id,
+    verify_found,
     verify_transaction,
 )
 from tests.unit.ledger.world import some
@@ -195,3 +197,21 @@ def test_the_window(until: int, block: int, code: str | None) -> None:
 
 def test_identities_come_from_keys() -> None:
     assert identity_of(KEY.public) == tagged("consilium/identity/1", KEY.public)[:16]
+
+
+def test_what_is_opened_and_checked_elsewhere_is_what_is_verified_here() -> None:
+    signed = sign(Operation("a", b"1"))
+    forged = signed.raw[:-1] + bytes([signed.raw[-1] ^ 1])
+    opened, other = open_transaction(signed.raw, CHAIN), open_transaction(forged, CHAIN)
+    good, bad = verify_claims(opened.claim + other.claim)
+    verified = verify_found(opened, bool(good))
+    assert (verified.value, verified.raw, verified.id) == (signed.value, signed.raw, signed.id)
+    with pytest.raises(Refused, match=r"transaction\.bad_signature"):
+        verify_found(other, bool(bad))
+
+
+@pytest.mark.parametrize("raw", [b"", b"nonsense", sign(chain_id=some("other chain")).raw])
+def test_opening_refuses_all_that_needs_no_signature(raw: bytes) -> None:
+    with pytest.raises(Refused) as raised:
+        open_transaction(raw, CHAIN)
+    assert raised.value.code == code_of(raw)
