@@ -2,7 +2,8 @@
 leave behind.
 
 Agreement waits for promises and commits, so these never queue behind the checking of a thousand signatures, nor behind
-a reader of the store. Checking takes as many threads as there are cores: more would only contend for the interpreter.
+a reader of the store. Checking (messages; blocks while catching up; what clients hand in where no process does it, see
+`checking`) takes as many threads as there are cores: more would only contend for the interpreter.
 """
 
 from __future__ import annotations
