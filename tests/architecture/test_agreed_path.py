@@ -27,3 +27,17 @@ def test_the_agreed_path_is_the_same_on_every_node(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", [rules.assert_statements, rules.unbounded_queues, rules.bare_floor_imports])
 def test_all_product_code(rule: Rule) -> None:
     assert _findings(rule) == []
+
+
+def test_one_module_alone_believes_what_a_process_found_of_signatures() -> None:
+    """Whoever calls `verify_found` makes a `Verified` of its own word."""
+    named = [
+        path.relative_to(rules.PROJECT).as_posix()
+        for path in rules.product_files()
+        if any(
+            isinstance(node, ast.Name | ast.alias)
+            and "verify_found" in (getattr(node, "id", ""), getattr(node, "name", ""))
+            for node in ast.walk(rules.parse(path))
+        )
+    ]
+    assert named == ["ledger/transaction.py", "node/checking.py"]
