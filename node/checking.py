@@ -41,8 +41,11 @@ here, so that what is urgent can come first."""
 BATCHES_SHARE: Final = 3
 """While both wait, so many claims of batches are checked for one of clients: whoever sends batches without end, of
 transactions that anybody can sign, slows clients down and no more."""
-OPENED_PER_TURN_BYTES: Final = 64 * 1024
-"""After decoding so many bytes everybody else on the event loop has a turn."""
+OPENED_PER_TURN_BYTES: Final = 128 * 1024
+"""After decoding so many bytes, a millisecond or two of work, everybody else on the event loop has a turn. Batches and
+what clients hand in are counted by themselves."""
+OPENED_EACH_BYTES: Final = 128
+"""A transaction counts as so many more: to refuse an empty one takes time too."""
 ANSWER_TIMEOUT_S: Final = 20.0
 """A process that says nothing for so long, though it was asked, is replaced. It may share its core with many."""
 POLL_S: Final = 1.0
@@ -140,6 +143,25 @@ class _Process(asyncio.Protocol):
             _lose(self._asked.popleft())
 
 
+class _Turns:
+    """What is decoded in one turn of the event loop, for however many: what is left comes in the next ones, first come,
+    first served."""
+
+    def __init__(self) -> None:
+        self._spent_bytes = 0
+
+    async def take(self, raw: bytes) -> None:
+        """Wait until there is room for a raw transaction."""
+        while self._spent_bytes >= OPENED_PER_TURN_BYTES:  # noqa: ASYNC110 - a turn of the loop is what it waits for
+            await asyncio.sleep(0)
+        if not self._spent_bytes:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._spent_bytes += len(raw) + OPENED_EACH_BYTES
+
+    def _end(self) -> None:
+        self._spent_bytes = 0
+
+
 class Checker:
     """See the module. Without processes, or until `run` has started one, threads check.
 
@@ -151,6 +173,7 @@ class Checker:
         self._alive: list[_Process] = []
         self._batches: deque[_Piece] = deque()
         self._others: deque[_Piece] = deque()
+        self._batch_turns, self._other_turns = _Turns(), _Turns()
         self._ahead = 0
         """How many claims of batches were put before those of clients, less what these got for it."""
 
@@ -170,7 +193,7 @@ class Checker:
         self, raws: Sequence[bytes], chain_id: bytes
     ) -> list[Verified[Transaction] | Refused]:
         """Raw transactions, each verified, or why it is refused."""
-        return await self._verified(raws, chain_id, self._others)
+        return await self._verified(raws, chain_id, self._others, self._other_turns)
 
     async def batch(self, batch: Batch, digest: Digest, raw: bytes) -> VerifiedBatch:
         """As `ledger.batch.verify_opened`, of what `open_batch` returned for `raw`. Raises Refused.
@@ -178,23 +201,24 @@ class Checker:
         Batches come before whatever else waits: the next block may need this one.
         """
         verified: list[Verified[Transaction]] = []
-        for one in await self._verified(batch.transactions, batch.chain_id, self._batches):
+        answers = await self._verified(batch.transactions, batch.chain_id, self._batches, self._batch_turns)
+        for one in answers:
             if isinstance(one, Refused):
                 raise one
             verified.append(one)
         return batch_of(batch, digest, raw, verified)
 
     async def _verified(
-        self, raws: Sequence[bytes], chain_id: bytes, queue: deque[_Piece]
+        self, raws: Sequence[bytes], chain_id: bytes, queue: deque[_Piece], turns: _Turns
     ) -> list[Verified[Transaction] | Refused]:
         if len(raws) <= INLINE_TRANSACTIONS_MAX:
             return verify_all(raws, chain_id)
         if not self._alive:
             return await checked(verify_all, raws, chain_id)
         opened: list[Opened | Refused] = []
-        for some in _turns(raws):
-            opened += [_opened(raw, chain_id) for raw in some]
-            await asyncio.sleep(0)
+        for raw in raws:
+            await turns.take(raw)
+            opened.append(_opened(raw, chain_id))
         claims = [one.claim for one in opened if isinstance(one, Opened)]
         pieces = [b"".join(claims[at : at + CLAIMS_MAX]) for at in range(0, len(claims), CLAIMS_MAX)]
         good = itertools.chain.from_iterable(
@@ -298,20 +322,6 @@ def _running(stream: int) -> Iterator[None]:
             yield
         finally:
             process.kill()
-
-
-def _turns(raws: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Some at a time, as many as are decoded in one turn of the event loop."""
-    some: list[bytes] = []
-    size = 0
-    for raw in raws:
-        some.append(raw)
-        size += len(raw)
-        if size >= OPENED_PER_TURN_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
 
 
 def _opened(raw: bytes, chain_id: bytes) -> Opened | Refused:

@@ -17,7 +17,7 @@ import pytest
 from consilium.ledger.batch import open_batch, seal_batch
 from consilium.ledger.crypto import SigningKey
 from consilium.ledger.errors import Refused
-from consilium.ledger.transaction import Operation, identity_of, sign_transaction
+from consilium.ledger.transaction import Opened, Operation, identity_of, sign_transaction
 from consilium.node import checking
 from consilium.node.checking import Checker
 from consilium.node.checking_process import CLAIMS_MAX
@@ -340,6 +340,34 @@ async def test_a_process_is_asked_much_at_once_though_each_wants_little() -> Non
             assert [said(one) for one in await asyncio.gather(*asked)] == [
                 [raw.hex() for raw in GOOD[:4]]
             ] * CLAIMS_MAX
+
+
+async def test_many_at_a_time_are_decoded_as_slowly_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask, and however short what they hand in, everybody else on the event loop has a turn soon."""
+    opened: list[bytes] = []
+    monkeypatch.setattr(checking, "OPENED_PER_TURN_BYTES", 10 * checking.OPENED_EACH_BYTES)
+    real = checking._opened
+
+    def counted(raw: bytes, chain_id: bytes) -> Opened | Refused:
+        opened.append(raw)
+        return real(raw, chain_id)
+
+    monkeypatch.setattr(checking, "_opened", counted)
+    verified = [one for one in await Checker().transactions(GOOD[:3], CHAIN) if not isinstance(one, Refused)]
+    sealed = seal_batch(KEY, CHAIN, 1, verified)
+    batch, digest = open_batch(sealed.raw, CHAIN)
+    async with running(1) as checker:
+        clients = [asyncio.create_task(checker.transactions([b""] * 40, CHAIN)) for _ in range(10)]
+        peer = asyncio.create_task(checker.batch(batch, digest, sealed.raw))
+        turns = []
+        while not all(client.done() for client in clients):
+            before = len(opened)
+            await asyncio.sleep(0)
+            turns.append(len(opened) - before)
+        assert max(turns) <= 10 + len(GOOD[:3])
+        assert opened.index(GOOD[2]) <= 4 * 10  # nor does a batch wait for clients here
+        assert sum(turns) == 10 * 40 + 3
+        assert (await peer).digest == sealed.digest
 
 
 async def test_whoever_does_not_wait_any_more_is_not_checked_for() -> None:
