@@ -81,7 +81,8 @@ class _Process(asyncio.Protocol):
         self._idle = idle
         self._transport: asyncio.WriteTransport | None = None
         self._asked: deque[_Piece] = deque()
-        self._asked_claims = 0
+        self.claims = 0
+        """Asked and not answered yet."""
         self._found = b""
         self._heard_s = 0.0
         self.lost = asyncio.Event()
@@ -94,13 +95,13 @@ class _Process(asyncio.Protocol):
         if not self._asked:
             self._heard_s = self._loop.time()
         self._asked.append(piece)
-        self._asked_claims += piece.size
+        self.claims += piece.size
         self._transport.write(piece.size.to_bytes(COUNT_BYTES, "big") + piece.claims)
 
     @property
     def has_room(self) -> bool:
         """Whether it should be asked more."""
-        return self._asked_claims < ASKED_AHEAD and not self.lost.is_set()
+        return self.claims < ASKED_AHEAD and not self.lost.is_set()
 
     @property
     def silent_s(self) -> float:
@@ -127,7 +128,7 @@ class _Process(asyncio.Protocol):
         found = self._found + data
         while self._asked and len(found) >= (count := self._asked[0].size):
             answer = self._asked.popleft().answer
-            self._asked_claims -= count
+            self.claims -= count
             if not answer.done():
                 answer.set_result(found[:count])
             found = found[count:]
@@ -242,12 +243,14 @@ class Checker:
         return await checked(verify_claims, claims)
 
     def _hand_out(self) -> None:
-        """Ask whoever has room."""
-        for process in self._alive:
-            while process.has_room and (self._batches or self._others):
-                piece = self._next()
-                if not piece.answer.done():  # whoever asked may have gone
-                    process.ask(piece)
+        """Ask whoever has least to do, while somebody has room."""
+        while self._batches or self._others:
+            process = min((one for one in self._alive if one.has_room), key=_owed, default=None)
+            if process is None:
+                return
+            piece = self._next()
+            if not piece.answer.done():  # whoever asked may have gone
+                process.ask(piece)
 
     def _next(self) -> _Piece:
         """What comes next of what waits: a batch's, unless it is a client's turn."""
@@ -298,6 +301,10 @@ class Checker:
                     process.abort()
                     while not self._alive and (queue := self._batches or self._others):
                         _lose(queue.popleft())
+
+
+def _owed(process: _Process) -> int:
+    return process.claims
 
 
 def next_wait_s(wait_s: float, ran_s: float) -> float:

@@ -397,3 +397,18 @@ async def test_what_waits_when_the_last_process_is_lost_is_checked_by_threads() 
         async with asyncio.timeout(TIMEOUT_S):
             assert said(await asked) == EXPECTED * 4
         assert not checker._others
+
+
+async def test_several_processes_share_a_batch() -> None:
+    both = (GOOD * 2)[: 2 * CLAIMS_MAX]
+    async with running(2) as checker:
+        for process in children():
+            process.send_signal(signal.SIGSTOP)
+        asked = asyncio.create_task(checker.transactions(both, CHAIN))
+        while not all(process.claims for process in checker._alive):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert [process.claims for process in checker._alive] == [CLAIMS_MAX, CLAIMS_MAX]
+        for process in children():
+            process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert said(await asked) == [raw.hex() for raw in both]
