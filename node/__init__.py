@@ -1,1 +1,1 @@
-"""One process: wiring, RPC, CLI."""
+"""A node: its process and the one that checks signatures for it; wiring, RPC, CLI."""
