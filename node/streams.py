@@ -69,6 +69,8 @@ class BackupStream:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         async with self._free:
+            # Whoever has the token can fetch all of it: the log says when somebody did.
+            _log.warning("backup.handed_out", by=request.remote)
             return await send(request, self._make(), self._on_broken)
 
 
@@ -94,6 +96,7 @@ class VaultStreams:
                 return refused(refusal)
             if pieces is None:
                 return refused(Refused("vault.unknown", digest.hex()))
+            _log.info("vault.handed_out", digest=digest.hex(), by=request.remote)
             return await send(request, pieces, self._on_broken)
 
     async def _put(self, request: web.Request) -> web.StreamResponse:

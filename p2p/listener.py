@@ -39,6 +39,8 @@ ACCEPTS_PER_TURN_MAX: Final = 16
 """So that strangers who come fast do not fill the system's backlog while the event loop is busy."""
 ACCEPT_PAUSE_S: Final = 0.5
 """How long to wait when the system has no descriptor left for another connection."""
+FAILURES_SAID_EVERY_S: Final = 10.0
+"""Of handshakes that fail one is logged in so long, with how many were not; all are counted."""
 REQUEST_LINE_BYTES_MAX: Final = 1_024
 REQUEST_HEADERS_MAX: Final = 32
 
@@ -86,6 +88,8 @@ class Listener:
         self._host = host
         self._policy = policy
         self._metrics = metrics
+        self._silent_until_s = 0.0
+        self._unsaid = 0
         self._admissions: dict[object, _Admission] = {}
         self._places: Places[asyncio.Task[None]] = Places(
             policy.handshakes_max, policy.handshakes_per_host_max, policy.handshakes_fair, random.choice
@@ -164,6 +168,16 @@ class Listener:
             self._untouched.discard(raw)
             raw.close()
 
+    def _failed(self, event: str, host: str, reason: str) -> None:
+        """Count it, and say so now and then: strangers do not fill the disk with lines about them."""
+        self._metrics.handshake_failures += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._silent_until_s:
+            self._unsaid += 1
+            return
+        _log.warning(event, host=host, reason=reason, unsaid=self._unsaid)
+        self._silent_until_s, self._unsaid = now_s + FAILURES_SAID_EVERY_S, 0
+
     async def _admit(self, raw: sockets.socket, host: str) -> None:
         self._untouched.discard(raw)
         admission = _Admission()
@@ -182,11 +196,9 @@ class Listener:
                     self._leave_place()
                     serve = await self._greet(key, admission)
             except (TimeoutError, OSError, aiohttp.ClientError) as error:
-                self._metrics.handshake_failures += 1
-                _log.info("p2p.handshake_failed", host=host, error=str(error) or "timeout")
+                self._failed("p2p.handshake_failed", host, str(error) or "timeout")
             except PeerFault as fault:
-                self._metrics.handshake_failures += 1
-                _log.warning("p2p.handshake_refused", host=host, reason=fault.reason)
+                self._failed("p2p.handshake_refused", host, fault.reason)
                 if key is not None:
                     self._host.fault(key, fault)
             if serve is not None:

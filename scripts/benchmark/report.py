@@ -7,10 +7,14 @@ import importlib
 import importlib.util
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+
+WIDTH_MAX: Final = 1_000
+"""No table needs so many columns of a terminal."""
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
@@ -23,15 +27,22 @@ def show(title: str, found: dict[str, Any]) -> None:
     columns = found.get("rounds", [])
     names = ("median_without_delay", "median_with_delay") if "median_with_delay" in found else ("median",)
     table = Table(title=f"scripts/bench {title}")
-    table.add_column("figure")
+    table.add_column("figure", no_wrap=True)
     for number in range(1, len(columns) + 1):
         table.add_column(f"round {number}" if len(columns) > 1 else "value", justify="right")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right", style="bold")
     every = [flat(column) for column in [*columns, *(found[name] for name in names)]]
-    for name in flat(found["median"]):
+    for name in dict.fromkeys([*flat(found["median"]), *itertools.chain.from_iterable(every)]):
         table.add_row(name, *(shown(one.get(name)) for one in every))
-    Console().print(table)
+    # Without a terminal rich takes 80 columns, and cuts names to fit: half of them would read the same.
+    console = Console()
+    whole = Measurement.get(console, console.options.update(max_width=WIDTH_MAX), table).maximum
+    Console(width=max(console.width, whole)).print(table)
+    if "delayed_to_plain" in found:
+        print(
+            f"delayed_to_plain {shown(found['delayed_to_plain'])}: ratio_to_ceiling with delay, by that without"
+        )
 
 
 def flat(found: dict[str, Any], prefix: str = "") -> dict[str, Any]:

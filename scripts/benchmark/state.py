@@ -167,14 +167,27 @@ def _figures(size: int, changes: int, costs: Costs, proof_us: float) -> dict[str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="scripts/bench state", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--keys", type=int, nargs="+", default=list(KEYS))
-    parser.add_argument("--changes", type=int, default=CHANGES)
-    parser.add_argument("--blocks", type=int, default=BLOCKS)
+    sizes = " ".join(f"{size:,}" for size in KEYS)
+    parser.add_argument(
+        "--keys",
+        type=int,
+        nargs="+",
+        default=list(KEYS),
+        help=f"sizes of the state, growing (default {sizes})",
+    )
+    parser.add_argument(
+        "--changes", type=int, default=CHANGES, help=f"keys that a block changes (default {CHANGES:,})"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=BLOCKS, help=f"blocks measured at each size (default {BLOCKS})"
+    )
     parser.add_argument(
         "--folder", type=Path, help="where to put the store (default: the system's temporary folder)"
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
+    if given.changes > min(given.keys):
+        parser.error(f"--changes: a state of {min(given.keys):,} keys has no {given.changes:,} to change")
     found = run(given.keys, given.blocks, given.changes, given.folder)
     if given.json:
         print(json.dumps(found, indent=2))

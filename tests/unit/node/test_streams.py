@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import structlog.testing
 
 from consilium.client.envelope import (
     Context,
@@ -92,7 +93,12 @@ async def test_an_envelope_goes_in_and_comes_out_and_opens(tmp_path: Path) -> No
     async with serving(LevelKV(tmp_path / "vault", create=True)) as (url, vault, broken):
         await put_envelope(url, seals.digest, TOKEN, aiter_of(pieces))
         assert vault.size(seals.digest) is not None
-        found = [piece async for piece in get_envelope(url, seals.digest, TOKEN)]
+        with structlog.testing.capture_logs() as lines:
+            found = [piece async for piece in get_envelope(url, seals.digest, TOKEN)]
+        # Whoever has the token may have stolen it: what was fetched with it can be told.
+        assert [(line["event"], line["digest"]) for line in lines] == [
+            ("vault.handed_out", seals.digest.hex())
+        ]
         scalar = SECRET.shares[0].scalar
         opened = open_pieces_as_author(found, CONTEXT, seals.anchor, scalar)
         assert b"".join(opened.pieces) == BLOCK * 5

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog.testing
 
 from consilium.ledger.errors import PeerFault
 from consilium.p2p.frame import Lane
@@ -34,6 +35,20 @@ async def test_who_never_speaks_is_closed(net: Any, fast: MeshPolicy) -> None:
     await end_of(reader)
     writer.close()
     assert node.mesh.metrics.handshake_failures == 1
+
+
+async def test_strangers_do_not_fill_the_log(net: Any, fast: MeshPolicy) -> None:
+    node = await net.node(1, policy=fast)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection(node.address.host, node.address.port)
+            writer.write(b"no TLS at all\n" * 10)
+            await end_of(reader)
+            writer.close()
+        while node.mesh.metrics.handshake_failures < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    said = [line for line in lines if line["event"] == "p2p.handshake_failed"]
+    assert [line["unsaid"] for line in said] == [0]
 
 
 async def test_a_member_who_never_says_hello_is_closed(net: Any, fast: MeshPolicy) -> None:

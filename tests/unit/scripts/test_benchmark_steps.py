@@ -72,3 +72,37 @@ def test_rounds_with_delay_are_shown_apart(
     assert "median without delay" in shown
     assert shown.count("900") == shown.count("300") == 2
     assert "600" not in shown
+
+
+def test_names_and_figures_are_shown_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    nodes = {f"node-{number}": 1_234_567.0 for number in range(4)}
+    rounds = [{"cpu_us_per_transaction": {"nodes": nodes}} for _ in range(5)]
+    report.show("cluster", {"rounds": rounds, "median": rounds[0]})
+    shown = capsys.readouterr().out
+    for node in nodes:
+        assert f"cpu_us_per_transaction.nodes.{node}" in shown
+    assert shown.count("1,234,567") == 6 * 4
+
+
+def test_what_only_a_later_round_saw_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = [{"refused": {}, "failed": 0}, {"refused": {"mempool.full": 77}, "failed": 0}]
+    report.show("cluster", {"rounds": rounds, "median": {"refused": {}, "failed": 0}})
+    shown = capsys.readouterr().out
+    assert "refused.mempool.full" in shown
+    assert "77" in shown
+
+
+def test_what_delay_left_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = [{"tps": 900.0}, {"tps": 300.0}]
+    medians = {"median": {"tps": 600.0}, "median_without_delay": rounds[0], "median_with_delay": rounds[1]}
+    report.show("cluster", {"rounds": rounds, **medians, "delayed_to_plain": 0.333})
+    assert "delayed_to_plain 0.333" in capsys.readouterr().out
+
+
+def test_a_state_is_not_asked_to_change_more_keys_than_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        state.main(["--keys", "10", "--changes", "20", "--blocks", "4"])
+    assert "--changes" in capsys.readouterr().err
