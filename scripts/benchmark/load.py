@@ -91,19 +91,21 @@ class Client:
     async def closed(self, stop: asyncio.Event) -> None:
         """One call after the other until `stop`, across lost connections."""
         while not stop.is_set() and self._requests:
+            asked = False
             try:
                 async with self._connect() as socket:
                     while not stop.is_set() and self._requests:
                         request = self._requests.pop()
-                        due_s = time.perf_counter()
+                        due_s, asked = time.perf_counter(), True
                         await socket.send_str(self._frame(request))
                         message = await socket.receive()
                         if message.type is not aiohttp.WSMsgType.TEXT:
                             raise ConnectionError("closed")
+                        asked = False
                         if self._tally.take(due_s, message.data, request.count):
                             await asyncio.sleep(REFUSAL_PAUSE_S)
             except (aiohttp.ClientError, OSError):
-                self._tally.lost += 1
+                self._tally.lost += asked  # a node that is down is dialled again and again
                 await asyncio.sleep(RECONNECT_S)
 
     async def open(self, stop: asyncio.Event, every_s: float, first_s: float) -> None:

@@ -120,6 +120,8 @@ async def _peak(
     stop.set()
     await asyncio.gather(*tasks)
     exhausted = any(client.exhausted for client in clients)
+    if exhausted:
+        progress("the prepared transactions ran out: the peak may be higher; give more with --expected")
     return {"tps": count / passed_s, "cpu_us": used_s / 4 / max(count, 1) * 1e6, "exhausted": exhausted}
 
 

@@ -8,6 +8,7 @@ import base64
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -289,6 +290,23 @@ async def test_a_closed_loop_goes_on_where_a_connection_breaks() -> None:
         async with asyncio.timeout(TIMEOUT_S):
             await Client(session, url, [REQUEST] * 4, tally).closed(asyncio.Event())
     assert (len(tally.answers), tally.lost) == (3, 1)
+
+
+async def test_a_call_that_could_not_leave_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, slept, tally = asyncio.Event(), asyncio.sleep, Tally()
+
+    async def rest(delay_s: float) -> None:
+        if delay_s == load.RECONNECT_S:
+            stop.set()
+        await slept(0)
+
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/rpc"
+    async with aiohttp.ClientSession() as session, asyncio.timeout(TIMEOUT_S):
+        await Client(session, url, [REQUEST], tally).closed(stop)
+    assert stop.is_set()
+    assert (tally.answers, tally.lost) == ([], 0)
 
 
 async def test_an_open_loop_counts_from_when_a_call_was_due() -> None:
