@@ -9,7 +9,7 @@ Source: prometheus.io/docs/practices/naming.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -137,6 +137,16 @@ class _Owing(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
+class Checking(Protocol):
+    """How many processes check signatures at the moment."""
+
+    @property
+    def process_count(self) -> int: ...
+
+
+AnyChecking = TypeVar("AnyChecking", bound=Checking)
+
+
 class Metrics:
     """All collectors of one node."""
 
@@ -185,6 +195,9 @@ class Metrics:
 
     def _service(self) -> None:
         registry = self.registry
+        self._checking = Gauge(
+            "consilium_checking_processes", "Processes that check signatures now", registry=registry
+        )
         self._mempool = Gauge("consilium_mempool_transactions", "Transactions waiting", registry=registry)
         self._mempool_bytes = Gauge(
             "consilium_mempool_bytes", "Bytes of waiting transactions", registry=registry
@@ -249,6 +262,11 @@ class Metrics:
     def owing(self, releases: Untold, unattested: Callable[[], int], clock_ms: Callable[[], int]) -> None:
         """Show from now on which releases are untold, and how many erasures are unattested. Once."""
         self.registry.register(_Owing(releases, unattested, clock_ms))
+
+    def checking(self, checker: AnyChecking) -> AnyChecking:
+        """Show from now on how many processes this has. Returns it."""
+        self._checking.set_function(lambda: checker.process_count)
+        return checker
 
     def executed(self, seconds: float) -> None:
         """A block was executed."""

@@ -121,7 +121,7 @@ class _Node:
         self._synchroniser = self._driver.synchroniser = self._follower()
         self._metrics.watch(self._mesh.metrics, lambda: self._driver.view_changes)
         self._metrics.at(executor.store.tip.height)
-        self._checker = Checker(config.node.checking_processes)
+        self._checker = self._metrics.checking(Checker(config.node.checking_processes))
         self._router = Router(
             chain_id=chain_id,
             driver=self._driver,

@@ -46,6 +46,9 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
     fetching = {"keys": 70, "blocks": 12, "refused": 1}
     metrics.syncing(lambda: {"base_height": 40, "snapshots": [41, 51], "fetching": fetching})
     metrics.owing(SimpleNamespace(untold=3, untold_since_ms=1_000), lambda: 2, lambda: 4_500)
+    checker = SimpleNamespace(process_count=1)
+    assert metrics.checking(checker) is checker
+    checker.process_count = 2
     metrics.executed(0.002)
     metrics.synced("chain", 0.004)
     metrics.commit_latency(0.1)
@@ -78,6 +81,7 @@ def test_what_is_counted_shows_under_its_documented_name() -> None:
         ("consilium_sync_keys", ()): 70,
         ("consilium_sync_blocks", ()): 12,
         ("consilium_sync_refused", ()): 1,
+        ("consilium_checking_processes", ()): 2,
         ("consilium_mempool_transactions", ()): 5,
         ("consilium_mempool_bytes", ()): 4_096,
         ("consilium_refused_total", (("code", "mempool.full"),)): 1,
