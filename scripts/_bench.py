@@ -18,6 +18,21 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.benchmark import access, delays, observers, report, rounds, rpc, state, steps, sync  # noqa: E402
 
+COUNTED = (
+    "nodes",
+    "rounds",
+    "clients",
+    "batch",
+    "operations",
+    "transactions",
+    "blocks",
+    "patients",
+    "records",
+    "repeats",
+)
+"""Options of which none would measure nothing."""
+INTERRUPTED = 130
+
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command, of all but `state`. SystemExit where they are wrong, or for help."""
@@ -35,7 +50,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     commands.add_parser("state", help="the state trie with its store, without a network", add_help=False)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name in COUNTED:
+        if getattr(options, name, 1) < 1:
+            commands.choices[options.command].error(f"--{name}: at least 1")
+    if options.command == "cluster" and not 0 <= options.dead < options.nodes:
+        commands.choices["cluster"].error(f"--dead: 0 to {options.nodes - 1}, of so many nodes")
+    return options
 
 
 def _cluster(parser: argparse.ArgumentParser) -> None:
@@ -141,4 +162,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -186,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
+    if min(given.blocks, given.changes) < 1:
+        parser.error("--blocks and --changes: at least 1")
     if given.changes > min(given.keys):
         parser.error(f"--changes: a state of {min(given.keys):,} keys has no {given.changes:,} to change")
     found = run(given.keys, given.blocks, given.changes, given.folder)

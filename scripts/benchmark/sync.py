@@ -256,6 +256,8 @@ async def _join(
     client = RpcClient(node.url(), node.token())
     cluster.clients.append(await client.__aenter__())
     progress(f"joined in {joined['seconds']:.1f} s")
+    if not killed:
+        progress("it had all before it could be killed: give more --keys")
 
 
 async def _status(cluster: LocalCluster, index: int) -> dict[str, Any] | None:

@@ -47,3 +47,21 @@ def test_what_is_no_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_cluster_is_measured_without_delay_and_faults_unless_it_is_said() -> None:
     options = _bench.parse(["cluster"])
     assert (options.nodes, options.dead, options.kill, options.delay_ms, options.rate) == (4, 0, "none", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cluster", "--clients", "0"],
+        ["cluster", "--nodes", "4", "--dead", "4"],
+        ["steps", "--blocks", "0"],
+        ["steps", "--transactions", "-1"],
+        ["rpc", "--clients", "0"],
+    ],
+)
+def test_what_measures_nothing_is_refused_before_anything_starts(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        _bench.parse(arguments)
+    assert f"{arguments[-2]}: " in capsys.readouterr().err
