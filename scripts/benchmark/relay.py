@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,4 +78,5 @@ async def _carry(p2p_ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the benchmark, with which its input ends
     asyncio.run(_carry([int(port) for port in sys.argv[1:]]))

@@ -145,6 +145,25 @@ class Bench:
         else:
             loops = [client.closed(stop) for client in clients]
         tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            return await self._watch(clients, tally, number, stop, tasks)
+        finally:  # also where somebody stops the program: the session closes next
+            for task in tasks:
+                task.cancel()
+            for ended_with in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended_with, Exception):
+                    self._progress(f"a client ended early: {ended_with!r}")
+
+    async def _watch(
+        self,
+        clients: list[Client],
+        tally: Tally,
+        number: int,
+        stop: asyncio.Event,
+        tasks: list[asyncio.Task[None]],
+    ) -> Window:
+        """The warm-up and the window; then `stop` is set, and answers that are due are awaited."""
+        options = self._options
         await asyncio.sleep(options.warm_up)
         begun, low = await self._look()
         killed_s, victim = None, None
@@ -160,11 +179,6 @@ class Bench:
         ended, high = await self._look()
         stop.set()
         await asyncio.wait(tasks, timeout=DRAIN_S)
-        for task in tasks:
-            task.cancel()
-        for ended_with in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(ended_with, Exception):
-                self._progress(f"a client ended early: {ended_with!r}")
         if victim is not None and number + 1 < options.rounds:
             await self._cluster.restart(victim)
             self._live = sorted([*self._live, victim])
