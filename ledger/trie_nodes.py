@@ -110,6 +110,15 @@ def children_of(node: bytes) -> list[tuple[int, NodeRef]]:
     ]
 
 
+def child_hash(node: bytes, slot: int) -> bytes:
+    """The hash of the child in a slot of a branch; nothing where there is none. Raises InvariantBroken as
+    `branch_head`."""
+    bitmap, _ = branch_head(node)
+    bit = 1 << slot
+    at = HASHES_AT + 32 * (bitmap & bit - 1).bit_count()
+    return node[at : at + 32] if bitmap & bit else b""
+
+
 def branch_hash(node: bytes) -> bytes:
     """The hash of a branch."""
     return sha256(node[:-2]).digest()

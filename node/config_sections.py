@@ -153,6 +153,10 @@ class StorageSection(Section, frozen=True):
     cache_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**34, description="LevelDB's block cache.")] = (
         32 * 1024 * 1024
     )
+    trie_cache_bytes: Annotated[
+        int,
+        Meta(ge=1024 * 1024, le=2**40, description="For the trie's nodes: some 150 bytes a key hold all."),
+    ] = 512 * 1024 * 1024
 
 
 class SyncSection(Section, frozen=True):

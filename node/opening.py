@@ -62,7 +62,10 @@ def open_parts(config: Config, open_them: OpenStores, stack: ExitStack) -> Parts
         token=load_token(config.token_path),
         wallet=wallet,
         stores=stores,
-        executor=Executor(ChainStore(stores.chain, genesis.chain_id), default_registry()),
+        executor=Executor(
+            ChainStore(stores.chain, genesis.chain_id, node_cache_bytes=config.storage.trie_cache_bytes),
+            default_registry(),
+        ),
         promise=promise,
         promised=promised,
         vault=open_envelopes(config, stores.vault, stack),

@@ -13,6 +13,12 @@ ENTRY_OVERHEAD_BYTES: Final = 160
 """About what Python adds to a key and a value."""
 
 
+MEASURED_TOGETHER_MIN: Final = 64
+"""So many nodes that come at once say what one has on average."""
+MEASURED_MEMORY: Final = 8
+"""The last so many measurements weigh most."""
+
+
 class GenerationCache:
     """Bytes by bytes; a value may be None, which says that the store has none. `bytes_max` is approximate.
 
@@ -76,15 +82,19 @@ class GenerationCache:
 
 
 class NodeCache:
-    """As GenerationCache, of values of a known size at most: bounded by their number, so that nothing is measured."""
+    """As GenerationCache, of values of one kind: what one has on average is seen from those that come many at once, so
+    that nobody measures each."""
 
-    __slots__ = ("_half", "_old", "young")
+    __slots__ = ("_each_bytes", "_half_bytes", "_old", "has_forgotten", "young")
 
     def __init__(self, bytes_max: int, value_bytes: int) -> None:
-        """`value_bytes` is what a value has on average."""
-        self._half = max(1, bytes_max // 2 // (value_bytes + ENTRY_OVERHEAD_BYTES))
+        """`value_bytes` is what a value has on average, as long as nothing is known of them."""
+        self._half_bytes = max(1, bytes_max // 2)
+        self._each_bytes = value_bytes
         self.young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
+        self.has_forgotten = False
+        """Whether there ever was more than it may hold."""
 
     def get(self, key: bytes) -> bytes | None:
         """The cached value, or None."""
@@ -98,7 +108,11 @@ class NodeCache:
     def put_all(self, values: dict[bytes, bytes]) -> None:
         """Remember values, in place of earlier ones: the bound is kept to within one call."""
         self.young.update(values)
-        if len(self.young) > self._half:
+        if len(values) >= MEASURED_TOGETHER_MIN:
+            mean = sum(map(len, values.values())) // len(values)
+            self._each_bytes += (mean - self._each_bytes) // MEASURED_MEMORY
+        if len(self.young) * (self._each_bytes + ENTRY_OVERHEAD_BYTES) > self._half_bytes:
+            self.has_forgotten = self.has_forgotten or bool(self._old)
             self._old, self.young = self.young, {}
 
     def drop(self, key: bytes) -> None:

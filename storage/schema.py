@@ -55,6 +55,9 @@ ROOT: Final = (
 BRANCH: Final = (
     b"k"  # depth:u8 + packed nibbles -> branch of the trie (ledger.trie_nodes), as of its last write
 )
+BUCKET: Final = (
+    b"q"  # depth:u8 + packed nibbles -> bucket of the trie without its tag, as of its last write, if any
+)
 MOVES: Final = b"o"  # height:u64 -> {node key: move (ledger.trie_nodes)}: how this height changed the trie
 UNDO: Final = b"u"  # height:u64 -> {key hash: value before this height, or nil}, by ascending key hash
 HISTORY: Final = b"H"  # level:u8 + number:u64 -> hash of a perfect subtree over the headers (ledger.merkle)
@@ -74,7 +77,7 @@ CHAIN_KINDS: Final = {
     "certificates": (CERTIFICATE,),
     "receipts": (LEAVES, TRANSACTION, SEEN),
     "state": (STATE, ROOT, UNDO),
-    "trie": (BRANCH, MOVES),
+    "trie": (BRANCH, BUCKET, MOVES),
     "history": (HISTORY, VALIDATORS, SET_CHANGE),
     "events": (EVENT, SUBJECT),
 }

@@ -31,7 +31,7 @@ from consilium.storage.snapshot import StateSnapshot
 from consilium.storage.trie import Later, Moves, TrieAt, TrieStore, Undo, Waiting, last_height, read_moves
 
 NODE_CACHE_BYTES: Final = 256 * 1024 * 1024
-"""Holds the trie over one and a half million keys at least, two generations together over three."""
+"""Where nobody asks for another size: the trie over two million keys."""
 VALUE_CACHE_BYTES: Final = 64 * 1024 * 1024
 HASHES_MEMORISED_MAX: Final = 50_000
 HEIGHTS_CACHED_MAX: Final = 16

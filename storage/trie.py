@@ -1,10 +1,14 @@
-"""The trie on disk: branches that are written late, moves that are written at once, and buckets that are not written.
+"""The trie on disk: branches that are written late, moves that are written at once, and buckets that need not be.
 
 A block changes as many branches as keys, and writing them was the dearest part of a commit. So a height writes its
 *moves* only, one row: what each place of the trie had and has now. Changed branches stay in memory until their turn
 comes, at the latest BRANCH_HEIGHTS_MAX heights later, and after a start they are what was written last with the moves
-since. Backwards the same moves lead to the trie as of an earlier height. A bucket is not kept at all: the state's rows
-are in the trie's order, so a bucket is read off a short range of them.
+since. Backwards the same moves lead to the trie as of an earlier height. A bucket need not be kept at all: the state's
+rows are in the trie's order, so a bucket is read off a short range of them.
+
+Reading it off takes five times as long as reading a row, and a state that the cache does not hold has it read for
+nearly each key that changes. So once the cache has forgotten something, changed buckets are written too. Such a row
+is a cache like the other: its parent's branch has its hash, and where that differs the row is old, and not believed.
 
 Memory: two caches, and the branches that wait (WAITING_BRANCHES_MAX).
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -21,7 +26,7 @@ import msgspec
 from consilium.ledger import trie_nodes
 from consilium.ledger.errors import InvariantBroken
 from consilium.ledger.trie import TrieUpdate
-from consilium.ledger.trie_nodes import BRANCH_HEAD, NodeRef
+from consilium.ledger.trie_nodes import BRANCH_HEAD, BUCKET_HEAD, NodeRef
 from consilium.ledger.trie_parts import bucket_of
 from consilium.ledger.trie_proof import DEPTH_MAX, value_hash
 from consilium.storage import schema
@@ -32,8 +37,9 @@ WAITING_BRANCHES_MAX: Final = 32_768
 """Some 20 MB of branches that are not written yet; beyond that all are."""
 TURNS: Final = 8
 """Branches are written in so many groups, one after the other: looking through all that wait is not free."""
-BRANCHES_OF_CACHE: Final = 8
-"""One part of so many of the cache is for branches: a key has 2.3 bytes in them, and 70 in its bucket."""
+BRANCHES_OF_CACHE: Final = 4
+"""One part of so many of the cache is for branches: a key has 2 to 38 bytes in them, by how full buckets are, and 70 in
+its bucket. A branch that is missing is asked for by every bucket below it."""
 BRANCH_BYTES: Final = 600
 BUCKET_BYTES: Final = 1_000
 """Of a node on average, with Python's own: a full bucket has half as many more."""
@@ -79,6 +85,8 @@ class TrieStore:
         height = last_height(store)
         row = store.get(schema.at_height(schema.ROOT, height)) if height >= 0 else b""
         self.root = schema.root_of(row or b"")
+        self._keeps_buckets = any(True for _ in store.iterate(schema.BUCKET, limit=1))
+        """Some may be in the store, and what changes is written."""
         self.waiting = Waiting(height, self._recovered(height))
         self._next = self.waiting
 
@@ -99,9 +107,20 @@ class TrieStore:
         """The bucket at a place. Raises InvariantBroken."""
         node = self._buckets.young.get(key) or self._buckets.get(key)
         if node is None:
-            node = _bucket_in(self._store, key, {})
+            node = self._kept_bucket(key) or _bucket_in(self._store, key, {})
             self._buckets.put_all({key: node})
         return node
+
+    def _kept_bucket(self, key: bytes) -> bytes | None:
+        """The bucket as it was written last, unless it has changed since."""
+        row = self._store.get(schema.BUCKET + key) if self._keeps_buckets else None
+        if row is None or self.root is None:
+            return None
+        expected = self.root.hash
+        if key != trie_nodes.ROOT_KEY:
+            expected = trie_nodes.child_hash(self.branch(trie_nodes.parent_key(key)), trie_nodes.slot_of(key))
+        node = BUCKET_HEAD + row
+        return node if sha256(node).digest() == expected else None
 
     def writes(self, height: int, update: TrieUpdate) -> list[Write]:
         """What a height writes of the trie, to be part of its batch."""
@@ -119,6 +138,11 @@ class TrieStore:
         ]
         self._next = Waiting(height, waiting)
         writes.append((schema.at_height(schema.ROOT, height), schema.root_row(update.root)))
+        if self._keeps_buckets:
+            head, bucket = len(BUCKET_HEAD), schema.BUCKET
+            writes += [
+                (bucket + key, node if node is None else node[head:]) for key, node in update.buckets.items()
+            ]
         if height > 0:  # nothing comes before genesis
             writes.append((schema.at_height(schema.MOVES, height), msgspec.msgpack.encode(update.moves)))
         return writes
@@ -129,6 +153,7 @@ class TrieStore:
         self.waiting = self._next
         _install(self._branches, update.branches)
         _install(self._buckets, update.buckets)
+        self._keeps_buckets = self._keeps_buckets or self._buckets.has_forgotten
 
     def _recovered(self, tip: int) -> dict[bytes, bytes | None]:
         """The branches that the last heights changed, whether they were written or not."""

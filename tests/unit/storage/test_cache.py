@@ -93,3 +93,25 @@ def test_a_cache_of_nodes_keeps_what_is_used_and_forgets_what_is_dropped() -> No
         asked = b"%d" % draw.randrange(30)
         assert cache.get(asked) in (None, twin.get(asked))
         assert all(cache.young.get(key, value) == value for key, value in twin.items())
+
+
+def test_a_cache_of_nodes_holds_as_many_as_they_are_large() -> None:
+    def held(size: int) -> int:
+        cache = NodeCache(1_000_000, 1_000)
+        for number in range(200):
+            cache.put_all({b"%d %d" % (number, place): bytes(size) for place in range(100)})
+        return len(cache)
+
+    assert held(100) * (100 + ENTRY_OVERHEAD_BYTES) <= 1_000_000 + 100 * (100 + ENTRY_OVERHEAD_BYTES)
+    assert held(100) > 2 * held(1_000) > 0
+
+
+def test_a_cache_of_nodes_says_whether_it_ever_forgot() -> None:
+    cache = NodeCache(2 * 10 * (ENTRY_OVERHEAD_BYTES + 8), 8)
+    for number in range(20):
+        cache.put_all({b"%d" % number: b""})
+    assert (len(cache), cache.has_forgotten) == (20, False)
+    for number in range(20, 23):
+        cache.put_all({b"%d" % number: b""})
+    assert cache.has_forgotten
+    assert len(cache) < 23

@@ -15,7 +15,7 @@ from consilium.ledger.trie_parts import build
 from consilium.storage import schema
 from consilium.storage import trie as trie_module
 from consilium.storage.kv import MemoryKV
-from consilium.storage.state import StateStore
+from consilium.storage.state import NODE_CACHE_BYTES, StateStore
 
 HEIGHTS = 90
 
@@ -23,15 +23,18 @@ HEIGHTS = 90
 class History:
     """A state under random changes, large enough for two levels of branches; with what every height held."""
 
-    def __init__(self, seed: int, proof_heights: int = 512) -> None:
+    def __init__(self, seed: int, proof_heights: int = 512, cache_bytes: int = NODE_CACHE_BYTES) -> None:
         self.store = MemoryKV()
+        self.cache_bytes = cache_bytes
         self.proof_heights = proof_heights
         self.state = self.opened()
         self.draw = random.Random(seed)
         self.values: list[dict[bytes, bytes]] = []
 
     def opened(self, store: MemoryKV | None = None) -> StateStore:
-        return StateStore(store or self.store, proof_heights=self.proof_heights)
+        return StateStore(
+            store or self.store, proof_heights=self.proof_heights, node_cache_bytes=self.cache_bytes
+        )
 
     def add(self, count: int, deleted: float = 0.3, reopen: bool = False) -> None:
         if reopen:
@@ -64,8 +67,8 @@ class History:
         return build(pairs, b"")[0].hash if pairs else trie_proof.EMPTY_STATE_ROOT
 
 
-def history(seed: int = 1, proof_heights: int = 512) -> History:
-    made = History(seed, proof_heights)
+def history(seed: int = 1, proof_heights: int = 512, cache_bytes: int = NODE_CACHE_BYTES) -> History:
+    made = History(seed, proof_heights, cache_bytes)
     made.add(800, deleted=0)
     for number in range(HEIGHTS - 1):
         # Now and then most of it goes, so that branches collapse, and comes again.
@@ -211,3 +214,61 @@ def test_a_bucket_is_read_off_its_range_alone(depth: int) -> None:
     expected = b"".join(one + trie_proof.value_hash(inside[one]) for one in sorted(inside))
     bucket = StateStore(store)._trie.bucket(trie_nodes.node_key(depth, path))
     assert bucket == trie_nodes.BUCKET_HEAD + expected
+
+
+SMALL_CACHE_BYTES = 60_000
+"""Holds some of the buckets of a history, and not all."""
+
+
+def kept_buckets(made: History) -> dict[bytes, bytes]:
+    return {key[1:]: row for key, row in made.store.iterate(schema.BUCKET)}
+
+
+def test_no_bucket_is_written_while_the_cache_holds_all() -> None:
+    assert kept_buckets(history()) == {}
+
+
+def test_a_state_beyond_the_cache_has_the_same_roots_and_proofs() -> None:
+    """`History.add` holds every root against the twin's."""
+    made = history(cache_bytes=SMALL_CACHE_BYTES)
+    assert kept_buckets(made)
+    for height in (1, 20, 25, 50, HEIGHTS - 1):
+        for number in range(0, 900, 91):
+            key = b"key %d" % number
+            value, proof = made.state.prove(key, height)
+            assert value == made.values[height].get(key)
+            assert trie_proof.verify_state(made.root(height), key, value, proof)
+
+
+def test_a_bucket_that_was_written_is_read_and_not_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = history(cache_bytes=SMALL_CACHE_BYTES)
+    made.add(800, deleted=0)  # every bucket is written now
+    scanned: list[bytes] = []
+    scan = trie_module._bucket_in
+
+    def counted(source: object, key: bytes, before: object) -> bytes:
+        scanned.append(key)
+        return scan(source, key, before)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trie_module, "_bucket_in", counted)
+    made.add(300, reopen=True)
+    assert len(scanned) < 10  # a few keys were never drawn
+    for key in kept_buckets(made):
+        made.store.write([(schema.BUCKET + key, None)], sync=False)
+    made.add(300, reopen=True)
+    assert len(scanned) > 30
+
+
+def test_old_and_damaged_buckets_are_not_believed() -> None:
+    made = history(cache_bytes=SMALL_CACHE_BYTES)
+    made.add(800, deleted=0)
+    old = kept_buckets(made)
+    for number in range(12):
+        made.add(200, reopen=number % 3 == 0)
+        # What is in the store is from before, or nonsense: as after a version that does not write buckets.
+        damaged = {
+            key: made.draw.choice([row, row[:-1], bytes(len(row)), b"", old.get(bytes(reversed(key)), b"x")])
+            for key, row in old.items()
+        }
+        made.store.write([(schema.BUCKET + key, row) for key, row in damaged.items()], sync=False)
+    assert made.state.root == made.opened().root
